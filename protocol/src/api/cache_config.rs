@@ -1,0 +1,37 @@
+//! `GET /api/cache-config` and `GET /api/cache-stats`.
+
+use serde::{Deserialize, Serialize};
+
+use crate::nix::PublicKey;
+
+/// An upload may have several roots: [`BeginRequest::closures`](super::pending_closures::BeginRequest::closures).
+pub const MULTI_ROOT: &str = "multi-root";
+/// The server has `POST /api/closures/refresh`.
+pub const REFRESH: &str = "refresh";
+
+/// What a client must know of a cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheConfig {
+    /// Where Nix reads from.
+    pub substituter_url: String,
+    /// For `trusted-public-keys`.
+    pub public_keys: Vec<PublicKey>,
+    /// The audience a token must name, where the asked-for issuer is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc_audience: Option<String>,
+    /// What this server can beyond niks3 1.7, by the constants of this module.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
+    /// The server's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+}
+
+/// How much a cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheStats {
+    /// Live objects.
+    pub objects: i64,
+    /// Sum of the live NARs' sizes, uncompressed, in bytes.
+    pub logical_bytes: i64,
+}

@@ -1,0 +1,43 @@
+//! `GET /readyz?verbose`: what the server needs and whether it has it.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether the server can do its work, and what is in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// All checks are ok.
+    pub ready: bool,
+    /// One a dependency.
+    pub checks: Vec<ReadinessCheck>,
+    /// The server's version.
+    pub server_version: String,
+}
+
+/// One dependency. No secret and no address stands in it: the page needs no identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadinessCheck {
+    /// Which.
+    pub name: Dependency,
+    /// It answered as it should.
+    pub ok: bool,
+    /// A reason of `BinaryCache`'s conditions, such as `ConnectionFailed` or `AccessDenied`; empty when ok.
+    #[serde(default)]
+    pub reason: String,
+    /// One sentence; empty when ok.
+    #[serde(default)]
+    pub message: String,
+}
+
+/// What the server depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dependency {
+    /// PostgreSQL.
+    Database,
+    /// The bucket.
+    Storage,
+    /// The signing keys.
+    SigningKeys,
+    /// Identity providers; never makes the server unready.
+    Auth,
+}

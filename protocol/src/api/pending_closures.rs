@@ -1,0 +1,150 @@
+//! A push: begin, sign, complete. (`/api/pending_closures`)
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::nix::{NarHash, Signature, StorePath};
+use crate::object_key::ObjectKind;
+
+/// A NAR of at most this many bytes is one presigned PUT; a larger one is multipart.
+pub const MULTIPART_THRESHOLD: u64 = 10 * 1024 * 1024;
+/// Bytes of a part, unless the NAR would need more than [`MAX_PLANNED_PARTS`] of them.
+pub const PART_SIZE: u64 = 10 * 1024 * 1024;
+/// Parts planned for one object at most; S3 ends at 10 000, and compression may fall short.
+pub const MAX_PLANNED_PARTS: u64 = 9000;
+
+/// Bytes of each part of a NAR of `nar_size` bytes; the last part may be shorter.
+pub fn part_size(nar_size: u64) -> u64 {
+    PART_SIZE.max(nar_size.div_ceil(MAX_PLANNED_PARTS))
+}
+
+/// `POST /api/pending_closures`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginRequest {
+    /// The root: `{32}.narinfo`.
+    pub closure: String,
+    /// More roots of the same upload (extension [`MULTI_ROOT`](super::cache_config::MULTI_ROOT)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closures: Vec<String>,
+    /// Everything the roots reach.
+    pub objects: Vec<UploadObject>,
+    /// Look in the bucket even for objects whose rows say they are live.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verify_s3: bool,
+}
+
+/// One object a closure needs. The key is text here, so that the server can name the one it refuses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadObject {
+    /// Its key in the bucket.
+    pub key: String,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: ObjectKind,
+    /// Keys it refers to.
+    #[serde(default, deserialize_with = "null_as_empty")]
+    pub refs: Vec<String>,
+    /// Bytes of the NAR, uncompressed; for NARs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nar_size: Option<u64>,
+}
+
+/// Go writes an empty list as `null`.
+fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// The answer to a begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginResponse {
+    /// The upload's id.
+    pub id: String,
+    /// When it began.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started_at: OffsetDateTime,
+    /// By key, what is missing and how to send it.
+    pub pending_objects: BTreeMap<String, PendingObject>,
+}
+
+/// One missing object: either an address or a multipart upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingObject {
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: ObjectKind,
+    /// Where to PUT it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presigned_url: Option<String>,
+    /// Or its parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multipart_info: Option<MultipartInfo>,
+}
+
+/// An open multipart upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MultipartInfo {
+    /// S3's id of it.
+    pub upload_id: String,
+    /// Addresses of the first parts, from part 1 on.
+    pub part_urls: Vec<String>,
+}
+
+/// `POST /api/pending_closures/{id}/sign`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignRequest {
+    /// By key (`{32}.narinfo`), what each narinfo will say.
+    pub narinfos: BTreeMap<String, NarInfoMetadata>,
+}
+
+/// What a narinfo says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NarInfoMetadata {
+    /// The path.
+    pub store_path: StorePath,
+    /// Key of the NAR.
+    pub url: String,
+    /// `zstd`, `none`, `xz` or `bzip2`.
+    pub compression: String,
+    /// sha256 of the NAR.
+    pub nar_hash: NarHash,
+    /// Bytes of the NAR.
+    pub nar_size: u64,
+    /// Whole store paths.
+    #[serde(default, deserialize_with = "null_as_no_paths")]
+    pub references: Vec<StorePath>,
+    /// The derivation.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "empty_as_none")]
+    pub deriver: Option<StorePath>,
+    /// Signatures the path already had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_no_signatures")]
+    pub signatures: Vec<Signature>,
+    /// Content address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+fn null_as_no_paths<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<StorePath>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn null_as_no_signatures<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Signature>, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+fn empty_as_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<StorePath>, D::Error> {
+    match Option::<String>::deserialize(deserializer)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(path) => path.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+/// The answer to a sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignResponse {
+    /// By key, the signatures to write into the narinfo.
+    pub signatures: BTreeMap<String, Vec<Signature>>,
+}

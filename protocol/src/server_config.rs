@@ -1,0 +1,195 @@
+//! The server's configuration file (JSON): the operator renders it, the server loads it with
+//! `--config` / `NIKS3_CONFIG`. It holds no secret, only paths of files that do. Where an environment
+//! variable or flag of niks3 1.7 says something too, that wins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::Permission;
+use crate::duration::GoDuration;
+
+/// The whole file. A field left out has the value the server has without a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// What clients see of the cache.
+    pub cache: CacheSection,
+    /// PostgreSQL.
+    pub database: DatabaseSection,
+    /// The bucket.
+    pub s3: S3Section,
+    /// Files with one `name:base64` secret key each.
+    pub signing_key_files: Vec<String>,
+    /// Who may do what.
+    pub auth: AuthSection,
+    /// Whether narinfos and NARs are served from the bucket.
+    pub read_proxy: bool,
+    /// How long upload addresses live.
+    pub presign_expiry: PresignExpiry,
+}
+
+/// How long upload addresses live; 5 h, as in niks3 1.7, unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresignExpiry(pub GoDuration);
+
+impl Default for PresignExpiry {
+    fn default() -> Self {
+        Self(GoDuration::hours(5))
+    }
+}
+
+/// What clients see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheSection {
+    /// The substituter URL.
+    pub url: Option<String>,
+    /// `Priority` of `nix-cache-info`: lower is asked first.
+    pub priority: i32,
+    /// `WantMassQuery` of `nix-cache-info`.
+    pub want_mass_query: bool,
+    /// `StoreDir` of `nix-cache-info`.
+    pub store_dir: String,
+}
+
+impl Default for CacheSection {
+    fn default() -> Self {
+        Self { url: None, priority: 30, want_mass_query: true, store_dir: "/nix/store".to_owned() }
+    }
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseSection {
+    /// A file holding the URL, `postgres://user:password@host/database`.
+    pub url_file: Option<String>,
+    /// Connections at most.
+    pub max_connections: u32,
+}
+
+impl Default for DatabaseSection {
+    fn default() -> Self {
+        Self { url_file: None, max_connections: 10 }
+    }
+}
+
+/// The bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Section {
+    /// Origin of the S3 server, `https://host:port`; AWS where it is left out.
+    pub endpoint: Option<String>,
+    /// Origin that upload addresses are signed for, where clients reach S3 under another name.
+    pub public_endpoint: Option<String>,
+    /// Its name.
+    pub bucket: String,
+    /// Before every key; empty, or ending in `/`.
+    pub prefix: String,
+    /// Its region.
+    pub region: String,
+    /// `https://host/bucket/key` or `https://bucket.host/key`.
+    pub addressing_style: AddressingStyle,
+    /// A file holding the access key id; with neither file the environment's usual chain (web identity,
+    /// instance profile) is asked.
+    pub access_key_file: Option<String>,
+    /// A file holding the secret access key.
+    pub secret_key_file: Option<String>,
+    /// Make the bucket where it is missing.
+    pub create_bucket: bool,
+}
+
+impl Default for S3Section {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            public_endpoint: None,
+            bucket: String::new(),
+            prefix: String::new(),
+            region: "us-east-1".to_owned(),
+            addressing_style: AddressingStyle::Auto,
+            access_key_file: None,
+            secret_key_file: None,
+            create_bucket: false,
+        }
+    }
+}
+
+/// Where the bucket's name stands in an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum AddressingStyle {
+    /// In the path where an endpoint is given, else in the host.
+    #[default]
+    Auto,
+    /// In the path.
+    Path,
+    /// In the host.
+    VirtualHosted,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthSection {
+    /// Shared secrets.
+    pub static_tokens: Vec<StaticToken>,
+    /// The cluster's ServiceAccounts.
+    pub kubernetes: Option<KubernetesAuth>,
+}
+
+/// A shared secret of at least 36 characters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaticToken {
+    /// What logs and provenance call it.
+    pub name: String,
+    /// The file holding it.
+    pub token_file: String,
+    /// What it may do.
+    pub permissions: Vec<Permission>,
+    /// Globs of the pin names it may write; empty means any.
+    #[serde(default)]
+    pub pins: Vec<String>,
+}
+
+/// Projected tokens of the cluster's own issuer. The issuer is learned from the server's own token, the
+/// keys are fetched from the API server with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesAuth {
+    /// What tokens must be made for.
+    pub audience: String,
+    /// The API server's origin.
+    pub api_server: String,
+    /// The server's own token for the API server.
+    pub token_file: String,
+    /// The API server's CA.
+    pub ca_file: String,
+    /// Who may do what; nobody is let in by default.
+    pub rules: Vec<KubernetesRule>,
+}
+
+/// Grants permissions to ServiceAccounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesRule {
+    /// What logs call it.
+    pub name: String,
+    /// Any of these.
+    pub service_accounts: Vec<ServiceAccountRef>,
+    /// What they may do.
+    pub permissions: Vec<Permission>,
+    /// Globs of the pin names they may write; empty means any.
+    #[serde(default)]
+    pub pins: Vec<String>,
+}
+
+/// A ServiceAccount; `*` as a whole value matches any.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAccountRef {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
