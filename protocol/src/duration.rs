@@ -131,9 +131,15 @@ mod tests {
 
     #[test]
     fn reads_what_go_reads() {
-        for (text, seconds) in
-            [("720h", 2_592_000.0), ("1h30m", 5400.0), ("1.5h", 5400.0), ("90s", 90.0), ("0", 0.0), ("0s", 0.0), ("250ms", 0.25)]
-        {
+        for (text, seconds) in [
+            ("720h", 2_592_000.0),
+            ("1h30m", 5400.0),
+            ("1.5h", 5400.0),
+            ("90s", 90.0),
+            ("0", 0.0),
+            ("0s", 0.0),
+            ("250ms", 0.25),
+        ] {
             let parsed: GoDuration = text.parse().unwrap();
             assert!((parsed.0.as_secs_f64() - seconds).abs() < 1e-9, "{text}");
             assert_eq!(parsed.to_string().parse::<GoDuration>().unwrap(), parsed);

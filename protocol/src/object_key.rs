@@ -138,14 +138,16 @@ fn parse(key: &str) -> Option<ObjectKey> {
     }
     if let Some(name) = key.strip_prefix("nar/") {
         let (digits, suffix) = name.split_at_checked(52)?;
-        let compression = [NarCompression::Zstd, NarCompression::None, NarCompression::Xz, NarCompression::Bzip2]
-            .into_iter()
-            .find(|compression| compression.suffix() == suffix)?;
+        let compression =
+            [NarCompression::Zstd, NarCompression::None, NarCompression::Xz, NarCompression::Bzip2]
+                .into_iter()
+                .find(|compression| compression.suffix() == suffix)?;
         return Some(ObjectKey::Nar(NarHash(base32::decode(digits)?), compression));
     }
     if let Some(name) = key.strip_prefix("log/") {
         let stem = name.strip_suffix(".drv")?;
-        let fits = !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._?=-".contains(&b));
+        let fits =
+            !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._?=-".contains(&b));
         return (fits && !key.contains("..")).then(|| ObjectKey::BuildLog(name.to_owned()));
     }
     if let Some(name) = key.strip_prefix("realisations/") {

@@ -192,4 +192,3 @@ pub struct ServiceAccountRef {
     /// Its name.
     pub name: String,
 }
-

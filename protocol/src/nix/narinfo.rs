@@ -149,9 +149,8 @@ impl FromStr for NarInfo {
                 "References" => once(&mut references, line, "References", value)?,
                 "Deriver" => once(&mut deriver, line, "Deriver", value)?,
                 "CA" => once(&mut ca, line, "CA", value)?,
-                "Sig" => signatures.push(
-                    read(&Some((line, value.to_owned())), "Sig")?.ok_or(NarInfoError::Missing("Sig"))?,
-                ),
+                "Sig" => signatures
+                    .push(read(&Some((line, value.to_owned())), "Sig")?.ok_or(NarInfoError::Missing("Sig"))?),
                 _ => {} // newer fields are for newer readers
             }
         }

@@ -1,0 +1,205 @@
+//! S3 in our words: the only module that names the SDK. Never called while a transaction is open.
+//!
+//! Keys are relative to the configured prefix. One request may take [`BucketConfig::request_timeout`];
+//! what was sent ten times that long ago has happened or never will ([`BucketConfig::settle_time`]). That is
+//! the one assumption about time the collector makes, so nothing here may wait longer on one request.
+
+mod delete;
+mod error;
+mod multipart;
+mod presign;
+mod read;
+
+use std::time::Duration;
+
+use aws_config::BehaviorVersion;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider,
+};
+use aws_sdk_s3::primitives::ByteStream;
+
+pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
+pub use error::{BucketError, Failure};
+pub use presign::Presigner;
+pub use read::{ObjectRead, ReadAnswer, ReadRequest};
+
+/// How to reach a bucket.
+#[derive(Clone, Debug)]
+pub struct BucketConfig {
+    /// Origin of the S3 server; AWS where it is left out.
+    pub endpoint: Option<String>,
+    /// Origin that upload addresses are signed for; the endpoint where it is left out.
+    pub public_endpoint: Option<String>,
+    /// Its name.
+    pub bucket: String,
+    /// Before every key; empty, or ending in `/`.
+    pub prefix: String,
+    /// Its region.
+    pub region: String,
+    /// `https://host/bucket/key` rather than `https://bucket.host/key`.
+    pub path_style: bool,
+    /// Access key id and secret; the environment's chain where they are left out.
+    pub credentials: Option<StaticCredentials>,
+    /// The limit on one request, body included unless it is streamed to a reader.
+    pub request_timeout: Duration,
+    /// Make the bucket where it is missing.
+    pub create_bucket: bool,
+}
+
+/// An access key. Its `Debug` shows neither half.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// Access key id.
+    pub access_key: String,
+    /// Secret access key.
+    pub secret_key: String,
+}
+
+impl std::fmt::Debug for StaticCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StaticCredentials")
+    }
+}
+
+impl BucketConfig {
+    /// T of docs/gc.md: a request sent longer ago has happened or never will.
+    pub fn settle_time(&self) -> Duration {
+        self.request_timeout * 10
+    }
+}
+
+/// One bucket and prefix.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    client: Client,
+    credentials: SharedCredentialsProvider,
+    config: BucketConfig,
+}
+
+/// What a look at an object tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectHead {
+    /// Stored bytes.
+    pub size: i64,
+}
+
+impl Bucket {
+    /// Prepares a client; nothing is sent yet.
+    pub async fn open(config: BucketConfig) -> Result<Self, BucketError> {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(config.request_timeout.min(Duration::from_secs(5)))
+            .read_timeout(config.request_timeout)
+            .operation_attempt_timeout(config.request_timeout)
+            .build();
+        let credentials = match &config.credentials {
+            Some(keys) => SharedCredentialsProvider::new(Credentials::new(
+                &keys.access_key,
+                &keys.secret_key,
+                None,
+                None,
+                "niks3",
+            )),
+            None => aws_config::defaults(BehaviorVersion::latest())
+                .region(Region::new(config.region.clone()))
+                .load()
+                .await
+                .credentials_provider()
+                .ok_or_else(|| BucketError::credentials("no credentials are configured"))?,
+        };
+        let mut builder = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(config.region.clone()))
+            .credentials_provider(credentials.clone())
+            .force_path_style(config.path_style)
+            // The SDK's newer default sends trailers that several S3 servers refuse.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .timeout_config(timeouts);
+        if let Some(endpoint) = &config.endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        Ok(Self { client: Client::from_conf(builder.build()), credentials, config })
+    }
+
+    /// How it was opened.
+    pub fn config(&self) -> &BucketConfig {
+        &self.config
+    }
+
+    /// Whether the bucket is there and these credentials may list it.
+    pub async fn probe(&self) -> Result<(), BucketError> {
+        self.client
+            .list_objects_v2()
+            .bucket(&self.config.bucket)
+            .prefix(&self.config.prefix)
+            .max_keys(1)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| BucketError::from_sdk("list", &self.config.bucket, &error))
+    }
+
+    /// Makes the bucket, where that was asked for and it is missing.
+    pub async fn prepare(&self) -> Result<(), BucketError> {
+        if !self.config.create_bucket {
+            return Ok(());
+        }
+        match self.probe().await {
+            Err(error) if error.failure == Failure::BucketNotFound => {}
+            other => return other,
+        }
+        match self.client.create_bucket().bucket(&self.config.bucket).send().await {
+            Ok(_) => Ok(()),
+            // Another replica was quicker.
+            Err(error) => {
+                let error = BucketError::from_sdk("create bucket", &self.config.bucket, &error);
+                self.probe().await.map_err(|_| error)
+            }
+        }
+    }
+
+    /// Writes one of the server's own objects (`nix-cache-info`, `pins/…`).
+    pub async fn put_own(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), BucketError> {
+        self.client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(self.full_key(key))
+            .content_type(content_type)
+            .body(ByteStream::from(body))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| BucketError::from_sdk("put", key, &error))
+    }
+
+    /// Looks for an object; `None` where it is not there.
+    pub async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
+        let request = self.client.head_object().bucket(&self.config.bucket).key(self.full_key(key));
+        match request.send().await {
+            Ok(head) => Ok(Some(ObjectHead { size: head.content_length().unwrap_or(0) })),
+            Err(error) => match BucketError::from_sdk("head", key, &error) {
+                error if error.failure == Failure::NotFound => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// What signs upload addresses from now on for as long as its credentials last.
+    pub async fn presigner(&self, expiry: Duration) -> Result<Presigner, BucketError> {
+        let credentials = self
+            .credentials
+            .provide_credentials()
+            .await
+            .map_err(|error| BucketError::credentials(&error.to_string()))?;
+        Presigner::new(&self.config, &credentials, time::OffsetDateTime::now_utc(), expiry)
+    }
+
+    fn full_key(&self, key: &str) -> String {
+        format!("{}{key}", self.config.prefix)
+    }
+}

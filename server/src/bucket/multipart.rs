@@ -1,0 +1,64 @@
+//! Multipart uploads: opened and ended here, their parts sent by clients to presigned addresses.
+
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use niks3_protocol::api::multipart::CompletedPart as WirePart;
+use niks3_protocol::object_key::ObjectKey;
+
+use super::{Bucket, BucketError, Failure};
+
+impl Bucket {
+    /// Opens a multipart upload and gives its id.
+    pub async fn create_multipart(&self, key: &ObjectKey) -> Result<String, BucketError> {
+        let text = key.to_string();
+        let answer = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(self.full_key(&text))
+            .content_type(key.kind().content_type())
+            .send()
+            .await
+            .map_err(|error| BucketError::from_sdk("create multipart upload of", &text, &error))?;
+        answer.upload_id().map(str::to_owned).ok_or_else(|| BucketError {
+            operation: "create multipart upload of",
+            key: text,
+            failure: Failure::Refused,
+            message: "the answer names no upload".to_owned(),
+        })
+    }
+
+    /// Puts the parts together.
+    pub async fn complete_multipart(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[WirePart],
+    ) -> Result<(), BucketError> {
+        let parts = parts.iter().map(|part| {
+            let number = i32::try_from(part.part_number).unwrap_or(i32::MAX);
+            CompletedPart::builder().part_number(number).e_tag(&part.etag).build()
+        });
+        self.client
+            .complete_multipart_upload()
+            .bucket(&self.config.bucket)
+            .key(self.full_key(key))
+            .upload_id(upload_id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| BucketError::from_sdk("complete multipart upload of", key, &error))
+    }
+
+    /// Drops the parts. One that is already gone is not an error.
+    pub async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<(), BucketError> {
+        let request = self.client.abort_multipart_upload().bucket(&self.config.bucket);
+        match request.key(self.full_key(key)).upload_id(upload_id).send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match BucketError::from_sdk("abort multipart upload of", key, &error) {
+                error if matches!(error.failure, Failure::UploadNotFound | Failure::NotFound) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Reading for the proxy: one object, as a stream, with the conditions of the reader's request.
+
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
+
+use super::{Bucket, BucketError, Failure};
+
+/// The reader's conditions, as their headers said them.
+#[derive(Debug, Clone, Default)]
+pub struct ReadRequest {
+    /// `Range`
+    pub range: Option<String>,
+    /// `If-None-Match`
+    pub if_none_match: Option<String>,
+    /// `If-Modified-Since`
+    pub if_modified_since: Option<String>,
+}
+
+/// What a read found.
+#[derive(Debug)]
+pub enum ReadAnswer {
+    /// The object, or a range of it.
+    Found(Box<ObjectRead>),
+    /// The reader has it already (304).
+    NotModified,
+    /// The range is outside the object (416).
+    RangeNotSatisfiable,
+    /// No such object.
+    NotFound,
+}
+
+/// An object on its way, headers as S3 gave them.
+#[derive(Debug)]
+pub struct ObjectRead {
+    /// Bytes of `body`.
+    pub content_length: i64,
+    /// Set where `body` is a part (206).
+    pub content_range: Option<String>,
+    /// As it was stored.
+    pub content_encoding: Option<String>,
+    /// Quoted.
+    pub etag: Option<String>,
+    /// An HTTP date.
+    pub last_modified: Option<String>,
+    /// The bytes, read from S3 as they are taken.
+    pub body: ByteStream,
+}
+
+impl Bucket {
+    /// Opens an object. The limit on one request covers the time to its first byte; the body is read as
+    /// fast as the reader takes it.
+    pub async fn get(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
+        let since = wanted
+            .if_modified_since
+            .and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok());
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&self.config.bucket)
+            .key(self.full_key(key))
+            .set_range(wanted.range)
+            .set_if_none_match(wanted.if_none_match)
+            .set_if_modified_since(since)
+            .send()
+            .await;
+        match answer {
+            Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
+                content_length: object.content_length.unwrap_or(0),
+                content_range: object.content_range.filter(|range| !range.is_empty()),
+                content_encoding: object.content_encoding.filter(|encoding| !encoding.is_empty()),
+                etag: object.e_tag,
+                last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
+                body: object.body,
+            }))),
+            Err(error) => {
+                let error = BucketError::from_sdk("get", key, &error);
+                match error.failure {
+                    Failure::NotFound => Ok(ReadAnswer::NotFound),
+                    Failure::NotModified => Ok(ReadAnswer::NotModified),
+                    Failure::RangeNotSatisfiable => Ok(ReadAnswer::RangeNotSatisfiable),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! PostgreSQL. SQL stands only below this module, one file a table; every function takes a connection, so
+//! that the logic above decides what is one transaction. Nothing here calls the bucket.
+//!
+//! Rows of `objects` are locked in the order of their keys, everywhere: that is what keeps pushes of the same
+//! closure and a collection from waiting for each other in a circle.
+
+pub mod closures;
+pub mod gc_runs;
+pub mod marks;
+pub mod multipart_uploads;
+pub mod narinfos;
+pub mod objects;
+pub mod pins;
+pub mod uploads;
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::types::PgInterval;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+/// The migrations, run under a lock of the database: several replicas may start at once.
+pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// A pool that connects when it is first asked to, so that a server starts without its database.
+pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .idle_timeout(Duration::from_mins(1))
+        .connect_lazy_with(options)
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
+    MIGRATOR.run(pool).await
+}
+
+/// Whether the same transaction may succeed when it is run again: a deadlock or a serialization failure.
+pub fn is_retryable(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
+    matches!(code.as_deref(), Some("40P01" | "40001"))
+}
+
+/// Durations as PostgreSQL's intervals; anything past 290 years is that.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    PgInterval { months: 0, days: 0, microseconds }
+}

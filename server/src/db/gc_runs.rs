@@ -1,0 +1,116 @@
+//! `gc_runs`: every collection there was, and the one there is.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::interval;
+
+/// A collection's row.
+#[derive(Debug)]
+pub struct GcRun {
+    /// Its number.
+    pub id: i64,
+    /// `running`, `succeeded` or `failed`.
+    pub state: String,
+    /// What it is doing, or did last.
+    pub phase: String,
+    /// What it was asked for.
+    pub params: Value,
+    /// What it did so far.
+    pub stats: Value,
+    /// What was changed about the request to keep it safe.
+    pub warnings: Vec<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// When it began.
+    pub started_at: OffsetDateTime,
+    /// When it last gave a sign of life.
+    pub updated_at: OffsetDateTime,
+    /// When it ended.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// Starts a run, unless one is running.
+pub async fn insert_running(
+    conn: &mut PgConnection,
+    phase: &str,
+    params: &Value,
+    stats: &Value,
+    warnings: &[String],
+) -> sqlx::Result<Option<GcRun>> {
+    sqlx::query_as!(
+        GcRun,
+        "insert into gc_runs (state, phase, params, stats, warnings) values ('running', $1, $2, $3, $4)
+         on conflict do nothing
+         returning id, state, phase, params, stats, warnings, error, started_at, updated_at, finished_at",
+        phase,
+        params,
+        stats,
+        warnings
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// The newest run.
+pub async fn find_latest(conn: &mut PgConnection) -> sqlx::Result<Option<GcRun>> {
+    sqlx::query_as!(
+        GcRun,
+        "select id, state, phase, params, stats, warnings, error, started_at, updated_at, finished_at
+         from gc_runs order by id desc limit 1"
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Notes progress, which is also a sign of life; whether the run is still this server's.
+pub async fn update(conn: &mut PgConnection, id: i64, phase: &str, stats: &Value) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update gc_runs set phase = $2, stats = $3, updated_at = now() where id = $1 and state = 'running'",
+        id,
+        phase,
+        stats
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends a run; an error makes it failed.
+pub async fn finish(
+    conn: &mut PgConnection,
+    id: i64,
+    phase: &str,
+    stats: &Value,
+    error: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update gc_runs set phase = $2, stats = $3, error = $4,
+             state = case when $4::text is null then 'succeeded' else 'failed' end,
+             updated_at = now(), finished_at = now()
+         where id = $1 and state = 'running'",
+        id,
+        phase,
+        stats,
+        error
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Ends runs that gave no sign of life for so long: their server died.
+pub async fn fail_silent(conn: &mut PgConnection, silence: Duration) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "update gc_runs set state = 'failed', finished_at = now(),
+             error = 'the server that ran it stopped; what it claimed is taken over by the next run'
+         where state = 'running' and updated_at < now() - $1::interval",
+        interval(silence)
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,177 @@
+//! Marking and sweeping in `objects`: what a collection reads in one snapshot, and the guarded writes it makes.
+
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::interval;
+
+/// One object as a snapshot shows it.
+#[derive(Debug)]
+pub struct MarkRow {
+    /// Row id.
+    pub id: i64,
+    /// Ids it refers to.
+    pub refs: Vec<i64>,
+    /// Since when nothing reached it.
+    pub condemned_at: Option<OffsetDateTime>,
+    /// A collection has claimed it.
+    pub deleting: bool,
+    /// It is a narinfo: those are deleted before what they point to.
+    pub narinfo: bool,
+}
+
+/// An object claimed for deletion.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// Row id.
+    pub id: i64,
+    /// Its key.
+    pub key: String,
+    /// Bytes in the bucket, where known.
+    pub stored_size: Option<i64>,
+}
+
+/// Makes the transaction one snapshot; gives the database's time in it.
+pub async fn begin_snapshot(conn: &mut PgConnection) -> sqlx::Result<OffsetDateTime> {
+    sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *conn).await?;
+    sqlx::query_scalar!("select now() as \"now!\"").fetch_one(conn).await
+}
+
+/// All objects, by id.
+pub fn stream_objects(conn: &mut PgConnection) -> BoxStream<'_, sqlx::Result<MarkRow>> {
+    sqlx::query_as!(
+        MarkRow,
+        "select id, refs, condemned_at, deleting_since is not null as \"deleting!\",
+                key like '%.narinfo' as \"narinfo!\"
+         from objects order by id"
+    )
+    .fetch(conn)
+}
+
+/// Ids of the roots: committed closures (pins keep theirs from being deleted) and all keys of open uploads.
+pub async fn list_roots(conn: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!(
+        "select o.id as \"id!\" from closures c join objects o on o.key = c.key
+         union all
+         select o.id from uploads u cross join unnest(u.keys) as wanted (key)
+         join objects o on o.key = wanted.key collate \"C\""
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Condemns what is not yet condemned; how many that were.
+pub async fn condemn(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with unreached as (
+             select id from objects
+             where id = any($1) and condemned_at is null and deleting_since is null
+             order by key for update
+         )
+         update objects o set condemned_at = clock_timestamp() from unreached where o.id = unreached.id",
+        ids
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Lifts the condemnation of what is reached again and not yet claimed.
+pub async fn uncondemn(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with reached as (
+             select id from objects
+             where id = any($1) and condemned_at is not null and deleting_since is null
+             order by key for update
+         )
+         update objects o set condemned_at = null from reached where o.id = reached.id",
+        ids
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Claims those that are still condemned since exactly when the snapshot said. Whatever began or committed an
+/// upload of them after that snapshot has lifted the condemnation, and so defeats the claim.
+pub async fn claim(
+    conn: &mut PgConnection,
+    run: i64,
+    ids: &[i64],
+    condemned_since: &[OffsetDateTime],
+) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        "with candidate as (
+             select o.id from objects o
+             join unnest($2::bigint[], $3::timestamptz[]) as wanted (id, since) on wanted.id = o.id
+             where o.condemned_at = wanted.since and o.deleting_since is null
+             order by o.key for update of o
+         )
+         update objects o set deleting_since = clock_timestamp(), deleting_by = $1
+         from candidate where o.id = candidate.id
+         returning o.id, o.key, o.stored_size",
+        run,
+        ids,
+        condemned_since
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Takes over claims made longer ago than `settle`: their sweeper died, or its delete got no answer; either
+/// way that delete has happened or never will.
+pub async fn take_over(
+    conn: &mut PgConnection,
+    run: i64,
+    settle: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        "with stale as (
+             select id from objects where deleting_since < clock_timestamp() - $2::interval
+             order by key limit $3 for update skip locked
+         )
+         update objects o set deleting_since = clock_timestamp(), deleting_by = $1
+         from stale where o.id = stale.id
+         returning o.id, o.key, o.stored_size",
+        run,
+        interval(settle),
+        limit
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Removes the rows of what the bucket confirmed deleted, as far as this run still holds the claim.
+pub async fn remove(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!("delete from objects where id = any($1) and deleting_by = $2", ids, run)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Gives back what the bucket definitely refused to delete: as expected, so that a push uploads it anew, and
+/// condemned.
+pub async fn give_back(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update objects set deleting_since = null, deleting_by = null, live = false,
+             condemned_at = clock_timestamp()
+         where id = any($1) and deleting_by = $2",
+        ids,
+        run
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Gives the space of deleted rows back to the tables.
+pub async fn vacuum(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("vacuum (analyze) objects, uploads, closures, narinfos").execute(conn).await?;
+    Ok(())
+}

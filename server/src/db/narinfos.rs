@@ -1,0 +1,45 @@
+//! `narinfos`: what each narinfo says and who pushed it.
+
+use sqlx::PgConnection;
+
+/// Keeps what was signed for an upload's new narinfos.
+pub async fn insert_of_upload(
+    conn: &mut PgConnection,
+    upload_id: i64,
+    new_keys: &[String],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into narinfos (key, store_path, nar_key, compression, nar_hash, nar_size, refs, deriver, ca,
+                               signatures, pushed_by, origin)
+         select signed.key, signed.narinfo ->> 'store_path', signed.narinfo ->> 'url',
+                signed.narinfo ->> 'compression', signed.narinfo ->> 'nar_hash',
+                (signed.narinfo ->> 'nar_size')::bigint,
+                array(select jsonb_array_elements_text(signed.narinfo -> 'references')),
+                signed.narinfo ->> 'deriver', signed.narinfo ->> 'ca', signed.signatures,
+                upload.owner, upload.origin
+         from upload_narinfos signed join uploads upload on upload.id = signed.upload_id
+         where signed.upload_id = $1 and signed.key = any($2)
+         order by signed.key
+         on conflict (key) do update set
+             store_path = excluded.store_path, nar_key = excluded.nar_key, compression = excluded.compression,
+             nar_hash = excluded.nar_hash, nar_size = excluded.nar_size, refs = excluded.refs,
+             deriver = excluded.deriver, ca = excluded.ca, signatures = excluded.signatures,
+             pushed_by = excluded.pushed_by, origin = excluded.origin, pushed_at = now()",
+        upload_id,
+        new_keys
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// The derivers of narinfos that name one: `(key, whole path)`.
+pub async fn list_derivers(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!(
+        "select key, deriver as \"deriver!\" from narinfos where key = any($1) and deriver is not null",
+        keys
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key, row.deriver)).collect())
+}

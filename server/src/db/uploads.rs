@@ -1,0 +1,144 @@
+//! `uploads` and `upload_narinfos`: pushes in progress.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::interval;
+
+/// A new upload.
+#[derive(Debug)]
+pub struct NewUpload<'a> {
+    /// Who began it.
+    pub owner: &'a str,
+    /// What is known of who began it.
+    pub origin: &'a Value,
+    /// Keys of its roots.
+    pub roots: &'a [String],
+    /// All its keys.
+    pub keys: &'a [String],
+    /// Its objects, as JSON.
+    pub plan: &'a [u8],
+    /// How long its addresses live.
+    pub addresses: Duration,
+}
+
+/// An upload's row.
+#[derive(Debug)]
+pub struct Upload {
+    /// Who began it.
+    pub owner: String,
+    /// What is known of who began it.
+    pub origin: Value,
+    /// Keys of its roots.
+    pub roots: Vec<String>,
+    /// All its keys.
+    pub keys: Vec<String>,
+    /// Its objects, as JSON.
+    pub plan: Vec<u8>,
+    /// Keys that were not live at begin.
+    pub missing: Vec<String>,
+}
+
+/// Writes an upload with all its keys; gives its id and when it began.
+pub async fn insert(conn: &mut PgConnection, upload: &NewUpload<'_>) -> sqlx::Result<(i64, OffsetDateTime)> {
+    let row = sqlx::query!(
+        "insert into uploads (owner, origin, roots, keys, plan, addresses_until)
+         values ($1, $2, $3, $4, $5, now() + $6::interval) returning id, started_at",
+        upload.owner,
+        upload.origin,
+        upload.roots,
+        upload.keys,
+        upload.plan,
+        interval(upload.addresses)
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((row.id, row.started_at))
+}
+
+/// Reads an upload.
+pub async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Upload>> {
+    sqlx::query_as!(Upload, "select owner, origin, roots, keys, plan, missing from uploads where id = $1", id)
+        .fetch_optional(conn)
+        .await
+}
+
+/// Locks an upload until the transaction ends; whether it is still there.
+pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<bool> {
+    let row =
+        sqlx::query!("select id from uploads where id = $1 for update", id).fetch_optional(conn).await?;
+    Ok(row.is_some())
+}
+
+/// Notes what was not live at begin; whether the upload is still there.
+pub async fn set_missing(conn: &mut PgConnection, id: i64, missing: &[String]) -> sqlx::Result<bool> {
+    let done =
+        sqlx::query!("update uploads set missing = $2 where id = $1", id, missing).execute(conn).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Adds keys the upload turned out to depend on.
+pub async fn add_keys(conn: &mut PgConnection, id: i64, keys: &[String]) -> sqlx::Result<()> {
+    sqlx::query!("update uploads set keys = keys || $2 where id = $1", id, keys).execute(conn).await?;
+    Ok(())
+}
+
+/// Notes that more addresses were handed out; whether the upload is still there.
+pub async fn extend(conn: &mut PgConnection, id: i64, addresses: Duration) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update uploads set addresses_until = greatest(addresses_until, now() + $2::interval) where id = $1",
+        id,
+        interval(addresses)
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Keeps what was signed until the commit.
+pub async fn insert_narinfos(
+    conn: &mut PgConnection,
+    id: i64,
+    keys: &[String],
+    narinfos: &[Value],
+    signatures: &[String],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into upload_narinfos (upload_id, key, narinfo, signatures)
+         select $1, signed.key, signed.narinfo, signed.signatures::text[]
+         from unnest($2::text[], $3::jsonb[], $4::text[]) as signed (key, narinfo, signatures)
+         on conflict (upload_id, key) do update set narinfo = excluded.narinfo, signatures = excluded.signatures",
+        id,
+        keys,
+        narinfos,
+        signatures
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Deletes a finished or abandoned upload.
+pub async fn delete(conn: &mut PgConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query!("delete from uploads where id = $1", id).execute(conn).await?;
+    Ok(())
+}
+
+/// Deletes uploads begun longer ago than `older_than` whose last address ended longer ago than `settle`.
+pub async fn delete_expired(
+    conn: &mut PgConnection,
+    older_than: Duration,
+    settle: Duration,
+) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "delete from uploads where started_at < now() - $1::interval and addresses_until < now() - $2::interval",
+        interval(older_than),
+        interval(settle)
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,154 @@
+//! Collections: one run at a time per cache, across replicas, held in the database with a heartbeat. That is an
+//! economy: two at once are safe too (docs/gc.md). A run's parameters, phase, counts and result are a row.
+
+mod graph;
+mod mark;
+mod run;
+mod sweep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use niks3_protocol::api::gc::{GcConflict, GcParams, GcPhase, GcState, GcStats, GcStatus};
+use niks3_protocol::duration::GoDuration;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::db;
+use crate::db::gc_runs::GcRun;
+use crate::push::PushError;
+
+/// A run without a sign of life for so long is another server's, and that server is dead.
+const SILENCE: Duration = Duration::from_mins(1);
+
+/// The runs of this server; they end with it.
+#[derive(Debug, Default, Clone)]
+pub struct Runner {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Runner {
+    /// Asks the run of this server to stop after its current batch, and waits for that.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Why a run failed, or was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum GcError {
+    /// Another run, with other parameters, is active.
+    #[error("{}", .0.error)]
+    Conflict(Box<GcConflict>),
+    /// The server ends.
+    #[error("the server is shutting down; the next run goes on")]
+    Stopped,
+    /// Another server declared this run dead and may have started its own.
+    #[error("the run gave no sign of life for {SILENCE:?} and was taken over")]
+    Lost,
+    /// A row of `gc_runs` that this version cannot read.
+    #[error("the run's row is not readable: {0}")]
+    Row(String),
+    /// PostgreSQL.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    /// Expiring uploads.
+    #[error(transparent)]
+    Uploads(#[from] PushError),
+    /// The row graph is larger than this server can hold.
+    #[error("{0}")]
+    Graph(String),
+}
+
+/// Starts a run, or joins the active one where its parameters are the same.
+pub async fn start(app: &Arc<App>, params: GcParams) -> Result<GcStatus, GcError> {
+    let mut conn = app.db.acquire().await?;
+    db::gc_runs::fail_silent(&mut conn, SILENCE).await?;
+    let phase = text(GcPhase::CleanupPendingUploads)?;
+    let warnings = warnings(app, &params);
+    let stats = json(&GcStats::default())?;
+    // Between a refused insert and the look at who is running, that run may end: then the insert goes again.
+    for _ in 0..3 {
+        if let Some(row) =
+            db::gc_runs::insert_running(&mut conn, &phase, &json(&params)?, &stats, &warnings).await?
+        {
+            let id = row.id;
+            let status = status_of(row)?;
+            app.gc.tasks.spawn(run::run(Arc::clone(app), id, params, app.gc.stop.clone()));
+            return Ok(status);
+        }
+        let active = db::gc_runs::find_latest(&mut conn).await?.map(status_of).transpose()?;
+        match active {
+            Some(active) if active.state != GcState::Running => {}
+            Some(active) if active.params == params => return Ok(active),
+            Some(active_task) => {
+                let error = format!(
+                    "a collection with other parameters is running since {}; wait for it to end",
+                    active_task.started_at
+                );
+                return Err(GcError::Conflict(Box::new(GcConflict { error, active_task })));
+            }
+            None => {}
+        }
+    }
+    Err(GcError::Lost)
+}
+
+/// The newest run.
+pub async fn status(app: &App) -> Result<Option<GcStatus>, GcError> {
+    let mut conn = app.db.acquire().await?;
+    db::gc_runs::fail_silent(&mut conn, SILENCE).await?;
+    db::gc_runs::find_latest(&mut conn).await?.map(status_of).transpose()
+}
+
+/// The shortest age at which an upload may go: its addresses and T must have passed.
+fn safe_upload_age(app: &App) -> Duration {
+    app.config.presign_expiry + app.bucket.config().settle_time()
+}
+
+fn warnings(app: &App, params: &GcParams) -> Vec<String> {
+    let safe = safe_upload_age(app);
+    if params.failed_uploads_older_than.0 >= safe {
+        return Vec::new();
+    }
+    vec![format!(
+        "failed-uploads-older-than {} is raised to {}: before that an upload's addresses may still be used",
+        params.failed_uploads_older_than,
+        GoDuration(safe)
+    )]
+}
+
+fn status_of(row: GcRun) -> Result<GcStatus, GcError> {
+    Ok(GcStatus {
+        id: Some(row.id),
+        state: parse(Value::String(row.state))?,
+        phase: parse(Value::String(row.phase))?,
+        params: parse(row.params)?,
+        stats: parse(row.stats)?,
+        error: row.error,
+        warnings: row.warnings,
+        started_at: row.started_at,
+        updated_at: row.updated_at,
+        finished_at: row.finished_at,
+    })
+}
+
+fn json(value: &impl Serialize) -> Result<Value, GcError> {
+    serde_json::to_value(value).map_err(|error| GcError::Row(error.to_string()))
+}
+
+fn parse<T: DeserializeOwned>(value: Value) -> Result<T, GcError> {
+    serde_json::from_value(value).map_err(|error| GcError::Row(error.to_string()))
+}
+
+/// The name a phase has on the wire.
+fn text(phase: GcPhase) -> Result<String, GcError> {
+    parse(json(&phase)?)
+}

@@ -1,0 +1,60 @@
+//! Pins: rows that keep closures, and the objects `pins/{name}` that tell readers of the bucket.
+
+use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
+use niks3_protocol::nix::StorePath;
+use niks3_protocol::object_key::PIN_PREFIX;
+
+use crate::app::App;
+use crate::auth::Identity;
+use crate::bucket::{BucketError, Deletion, Failure};
+use crate::db;
+use crate::push::PushError;
+
+/// All pins, by name.
+pub async fn list(app: &App) -> Result<Vec<Pin>, PushError> {
+    let mut conn = app.db.acquire().await?;
+    Ok(db::pins::list(&mut conn).await?)
+}
+
+/// Points a name at a pushed closure; false where the closure was not pushed.
+///
+/// The closure is made new in the same transaction: a collection about to expire it finds it changed.
+pub async fn create(
+    app: &App,
+    identity: &Identity,
+    name: &PinName,
+    request: &CreatePinRequest,
+) -> Result<bool, PushError> {
+    let path: StorePath =
+        request.store_path.parse().map_err(|error| PushError::Invalid(format!("store_path: {error}")))?;
+    let key = format!("{}.narinfo", path.hash());
+    let mut transaction = app.db.begin().await?;
+    if db::closures::refresh(&mut transaction, std::slice::from_ref(&key)).await?.is_empty() {
+        return Ok(false);
+    }
+    db::pins::upsert(&mut transaction, name.as_str(), &key, path.as_str(), &identity.name).await?;
+    transaction.commit().await?;
+    // Should this fail, the pin holds all the same; the caller is told and may write it again.
+    let object = format!("{PIN_PREFIX}{name}");
+    app.bucket.put_own(&object, "text/plain; charset=utf-8", path.as_str().as_bytes().to_vec()).await?;
+    Ok(true)
+}
+
+/// Removes a name; false where it was not there.
+pub async fn delete(app: &App, name: &PinName) -> Result<bool, PushError> {
+    let mut conn = app.db.acquire().await?;
+    let there = db::pins::delete(&mut conn, name.as_str()).await?;
+    drop(conn);
+    if there {
+        let key = format!("{PIN_PREFIX}{name}");
+        if let [Deletion::Refused(message) | Deletion::Unknown(message)] =
+            app.bucket.delete(std::slice::from_ref(&key)).await.as_slice()
+        {
+            let message = message.clone();
+            return Err(
+                BucketError { operation: "delete", key, failure: Failure::Unreachable, message }.into()
+            );
+        }
+    }
+    Ok(there)
+}

@@ -1,0 +1,62 @@
+//! A push: begin, sign, complete. The rules of docs/gc.md that keep its promise while collections run.
+//!
+//! Only this module and its children open transactions for pushes; no S3 call is made inside one.
+
+mod begin;
+mod commit;
+mod error;
+mod multipart;
+mod sign;
+
+pub use begin::begin;
+pub use commit::complete;
+pub use error::PushError;
+pub use multipart::{complete_multipart, request_parts};
+pub use sign::sign;
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use niks3_protocol::object_key::ObjectKey;
+
+use crate::app::App;
+use crate::auth::Identity;
+use crate::bucket::{BucketError, ObjectHead};
+use crate::db;
+use crate::db::uploads::Upload;
+
+/// Looks into the bucket at most so many at a time for one upload.
+const CONCURRENT_LOOKS: usize = 64;
+
+/// Whether a commit has seen the object in the bucket.
+pub async fn object_is_live(app: &App, key: &ObjectKey) -> Result<bool, PushError> {
+    let mut conn = app.db.acquire().await?;
+    Ok(db::objects::is_live(&mut conn, &key.to_string()).await?)
+}
+
+/// Deletes uploads begun longer ago than `older_than`, but none before its addresses and T have passed, and
+/// aborts the multipart uploads they leave. How many went.
+pub async fn expire(app: &App, older_than: Duration) -> Result<u64, PushError> {
+    let settle = app.bucket.config().settle_time();
+    let mut conn = app.db.acquire().await?;
+    let expired = db::uploads::delete_expired(&mut conn, older_than, settle).await?;
+    drop(conn);
+    multipart::abort_abandoned(app).await?;
+    Ok(expired)
+}
+
+/// Reads an upload that this identity began. Another's is as good as absent.
+async fn load_own(app: &App, identity: &Identity, id: i64) -> Result<Upload, PushError> {
+    let mut conn = app.db.acquire().await?;
+    let upload = db::uploads::find(&mut conn, id).await?.ok_or(PushError::UploadNotFound(id))?;
+    if upload.owner == identity.name { Ok(upload) } else { Err(PushError::NotOwner(id)) }
+}
+
+/// Looks for each key in the bucket; the result is in no order.
+async fn look(app: &App, keys: &[String]) -> Result<Vec<(String, Option<ObjectHead>)>, BucketError> {
+    futures::stream::iter(keys.iter().cloned())
+        .map(|key| async move { Ok((key.clone(), app.bucket.head(&key).await?)) })
+        .buffer_unordered(CONCURRENT_LOOKS)
+        .try_collect()
+        .await
+}

@@ -1,0 +1,219 @@
+//! Begin, in two transactions.
+//!
+//! First the upload with all its keys is written and committed. Only then are the objects' states read. The
+//! order is what makes it safe: a collection that did not see the upload took its snapshot before the states
+//! were read, so whatever it claims was condemned before, and such a condemnation is lifted here first.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use niks3_protocol::api::pending_closures::{
+    BeginRequest, BeginResponse, MULTIPART_THRESHOLD, MultipartInfo, PendingObject, UploadObject, part_size,
+};
+use niks3_protocol::object_key::{ObjectKey, ObjectKind};
+use tokio::time::Instant;
+
+use super::{PushError, look};
+use crate::app::App;
+use crate::auth::Identity;
+use crate::bucket::Presigner;
+use crate::db;
+use crate::db::uploads::NewUpload;
+
+/// How long a begin waits for objects that a collection is deleting.
+const WAIT_FOR_DELETES: Duration = Duration::from_secs(10);
+/// Part addresses handed out at begin; a client asks for more when it has used them.
+const FIRST_PARTS: u64 = 100;
+/// Multipart uploads opened at S3 at a time for one begin.
+const CONCURRENT_OPENS: usize = 16;
+/// S3's largest object: 5 TiB.
+const MAX_NAR_SIZE: u64 = 5 << 40;
+
+/// Opens an upload and says what is missing and where to send it.
+pub async fn begin(
+    app: &App,
+    identity: &Identity,
+    request: BeginRequest,
+) -> Result<BeginResponse, PushError> {
+    let BeginRequest { closure, closures, objects, verify_s3 } = request;
+    let mut roots = closures;
+    roots.push(closure);
+    roots.sort_unstable();
+    roots.dedup();
+    let objects = check(&roots, objects)?;
+    let keys: Vec<String> = objects.iter().map(|object| object.key.clone()).collect();
+    let plan = serde_json::to_vec(&objects).map_err(|error| PushError::Invalid(error.to_string()))?;
+
+    let mut conn = app.db.acquire().await?;
+    let upload = NewUpload {
+        owner: &identity.name,
+        origin: &identity.origin,
+        roots: &roots,
+        keys: &keys,
+        plan: &plan,
+        addresses: app.config.presign_expiry,
+    };
+    let (id, started_at) = db::uploads::insert(&mut conn, &upload).await?;
+    drop(conn);
+
+    match open(app, id, &objects, &keys, verify_s3).await {
+        Ok(pending_objects) => Ok(BeginResponse { id: id.to_string(), started_at, pending_objects }),
+        Err(error) => {
+            // Nobody knows the id yet. Should this fail too, the upload expires.
+            if let Ok(mut conn) = app.db.acquire().await {
+                let _ = db::uploads::delete(&mut conn, id).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Everything after the first transaction.
+async fn open(
+    app: &App,
+    id: i64,
+    objects: &[UploadObject],
+    keys: &[String],
+    verify_s3: bool,
+) -> Result<BTreeMap<String, PendingObject>, PushError> {
+    if verify_s3 {
+        forget_lost(app, keys).await?;
+    }
+    let missing = read_states(app, id, keys).await?;
+    let missing: Vec<&UploadObject> =
+        objects.iter().filter(|object| missing.contains(object.key.as_str())).collect();
+    let presigner = app.bucket.presigner(app.config.presign_expiry).await?;
+    let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|object| is_multipart(object));
+    let mut pending: BTreeMap<String, PendingObject> = small
+        .into_iter()
+        .map(|object| {
+            let presigned_url = Some(presigner.put(&object.key));
+            (object.key.clone(), PendingObject { kind: object.kind, presigned_url, multipart_info: None })
+        })
+        .collect();
+    pending.extend(open_multiparts(app, id, &presigner, &large).await?);
+    Ok(pending)
+}
+
+/// Parses what the request says; the objects come back sorted by key, each once.
+fn check(roots: &[String], mut objects: Vec<UploadObject>) -> Result<Vec<UploadObject>, PushError> {
+    let invalid = |message: String| Err(PushError::Invalid(message));
+    objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    objects.dedup_by(|a, b| a.key == b.key && a.kind == b.kind);
+    for object in &objects {
+        let key: ObjectKey = object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
+        if key.kind() != object.kind {
+            return invalid(format!("{key} is named as {:?}, which its key is not", object.kind));
+        }
+        if object.nar_size.is_some_and(|size| size > MAX_NAR_SIZE) {
+            return invalid(format!("{key} is larger than the 5 TiB S3 can hold"));
+        }
+        for reference in &object.refs {
+            reference.parse::<ObjectKey>().map_err(|error| {
+                PushError::Invalid(format!("{key} refers to a key that is none: {error}"))
+            })?;
+        }
+    }
+    if let Some(pair) = objects.windows(2).find(|pair| pair[0].key == pair[1].key) {
+        return invalid(format!("{} is named twice, as different kinds", pair[0].key));
+    }
+    for root in roots {
+        if !matches!(root.parse(), Ok(ObjectKey::Narinfo(_))) {
+            return invalid(format!("the closure {root:?} is not a narinfo's key ({{32 digits}}.narinfo)"));
+        }
+        if objects.binary_search_by(|object| object.key.cmp(root)).is_err() {
+            return invalid(format!("the closure {root} is not among the objects"));
+        }
+    }
+    Ok(objects)
+}
+
+/// The second transaction, again until nothing of the upload is being deleted. Gives the missing keys.
+async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<HashSet<String>, PushError> {
+    let give_up = Instant::now() + WAIT_FOR_DELETES;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let mut transaction = app.db.begin().await?;
+        db::objects::insert_expected(&mut transaction, keys).await?;
+        db::objects::lift_condemnations(&mut transaction, keys).await?;
+        let states = db::objects::list_states(&mut transaction, keys).await?;
+        let deleting = states.iter().find(|state| state.deleting).map(|state| state.key.clone());
+        // A key may have lost its row between the two statements: its deletion was just confirmed.
+        let complete = states.len() == keys.len();
+        let missing: Vec<String> =
+            states.into_iter().filter(|state| !state.live).map(|state| state.key).collect();
+        let open = db::uploads::set_missing(&mut transaction, id, &missing).await?;
+        transaction.commit().await?;
+        if !open {
+            return Err(PushError::UploadNotFound(id));
+        }
+        match deleting {
+            None if complete => return Ok(missing.into_iter().collect()),
+            _ if Instant::now() < give_up => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            deleting => return Err(PushError::BeingDeleted(deleting.unwrap_or_default())),
+        }
+    }
+}
+
+/// Makes expected what its row calls live but the bucket does not have.
+async fn forget_lost(app: &App, keys: &[String]) -> Result<(), PushError> {
+    let mut conn = app.db.acquire().await?;
+    let states = db::objects::list_states(&mut conn, keys).await?;
+    drop(conn);
+    let live: Vec<String> = states.into_iter().filter(|state| state.live).map(|state| state.key).collect();
+    let found = look(app, &live).await?;
+    let lost: Vec<String> =
+        found.into_iter().filter(|(_, head)| head.is_none()).map(|(key, _)| key).collect();
+    if !lost.is_empty() {
+        tracing::warn!(count = lost.len(), first = lost[0], "objects with live rows are not in the bucket");
+        let mut conn = app.db.acquire().await?;
+        db::objects::set_expected(&mut conn, &lost).await?;
+    }
+    Ok(())
+}
+
+/// A NAR of unknown size may be large.
+fn is_multipart(object: &UploadObject) -> bool {
+    object.kind == ObjectKind::Nar
+        && object.nar_size.is_none_or(|size| size == 0 || size > MULTIPART_THRESHOLD)
+}
+
+async fn open_multiparts(
+    app: &App,
+    id: i64,
+    presigner: &Presigner,
+    objects: &[&UploadObject],
+) -> Result<Vec<(String, PendingObject)>, PushError> {
+    let opened: Vec<(&UploadObject, String)> = futures::stream::iter(objects.iter().copied())
+        .map(|object| async move {
+            let key: ObjectKey =
+                object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
+            Ok::<_, PushError>((object, app.bucket.create_multipart(&key).await?))
+        })
+        .buffer_unordered(CONCURRENT_OPENS)
+        .try_collect()
+        .await?;
+    let (keys, ids): (Vec<String>, Vec<String>) =
+        opened.iter().map(|(object, s3_id)| (object.key.clone(), s3_id.clone())).unzip();
+    if !keys.is_empty() {
+        let mut conn = app.db.acquire().await?;
+        db::multipart_uploads::insert(&mut conn, id, &keys, &ids).await?;
+    }
+    Ok(opened
+        .into_iter()
+        .map(|(object, upload_id)| {
+            let nar_size = object.nar_size.unwrap_or(0);
+            let parts = nar_size.div_ceil(part_size(nar_size)).clamp(2, FIRST_PARTS);
+            let parts = u32::try_from(parts).unwrap_or(2);
+            let part_urls =
+                (1..=parts).map(|number| presigner.part(&object.key, &upload_id, number)).collect();
+            let multipart_info = Some(MultipartInfo { upload_id, part_urls });
+            let pending = PendingObject { kind: object.kind, presigned_url: None, multipart_info };
+            (object.key.clone(), pending)
+        })
+        .collect())
+}

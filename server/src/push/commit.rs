@@ -1,0 +1,154 @@
+//! Commit: the bucket is looked at outside any transaction, then one transaction makes the closure live.
+
+use std::collections::{HashMap, HashSet};
+
+use niks3_protocol::api::pending_closures::UploadObject;
+use sqlx::{PgConnection, PgTransaction};
+
+use super::{PushError, load_own, look, multipart};
+use crate::app::App;
+use crate::auth::Identity;
+use crate::db;
+use crate::db::objects::{CommittedObjects, ObjectState};
+use crate::db::uploads::Upload;
+
+/// Deadlocks with other transactions are broken by running this one again, so often at most.
+const ATTEMPTS: u32 = 5;
+
+/// Commits an upload: afterwards everything its roots reach is in the bucket.
+pub async fn complete(app: &App, identity: &Identity, id: i64) -> Result<(), PushError> {
+    let upload = load_own(app, identity, id).await?;
+    let plan: Vec<UploadObject> =
+        serde_json::from_slice(&upload.plan).map_err(|error| PushError::Invalid(error.to_string()))?;
+
+    let mut sizes = HashMap::with_capacity(upload.missing.len());
+    let mut absent = Vec::new();
+    for (key, head) in look(app, &upload.missing).await? {
+        match head {
+            Some(head) => drop(sizes.insert(key, head.size)),
+            None => absent.push(key),
+        }
+    }
+    if !absent.is_empty() {
+        absent.sort_unstable();
+        return Err(PushError::NotUploaded(absent));
+    }
+
+    let outside = protect_outside(app, id, &upload, &plan).await?;
+    let seen = Seen { upload: &upload, plan: &plan, sizes: &sizes, outside: &outside };
+    let mut attempt = 1;
+    loop {
+        match commit(app, id, &seen).await {
+            Err(PushError::Database(error)) if attempt < ATTEMPTS && db::is_retryable(&error) => attempt += 1,
+            result => break result?,
+        }
+    }
+    // The closure is committed; what is left at S3 goes with the next collection if not now.
+    if let Err(error) = multipart::abort_abandoned(app).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "multipart uploads are left open");
+    }
+    Ok(())
+}
+
+/// What the commit knows before its transaction.
+struct Seen<'a> {
+    upload: &'a Upload,
+    plan: &'a [UploadObject],
+    sizes: &'a HashMap<String, i64>,
+    outside: &'a [String],
+}
+
+/// What the plan refers to outside the upload, and all that reaches, becomes part of the upload: in a
+/// transaction of its own, before their states are read, for the reason begin has two.
+async fn protect_outside(
+    app: &App,
+    id: i64,
+    upload: &Upload,
+    plan: &[UploadObject],
+) -> Result<Vec<String>, PushError> {
+    let own: HashSet<&str> = upload.keys.iter().map(String::as_str).collect();
+    let mut outside: Vec<String> = plan
+        .iter()
+        .flat_map(|object| &object.refs)
+        .filter(|reference| !own.contains(reference.as_str()))
+        .cloned()
+        .collect();
+    outside.sort_unstable();
+    outside.dedup();
+    if outside.is_empty() {
+        return Ok(outside);
+    }
+    let mut transaction = app.db.begin().await?;
+    let mut reachable = db::objects::list_reachable(&mut transaction, &outside).await?;
+    reachable.retain(|key| !own.contains(key.as_str()));
+    if let Some(unknown) = outside.iter().find(|key| !reachable.contains(key)) {
+        return Err(PushError::DanglingReference(unknown.clone()));
+    }
+    db::uploads::add_keys(&mut transaction, id, &reachable).await?;
+    transaction.commit().await?;
+    Ok(reachable)
+}
+
+async fn commit(app: &App, id: i64, seen: &Seen<'_>) -> Result<(), PushError> {
+    let mut transaction = app.db.begin().await?;
+    commit_in(&mut transaction, id, seen).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>) -> Result<(), PushError> {
+    let Seen { upload, plan, sizes, outside } = seen;
+    let conn: &mut PgConnection = transaction;
+    if !db::uploads::lock(conn, id).await? {
+        return Err(PushError::UploadNotFound(id));
+    }
+    db::objects::lock(conn, &upload.missing).await?;
+    let mut keys = upload.keys.clone();
+    keys.extend_from_slice(outside);
+    db::objects::lift_condemnations(conn, &keys).await?;
+    let states = db::objects::list_states(conn, &keys).await?;
+    let rows: HashMap<&str, &ObjectState> = states.iter().map(|state| (state.key.as_str(), state)).collect();
+    for key in &keys {
+        match rows.get(key.as_str()) {
+            None => return Err(PushError::Changed(key.clone())),
+            Some(row) if row.deleting => return Err(PushError::BeingDeleted(key.clone())),
+            Some(row) if row.live || sizes.contains_key(key) => {}
+            Some(_) if outside.contains(key) => return Err(PushError::DanglingReference(key.clone())),
+            Some(_) => return Err(PushError::Lost(key.clone())),
+        }
+    }
+
+    db::narinfos::insert_of_upload(conn, id, &upload.missing).await?;
+    let logs = logs_of(conn, &upload.missing, &rows).await?;
+    let mut committed = CommittedObjects::default();
+    for object in *plan {
+        let (Some(size), Some(row)) = (sizes.get(&object.key), rows.get(object.key.as_str())) else {
+            continue;
+        };
+        let ids = object.refs.iter().filter_map(|key| rows.get(key.as_str())).map(|row| row.id);
+        let ids: Vec<String> = ids.chain(logs.get(&object.key).copied()).map(|id| id.to_string()).collect();
+        committed.ids.push(row.id);
+        committed.stored_sizes.push(*size);
+        committed.nar_sizes.push(object.nar_size.and_then(|size| i64::try_from(size).ok()));
+        committed.refs.push(format!("{{{}}}", ids.join(",")));
+    }
+    db::objects::set_live(conn, &committed).await?;
+    db::closures::upsert(conn, &upload.roots, &upload.owner).await?;
+    db::uploads::delete(conn, id).await?;
+    Ok(())
+}
+
+/// The row of each new narinfo's build log, where the upload has it: no narinfo names its log, yet a log is to
+/// live as long as its path.
+async fn logs_of(
+    conn: &mut PgConnection,
+    new_keys: &[String],
+    rows: &HashMap<&str, &ObjectState>,
+) -> Result<HashMap<String, i64>, PushError> {
+    let derivers = db::narinfos::list_derivers(conn, new_keys).await?;
+    let logs = derivers.into_iter().filter_map(|(key, deriver)| {
+        let base = deriver.rsplit('/').next()?;
+        Some((key, rows.get(format!("log/{base}").as_str())?.id))
+    });
+    Ok(logs.collect())
+}

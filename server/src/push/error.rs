@@ -1,0 +1,57 @@
+//! What may go wrong with a push.
+
+use std::time::Duration;
+
+use crate::bucket::BucketError;
+
+/// Why a call of a push failed; `error.rs` of the server gives each its status.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The request contradicts itself or the format.
+    #[error("{0}")]
+    Invalid(String),
+    /// The request names something its upload does not have.
+    #[error("{0}")]
+    Foreign(String),
+    /// No such upload, or it has expired.
+    #[error("upload {0} is not there: it was completed or has expired; begin again")]
+    UploadNotFound(i64),
+    /// Somebody else's upload.
+    #[error("upload {0} was begun by another identity")]
+    NotOwner(i64),
+    /// No such multipart upload.
+    #[error("multipart upload {0:?} is not open")]
+    MultipartNotFound(String),
+    /// Objects of the upload are not in the bucket.
+    #[error("{} of the upload's objects are not in the bucket, among them {}; upload them, then complete again",
+        .0.len(), .0.first().map_or("", String::as_str))]
+    NotUploaded(Vec<String>),
+    /// The closure refers to what the cache does not have.
+    #[error("the closure refers to {0}, which is neither in the upload nor in the cache; push it too")]
+    DanglingReference(String),
+    /// A row of the upload went, which only a hand in the database can do.
+    #[error("{0} changed while the upload was open; begin again")]
+    Changed(String),
+    /// An object that was live at begin was found lost since.
+    #[error("{0} was in the cache when the upload began, and is lost; begin again")]
+    Lost(String),
+    /// Objects are being deleted at this moment.
+    #[error("{0} is being deleted at this moment; try again")]
+    BeingDeleted(String),
+    /// PostgreSQL.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    /// S3.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+}
+
+impl PushError {
+    /// When to try again, for those that pass by themselves.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::BeingDeleted(_) => Some(Duration::from_secs(5)),
+            _ => None,
+        }
+    }
+}
