@@ -1,1 +1,24 @@
-//! Being written.
+//! The server of a Nix binary cache on S3.
+//!
+//! The way of a request: [`router`] (routes, layers) → `http::*` (extract, authorise, one call, answer) →
+//! [`push`], [`pins`], [`closures`] or [`gc`] (the rules, and what is one transaction) → [`db`] and [`bucket`],
+//! which know nothing of each other. Every failure gets its status in [`error`].
+
+pub mod app;
+pub mod args;
+pub mod auth;
+pub mod bucket;
+pub mod closures;
+pub mod db;
+pub mod error;
+pub mod gc;
+pub mod http;
+pub mod metrics;
+pub mod pins;
+pub mod push;
+pub mod router;
+pub mod serve;
+pub mod settings;
+pub mod shutdown;
+pub mod signer;
+pub mod telemetry;

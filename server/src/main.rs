@@ -1,1 +1,18 @@
-fn main() {}
+//! `niks3-server serve | migrate | check`.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use niks3_server::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    niks3_server::telemetry::init(args.debug);
+    match niks3_server::serve::main(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

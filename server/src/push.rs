@@ -25,9 +25,6 @@ use crate::bucket::{BucketError, ObjectHead};
 use crate::db;
 use crate::db::uploads::Upload;
 
-/// Looks into the bucket at most so many at a time for one upload.
-const CONCURRENT_LOOKS: usize = 64;
-
 /// Whether a commit has seen the object in the bucket.
 pub async fn object_is_live(app: &App, key: &ObjectKey) -> Result<bool, PushError> {
     let mut conn = app.db.acquire().await?;
@@ -56,7 +53,7 @@ async fn load_own(app: &App, identity: &Identity, id: i64) -> Result<Upload, Pus
 async fn look(app: &App, keys: &[String]) -> Result<Vec<(String, Option<ObjectHead>)>, BucketError> {
     futures::stream::iter(keys.iter().cloned())
         .map(|key| async move { Ok((key.clone(), app.bucket.head(&key).await?)) })
-        .buffer_unordered(CONCURRENT_LOOKS)
+        .buffer_unordered(app.config.s3_concurrency)
         .try_collect()
         .await
 }

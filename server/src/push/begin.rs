@@ -92,7 +92,7 @@ async fn open(
             (object.key.clone(), PendingObject { kind: object.kind, presigned_url, multipart_info: None })
         })
         .collect();
-    pending.extend(open_multiparts(app, id, &presigner, &large).await?);
+    pending.extend(open_multiparts(app, id, &presigner, large).await?);
     Ok(pending)
 }
 
@@ -186,13 +186,15 @@ async fn open_multiparts(
     app: &App,
     id: i64,
     presigner: &Presigner,
-    objects: &[&UploadObject],
+    objects: Vec<&UploadObject>,
 ) -> Result<Vec<(String, PendingObject)>, PushError> {
-    let opened: Vec<(&UploadObject, String)> = futures::stream::iter(objects.iter().copied())
+    let objects: Vec<UploadObject> = objects.into_iter().cloned().collect();
+    let opened: Vec<(UploadObject, String)> = futures::stream::iter(objects)
         .map(|object| async move {
             let key: ObjectKey =
                 object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
-            Ok::<_, PushError>((object, app.bucket.create_multipart(&key).await?))
+            let s3_id = app.bucket.create_multipart(&key).await?;
+            Ok::<_, PushError>((object, s3_id))
         })
         .buffer_unordered(CONCURRENT_OPENS)
         .try_collect()
@@ -213,7 +215,7 @@ async fn open_multiparts(
                 (1..=parts).map(|number| presigner.part(&object.key, &upload_id, number)).collect();
             let multipart_info = Some(MultipartInfo { upload_id, part_urls });
             let pending = PendingObject { kind: object.kind, presigned_url: None, multipart_info };
-            (object.key.clone(), pending)
+            (object.key, pending)
         })
         .collect())
 }

@@ -1,7 +1,5 @@
 //! What may go wrong with a push.
 
-use std::time::Duration;
-
 use crate::bucket::BucketError;
 
 /// Why a call of a push failed; `error.rs` of the server gives each its status.
@@ -44,14 +42,4 @@ pub enum PushError {
     /// S3.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-}
-
-impl PushError {
-    /// When to try again, for those that pass by themselves.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::BeingDeleted(_) => Some(Duration::from_secs(5)),
-            _ => None,
-        }
-    }
 }

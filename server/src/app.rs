@@ -1,0 +1,57 @@
+//! What every request has at hand.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+use niks3_protocol::api::cache_config::CacheStats;
+
+use crate::auth::Auth;
+use crate::bucket::Bucket;
+use crate::gc::Runner;
+use crate::http::health::Health;
+use crate::metrics::Metrics;
+use crate::signer::Signer;
+
+/// The server, as its handlers see it.
+pub struct App {
+    /// PostgreSQL; connects when first asked to.
+    pub db: PgPool,
+    /// S3.
+    pub bucket: Bucket,
+    /// The signing keys.
+    pub signer: Signer,
+    /// Who may do what.
+    pub auth: Auth,
+    /// What the configuration says.
+    pub config: Settings,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// The collections of this server.
+    pub gc: Runner,
+    /// What `/readyz` shows.
+    pub health: Health,
+    /// The last statistics, which anybody may ask for: counting is not free.
+    pub stats: Mutex<Option<(Instant, CacheStats)>>,
+}
+
+/// The part of the configuration that requests need.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The substituter URL.
+    pub cache_url: String,
+    /// `StoreDir` of `nix-cache-info`.
+    pub store_dir: String,
+    /// `Priority` of `nix-cache-info`.
+    pub priority: i32,
+    /// `WantMassQuery` of `nix-cache-info`.
+    pub want_mass_query: bool,
+    /// How long upload addresses live.
+    pub presign_expiry: Duration,
+    /// Objects are served from the bucket.
+    pub read_proxy: bool,
+    /// S3 requests one push may have under way.
+    pub s3_concurrency: usize,
+}

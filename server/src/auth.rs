@@ -1,0 +1,205 @@
+//! Who is calling, and what they may do. Nobody may do anything by default.
+
+mod jwt;
+mod kubernetes;
+mod token;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use niks3_protocol::api::pins::PinName;
+use niks3_protocol::api::{Permission, WhoAmI};
+use niks3_protocol::server_config::{AuthSection, KubernetesAuth};
+use serde_json::Value;
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::error::ApiError;
+use kubernetes::Kubernetes;
+use token::StaticTokens;
+pub use token::{MIN_TOKEN, TokenError};
+
+/// Why a caller is turned away. No token stands in it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AuthError {
+    /// No `Authorization: Bearer`.
+    #[error("no identity: send `Authorization: Bearer TOKEN`")]
+    Missing,
+    /// A token that proves nothing here.
+    #[error("the token is not valid here: {0}")]
+    Invalid(String),
+    /// A valid identity without the permission.
+    #[error("{0}")]
+    Forbidden(String),
+    /// What would prove the identity is away.
+    #[error("the token cannot be checked now: {0}")]
+    Unavailable(String),
+}
+
+/// A caller whose proof was checked.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// `token:NAME` or `ISSUER#SUBJECT`.
+    pub name: String,
+    /// What it may do.
+    pub permissions: Vec<Permission>,
+    /// Globs of the pin names it may write; empty means any.
+    pub pins: Vec<String>,
+    /// What is kept of it beside what it pushes.
+    pub origin: Value,
+}
+
+impl Identity {
+    /// Whether it has the permission; `Admin` has all.
+    pub fn may(&self, permission: Permission) -> Result<(), AuthError> {
+        if self.permissions.contains(&permission) || self.permissions.contains(&Permission::Admin) {
+            return Ok(());
+        }
+        let wanted = serde_json::to_value(permission).unwrap_or_default();
+        let name = wanted.as_str().unwrap_or_default();
+        Err(AuthError::Forbidden(if self.permissions.is_empty() {
+            format!("{} is not named by any rule of this cache; it needs the permission {name}", self.name)
+        } else {
+            format!("{} lacks the permission {name}", self.name)
+        }))
+    }
+
+    /// Whether it may write this pin.
+    pub fn may_pin(&self, pin: &PinName) -> Result<(), AuthError> {
+        self.may(Permission::Pin)?;
+        if self.pins.is_empty()
+            || self.permissions.contains(&Permission::Admin)
+            || self.pins.iter().any(|glob| matches_glob(glob, pin.as_str()))
+        {
+            return Ok(());
+        }
+        Err(AuthError::Forbidden(format!(
+            "{} may write pins named {}, not {pin}",
+            self.name,
+            self.pins.join(" or ")
+        )))
+    }
+
+    /// The answer of `GET /api/whoami`.
+    pub fn describe(&self) -> WhoAmI {
+        WhoAmI { identity: self.name.clone(), permissions: self.permissions.clone(), pins: self.pins.clone() }
+    }
+}
+
+/// `*` stands for any run of characters.
+fn matches_glob(glob: &str, text: &str) -> bool {
+    match glob.split_once('*') {
+        None => glob == text,
+        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
+            rest.char_indices()
+                .map(|(at, _)| at)
+                .chain([rest.len()])
+                .any(|at| matches_glob(tail, &rest[at..]))
+        }),
+    }
+}
+
+/// All proofs of identity this server accepts.
+#[derive(Debug, Default)]
+pub struct Auth {
+    tokens: StaticTokens,
+    kubernetes: Option<Kubernetes>,
+}
+
+impl Auth {
+    /// Reads token files; nothing is fetched yet.
+    pub fn open(section: AuthSection, api_token: Option<String>) -> Result<Self, TokenError> {
+        Ok(Self {
+            tokens: StaticTokens::load(&section.static_tokens, api_token)?,
+            kubernetes: section.kubernetes.map(Kubernetes::new),
+        })
+    }
+
+    /// How the cluster's tokens are checked, where they are.
+    pub fn kubernetes(&self) -> Option<&KubernetesAuth> {
+        self.kubernetes.as_ref().map(Kubernetes::config)
+    }
+
+    /// The audience for tokens of an issuer, where it is known.
+    pub fn audience_of(&self, issuer: &str) -> Option<String> {
+        let kubernetes = self.kubernetes.as_ref()?;
+        (kubernetes.own_issuer().ok()? == issuer).then(|| kubernetes.config().audience.clone())
+    }
+
+    /// Checks a bearer token.
+    pub async fn identify(&self, token: &str) -> Result<Identity, AuthError> {
+        if let Some(identity) = self.tokens.find(token) {
+            return Ok(identity);
+        }
+        match &self.kubernetes {
+            Some(kubernetes) if token.matches('.').count() == 2 => kubernetes.identify(token).await,
+            _ => Err(AuthError::Invalid("it is not one of this cache's tokens".to_owned())),
+        }
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Identity {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = header
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .filter(|token| !token.is_empty())
+            .ok_or(AuthError::Missing);
+        let result = match token {
+            Ok(token) => app.auth.identify(token).await,
+            Err(error) => Err(error),
+        };
+        app.metrics.count_auth(&result);
+        Ok(result?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(permissions: &[Permission], pins: &[&str]) -> Identity {
+        Identity {
+            name: "token:test".to_owned(),
+            permissions: permissions.to_vec(),
+            pins: pins.iter().map(ToString::to_string).collect(),
+            origin: Value::Null,
+        }
+    }
+
+    #[test]
+    fn admin_has_every_permission_and_others_only_theirs() {
+        assert!(identity(&[Permission::Admin], &[]).may(Permission::Gc).is_ok());
+        assert!(identity(&[Permission::Push], &[]).may(Permission::Push).is_ok());
+        let refused = identity(&[Permission::Push], &[]).may(Permission::Gc).unwrap_err();
+        assert_eq!(refused.to_string(), "token:test lacks the permission GC");
+        assert!(identity(&[], &[]).may(Permission::Push).unwrap_err().to_string().contains("any rule"));
+    }
+
+    #[test]
+    fn pins_are_bound_to_globs() {
+        let ci = identity(&[Permission::Pin], &["ci-*", "main"]);
+        assert!(ci.may_pin(&"ci-main".parse().unwrap()).is_ok());
+        assert!(ci.may_pin(&"main".parse().unwrap()).is_ok());
+        assert!(ci.may_pin(&"release-1".parse().unwrap()).is_err());
+        assert!(ci.may_pin(&"main2".parse().unwrap()).is_err());
+        assert!(identity(&[Permission::Push], &[]).may_pin(&"x".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn globs_match_like_a_shell() {
+        for (glob, text, expected) in [
+            ("*", "", true),
+            ("a*b*c", "a1b2c", true),
+            ("a*b", "ab", true),
+            ("a*", "b", false),
+            ("é*", "éa", true),
+        ] {
+            assert_eq!(matches_glob(glob, text), expected, "{glob} {text}");
+        }
+    }
+}

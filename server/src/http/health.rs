@@ -1,0 +1,185 @@
+//! Whether the server lives, and whether it can work.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
+use sqlx::migrate::MigrateError;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::error::ApiError;
+
+/// The limit on asking one dependency.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Dependencies are asked at most so often, however many probes there are.
+const CHECK_AGE: Duration = Duration::from_secs(1);
+
+/// What is known of the dependencies.
+#[derive(Debug, Default)]
+pub struct Health {
+    state: Mutex<State_>,
+    /// The last checks. Held while they run: one round at a time is the point.
+    last: tokio::sync::Mutex<Option<(Instant, Vec<ReadinessCheck>)>>,
+}
+
+#[derive(Debug, Default)]
+struct State_ {
+    migrated: bool,
+    stopping: bool,
+    migration_problem: Option<(&'static str, String)>,
+}
+
+impl Health {
+    fn state(&self) -> std::sync::MutexGuard<'_, State_> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The schema is up to date.
+    pub fn database_ready(&self) {
+        let mut state = self.state();
+        state.migrated = true;
+        state.migration_problem = None;
+    }
+
+    /// The schema could not be brought up to date.
+    pub fn database_failed(&self, error: &MigrateError) {
+        self.state().migration_problem = Some(match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => describe(error),
+            MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+                ("SchemaTooNew", "the schema is of a newer version of this server".to_owned())
+            }
+            _ => (
+                "MigrationFailed",
+                "the schema could not be brought up to date; see the server's log".to_owned(),
+            ),
+        });
+    }
+
+    /// The server is asked to stop: no new requests, please.
+    pub fn stop(&self) {
+        self.state().stopping = true;
+    }
+
+    /// Refuses what needs the database before the schema is there.
+    pub fn require_database(&self) -> Result<(), ApiError> {
+        if self.state().migrated {
+            return Ok(());
+        }
+        let message = "the cache's database is not available".to_owned();
+        Err(ApiError::Unavailable { after: Duration::from_secs(5), message })
+    }
+
+    async fn checks(&self, app: &App) -> Vec<ReadinessCheck> {
+        let mut last = self.last.lock().await;
+        if let Some((at, checks)) = last.as_ref()
+            && at.elapsed() < CHECK_AGE
+        {
+            return checks.clone();
+        }
+        let (database, storage) = tokio::join!(self.check_database(app), check_storage(app));
+        let checks = vec![database, storage, check_keys(app)];
+        *last = Some((Instant::now(), checks.clone()));
+        checks
+    }
+
+    async fn check_database(&self, app: &App) -> ReadinessCheck {
+        let problem = self.state().migration_problem.clone();
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, crate::db::ping(&app.db)).await;
+        let outcome = match (problem, answer) {
+            (Some(problem), _) => Some(problem),
+            (None, Ok(Ok(()))) if !self.state().migrated => {
+                Some(("MigrationPending", "the schema is being brought up to date".to_owned()))
+            }
+            (None, Ok(Ok(()))) => None,
+            (None, Ok(Err(error))) => Some(describe(&error)),
+            (None, Err(_)) => Some(("ConnectionFailed", format!("no answer within {CHECK_TIMEOUT:?}"))),
+        };
+        check(Dependency::Database, outcome)
+    }
+}
+
+/// A database's error as a condition's reason and sentence; neither names host or user.
+fn describe(error: &sqlx::Error) -> (&'static str, String) {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    match (error, code.as_deref()) {
+        (_, Some("28P01" | "28000")) => {
+            ("AuthenticationFailed", "the database refuses the credentials".to_owned())
+        }
+        (_, Some(code)) => ("ConnectionFailed", format!("the database answers with error {code}")),
+        (sqlx::Error::Tls(_), _) => {
+            ("TLSVerificationFailed", "the database's certificate is not trusted".to_owned())
+        }
+        _ => ("ConnectionFailed", "the database cannot be reached".to_owned()),
+    }
+}
+
+async fn check_storage(app: &App) -> ReadinessCheck {
+    let outcome = match tokio::time::timeout(CHECK_TIMEOUT, app.bucket.probe()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some((error.reason(), format!("the bucket cannot be used: {}", error.message))),
+        Err(_) => Some(("EndpointUnreachable", format!("S3 did not answer within {CHECK_TIMEOUT:?}"))),
+    };
+    check(Dependency::Storage, outcome)
+}
+
+/// A cache without keys serves and stores, as niks3 1.7 does; only the operator insists on one.
+fn check_keys(app: &App) -> ReadinessCheck {
+    let mut check = check(Dependency::SigningKeys, None);
+    if app.signer.public_keys().is_empty() {
+        "NoActiveKey".clone_into(&mut check.reason);
+        "no signing key is configured: narinfos are not signed".clone_into(&mut check.message);
+    }
+    check
+}
+
+fn check(name: Dependency, problem: Option<(&'static str, String)>) -> ReadinessCheck {
+    let ok = problem.is_none();
+    let (reason, message) = problem.unwrap_or_default();
+    ReadinessCheck { name, ok, reason: reason.to_owned(), message }
+}
+
+/// `GET /health`, as niks3 1.7 has it.
+pub async fn health() -> &'static str {
+    "OK"
+}
+
+/// `GET /livez`: the process answers; nothing else is asked.
+pub async fn livez() -> &'static str {
+    "ok"
+}
+
+/// `GET /readyz`, with `?verbose` as JSON.
+pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
+    let checks = app.health.checks(&app).await;
+    let stopping = app.health.state().stopping;
+    let ready = !stopping && checks.iter().all(|check| check.ok);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if query.is_some_and(|query| query.starts_with("verbose")) {
+        let server_version = env!("CARGO_PKG_VERSION").to_owned();
+        return (status, Json(Readiness { ready, checks, server_version })).into_response();
+    }
+    if ready {
+        return (status, "ok").into_response();
+    }
+    let mut lines: Vec<String> = checks
+        .iter()
+        .filter(|check| !check.ok)
+        .map(|check| format!("{:?}: {}: {}", check.name, check.reason, check.message))
+        .collect();
+    if stopping {
+        lines.push("the server is stopping".to_owned());
+    }
+    (status, lines.join("\n")).into_response()
+}
+
+/// `GET /metrics`
+pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    let text = app.metrics.render(&app.db).map_err(|error| ApiError::Internal(Box::new(error)))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}

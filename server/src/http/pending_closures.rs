@@ -1,0 +1,71 @@
+//! Pushes. (`/api/pending_closures`)
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use niks3_protocol::api::Permission;
+use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
+use niks3_protocol::duration::GoDuration;
+use serde::Deserialize;
+
+use super::Body;
+use crate::app::App;
+use crate::auth::Identity;
+use crate::error::ApiError;
+use crate::push;
+
+/// `POST /api/pending_closures`
+pub async fn begin(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Body(request): Body<BeginRequest>,
+) -> Result<Json<BeginResponse>, ApiError> {
+    identity.may(Permission::Push)?;
+    Ok(Json(push::begin(&app, &identity, request).await?))
+}
+
+/// `POST /api/pending_closures/{id}/sign`
+pub async fn sign(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Body(request): Body<SignRequest>,
+) -> Result<Json<SignResponse>, ApiError> {
+    identity.may(Permission::Push)?;
+    Ok(Json(push::sign(&app, &identity, parse_id(&id)?, request).await?))
+}
+
+/// `POST /api/pending_closures/{id}/complete`
+pub async fn complete(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    identity.may(Permission::Push)?;
+    push::complete(&app, &identity, parse_id(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ExpireQuery {
+    #[serde(rename = "older-than")]
+    older_than: GoDuration,
+}
+
+/// `DELETE /api/pending_closures?older-than=1h`
+pub async fn expire(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    query: Result<Query<ExpireQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<StatusCode, ApiError> {
+    identity.may(Permission::Gc)?;
+    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    push::expire(&app, query.older_than.0).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn parse_id(text: &str) -> Result<i64, ApiError> {
+    text.parse().map_err(|_| ApiError::NotFound(format!("{text:?} is not the id of an upload")))
+}

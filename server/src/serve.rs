@@ -1,0 +1,153 @@
+//! Putting the server together, running it, and ending it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use niks3_protocol::object_key::{CACHE_INFO, LANDING_PAGE};
+use tokio::net::TcpListener;
+
+use crate::app::App;
+use crate::args::{Args, Command};
+use crate::auth::Auth;
+use crate::bucket::Bucket;
+use crate::http::{cache_info, landing};
+use crate::settings::Parts;
+use crate::signer::Signer;
+use crate::{db, router, shutdown};
+
+/// Requests under way may take so long once the server is told to stop.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Runs a command to its end.
+pub fn main(args: Args) -> anyhow::Result<()> {
+    // Another library may have installed it already; it is the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let command = args.command.unwrap_or(Command::Serve);
+    let address = listen_address(&args.http_addr)?;
+    let parts = Parts::load(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match command {
+            Command::Migrate => {
+                db::migrate(&db::pool(parts.database, 1)).await.context("the database's schema")?;
+                tracing::info!("the schema is up to date");
+                Ok(())
+            }
+            Command::Check => check(open(parts).await?).await,
+            Command::Serve => {
+                let app = Arc::new(open(parts).await?);
+                let listener = TcpListener::bind(&*address)
+                    .await
+                    .with_context(|| format!("listening on {}", SocketList(&address)))?;
+                serve(app, listener, shutdown::requested()).await
+            }
+        }
+    })
+}
+
+/// Builds the server; neither the database nor the bucket is asked anything yet.
+pub async fn open(parts: Parts) -> anyhow::Result<App> {
+    Ok(App {
+        db: db::pool(parts.database, parts.max_connections),
+        bucket: Bucket::open(parts.bucket).await?,
+        signer: Signer::from_files(&parts.signing_keys)?,
+        auth: Auth::open(parts.auth, parts.api_token)?,
+        config: parts.settings,
+        metrics: crate::metrics::Metrics::default(),
+        gc: crate::gc::Runner::default(),
+        health: crate::http::health::Health::default(),
+        stats: std::sync::Mutex::default(),
+    })
+}
+
+/// Serves until `stop` ends, then lets what is under way finish.
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    let prepared = tokio::spawn(prepare(Arc::clone(&app)));
+    let stopping = Arc::clone(&app);
+    let (drained, drain_started) = tokio::sync::oneshot::channel();
+    let serving = axum::serve(listener, router::router(&app)).with_graceful_shutdown(async move {
+        stop.await;
+        tracing::info!("stopping");
+        stopping.health.stop();
+        stopping.gc.shutdown().await;
+        let _ = drained.send(());
+    });
+    let limit = async {
+        let _ = drain_started.await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        result = async { serving.await } => result?,
+        () = limit => tracing::warn!("requests still under way after {DRAIN:?} are cut off"),
+    }
+    prepared.abort();
+    app.db.close().await;
+    Ok(())
+}
+
+/// Brings database and bucket to where requests can use them, however long either is away.
+async fn prepare(app: Arc<App>) {
+    let mut pause = Duration::from_millis(100);
+    while let Err(error) = db::migrate(&app.db).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready");
+        app.health.database_failed(&error);
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    app.health.database_ready();
+    let mut pause = Duration::from_millis(100);
+    while let Err(error) = prepare_bucket(&app).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the bucket is not ready");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    tracing::info!("database and bucket are ready");
+}
+
+/// Makes the bucket where asked to, and writes what Nix and people look for in it.
+async fn prepare_bucket(app: &App) -> Result<(), crate::bucket::BucketError> {
+    app.bucket.prepare().await?;
+    app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
+    app.bucket.put_own(LANDING_PAGE, "text/html; charset=utf-8", landing::page(app).into_bytes()).await
+}
+
+/// `niks3-server check`
+async fn check(app: App) -> anyhow::Result<()> {
+    db::migrate(&app.db).await.context("the database")?;
+    app.bucket.prepare().await?;
+    app.bucket.probe().await?;
+    tracing::info!(keys = app.signer.public_keys().len(), "configuration, database and bucket are in order");
+    Ok(())
+}
+
+/// `:5751` is every address, of both families where the machine has them.
+fn listen_address(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
+    if let Some(port) = text.strip_prefix(':') {
+        let port: u16 = port.parse().with_context(|| format!("the port of {text:?}"))?;
+        return Ok(vec![
+            SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)),
+            SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)),
+        ]);
+    }
+    let address = text.replace("localhost:", "127.0.0.1:");
+    Ok(vec![address.parse().with_context(|| format!("the address {text:?} is not host:port"))?])
+}
+
+struct SocketList<'a>(&'a [SocketAddr]);
+
+impl std::fmt::Display for SocketList<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join(" or "))
+    }
+}
