@@ -1,0 +1,140 @@
+//! The whole command surface. The names of niks3 1.7 are kept.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use niks3_protocol::duration::GoDuration;
+
+const EXAMPLES: &str = "\
+Examples:
+  niks3 push ./result                       push a build and all it needs
+  niks3 push --pin ci-main ./result         and keep it until the pin moves
+  niks3 pins list
+  niks3 gc --older-than=720h
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, configuration or permission.";
+
+/// Pushes Nix closures straight to S3, pins them, collects what nothing keeps.
+#[derive(Debug, Parser)]
+#[command(name = "niks3", version, about, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+}
+
+/// Which cache, who is calling, and how much is said.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GlobalArgs {
+    /// Server of the cache.
+    #[arg(long, env = "NIKS3_SERVER_URL", global = true, value_name = "URL")]
+    pub(crate) server_url: Option<String>,
+    /// File with the token; read anew when it changes. Default: $XDG_CONFIG_HOME/niks3/auth-token.
+    #[arg(long, env = "NIKS3_AUTH_TOKEN_FILE", global = true, value_name = "FILE")]
+    pub(crate) auth_token_file: Option<PathBuf>,
+    /// The token itself, for where a file is not possible.
+    #[arg(env = "NIKS3_AUTH_TOKEN", hide_env_values = true, long = "auth-token", hide = true, global = true)]
+    pub(crate) auth_token: Option<String>,
+    /// Certificates to trust beside the system's, in PEM.
+    #[arg(long, env = "NIKS3_CA_CERT", global = true, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// Client certificate, in PEM.
+    #[arg(long, env = "NIKS3_CLIENT_CERT", global = true, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Key of the client certificate, in PEM.
+    #[arg(long, env = "NIKS3_CLIENT_KEY", global = true, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
+    /// Say only what went wrong.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Lines instead of a progress bar.
+    #[arg(long, env = "NIKS3_NO_PROGRESS", global = true)]
+    pub(crate) no_progress: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Push store paths and all they need.
+    Push(PushArgs),
+    /// Names that keep closures.
+    #[command(subcommand)]
+    Pins(PinsCommand),
+    /// Collect what nothing keeps.
+    Gc(GcArgs),
+    /// Who the server thinks you are, and what you may do.
+    Whoami,
+}
+
+/// `niks3 push`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PushArgs {
+    /// Store paths, or links to them such as ./result.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Keep the closure under this name, in place of what the name kept before.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pin: Option<String>,
+    /// Ask the bucket even for what the server knows to be there.
+    #[arg(long)]
+    pub(crate) verify_s3_integrity: bool,
+    /// Requests to S3 under way at a time.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) max_concurrent_uploads: u16,
+    /// Level of zstd.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(crate) compression_level: i32,
+    /// Paths compressed at a time; the machine's cores where it is left out.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+}
+
+/// `niks3 pins`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinsCommand {
+    /// Keep a pushed closure under a name.
+    Create {
+        /// 1 to 256 of A-Z a-z 0-9 . _ -
+        name: String,
+        /// Its store path, or a link to it.
+        path: PathBuf,
+    },
+    /// List all pins.
+    List {
+        /// Only their names.
+        #[arg(long, conflicts_with = "json")]
+        names_only: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a name.
+    Delete {
+        /// The name.
+        name: String,
+    },
+}
+
+/// `niks3 gc`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct GcArgs {
+    /// Closures not pushed or refreshed for so long go, unless pinned.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) older_than: GoDuration,
+    /// Unfinished uploads begun so long ago go.
+    #[arg(long, default_value = "6h", value_name = "DURATION")]
+    pub(crate) failed_uploads_older_than: GoDuration,
+    /// How long an object stays after nothing reaches it any more; the age of failed uploads where it is left out.
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) deletion_grace: Option<GoDuration>,
+    /// Delete at once what nothing reaches. Safe while others push.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Write the run's result here, as one line of JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) result_file: Option<PathBuf>,
+    /// Print the run's result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

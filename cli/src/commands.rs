@@ -1,0 +1,97 @@
+//! From a command to its exit code.
+
+mod gc;
+mod pins;
+mod push;
+
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command};
+use crate::client::{Client, ClientError};
+use crate::printer::Printer;
+use crate::push::PushError;
+use crate::store::StoreError;
+
+/// Wrong usage, configuration or permission; `1` is every other failure.
+const USAGE: u8 = 2;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error(transparent)]
+    PinName(#[from] niks3_protocol::api::pins::PinNameError),
+    #[error("--pin keeps one closure, but {0} paths were given")]
+    PinOfMany(usize),
+    #[error("the collection failed: {0}")]
+    GcFailed(String),
+    #[error("another collection is still running after {0:?}")]
+    GcBusy(std::time::Duration),
+    #[error("the result file {path}")]
+    ResultFile { path: std::path::PathBuf, source: std::io::Error },
+    #[error("the program cannot start")]
+    Start(#[source] std::io::Error),
+}
+
+impl CommandError {
+    fn client(&self) -> Option<&ClientError> {
+        match self {
+            Self::Client(error) => Some(error),
+            Self::Push(error) => error.client(),
+            _ => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::PinName(_) | Self::PinOfMany(_) | Self::Store(StoreError::NotInStore(_)) => USAGE,
+            _ if self.client().is_some_and(ClientError::is_configuration) => USAGE,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(args: Args) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let printer = Printer::new(args.global.quiet);
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Start)
+        .and_then(|runtime| runtime.block_on(dispatch(args, printer)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer.fail(&error, error.client().and_then(ClientError::hint));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
+    let client = Client::new(&args.global)?;
+    match args.command {
+        Command::Push(command) => push::run(client, command, args.global.no_progress, printer).await,
+        Command::Pins(command) => pins::run(&client, command, printer).await,
+        Command::Gc(command) => gc::run(&client, command, printer).await,
+        Command::Whoami => {
+            let me = client.whoami().await?;
+            let permissions: Vec<String> = me.permissions.iter().map(|one| format!("{one:?}")).collect();
+            let permissions = if permissions.is_empty() { "none".to_owned() } else { permissions.join(", ") };
+            printer.data(&format!("{}\npermissions: {permissions}", me.identity));
+            if !me.pins.is_empty() {
+                printer.data(&format!("pins: {}", me.pins.join(", ")));
+            }
+            Ok(())
+        }
+    }
+}

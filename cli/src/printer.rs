@@ -1,0 +1,53 @@
+//! The only place that writes to the terminal: standard output is data, standard error is for people.
+
+use std::io::Write as _;
+
+/// Where messages go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    quiet: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet }
+    }
+
+    /// Whether only failures are said.
+    pub(crate) fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
+    /// Data. A reader who left is no failure of ours.
+    #[expect(clippy::unused_self, reason = "what prints has a printer")]
+    pub(crate) fn data(self, text: &str) {
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    /// A line for people.
+    pub(crate) fn say(self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
+    }
+
+    /// An error, what caused it, and what to do.
+    #[expect(clippy::unused_self, reason = "what prints has a printer")]
+    pub(crate) fn fail(self, error: &dyn std::error::Error, hint: Option<&str>) {
+        let mut out = std::io::stderr().lock();
+        let _ = writeln!(out, "error: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let _ = writeln!(out, "  caused by: {error}");
+            cause = error.source();
+        }
+        if let Some(hint) = hint {
+            let _ = writeln!(out, "hint: {hint}");
+        }
+    }
+}
+
+/// `1.2 MiB`
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::HumanBytes(count).to_string()
+}

@@ -1,0 +1,114 @@
+//! What the local Nix store says: which path is meant, its closure, its build logs.
+
+mod path_info;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use niks3_protocol::nix::StorePath;
+use tokio::process::Command;
+
+pub(crate) use path_info::PathInfo;
+
+/// What the store cannot tell.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// Not there, or not readable.
+    #[error("{path}")]
+    Resolve { path: PathBuf, source: io::Error },
+    /// Outside any store.
+    #[error("{0} is not in a Nix store")]
+    NotInStore(PathBuf),
+    /// No nix.
+    #[error("the program {0} cannot be started")]
+    NoNix(&'static str, #[source] io::Error),
+    /// Nix refused.
+    #[error("nix does not know all of the closure: {0}")]
+    Refused(String),
+    /// Another nix than we know.
+    #[error("nix answered something unknown: {0}")]
+    Unreadable(String),
+    /// The closure has paths of another store.
+    #[error("nothing is known of {0}, which the closure refers to")]
+    Incomplete(StorePath),
+}
+
+/// The store path that a path or link is, or lies in.
+pub(crate) fn resolve(path: &Path) -> Result<StorePath, StoreError> {
+    let failed = |source| StoreError::Resolve { path: path.to_owned(), source };
+    // A store path may itself be a symlink: what it points to is not what is meant.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut current = parent.canonicalize().map_err(failed)?;
+    if let Some(name) = path.file_name() {
+        current.push(name);
+    }
+    loop {
+        if let Some(found) = within_store(&current) {
+            current.symlink_metadata().map_err(failed)?;
+            return Ok(found);
+        }
+        if !current.symlink_metadata().map_err(failed)?.is_symlink() {
+            return Err(StoreError::NotInStore(path.to_owned()));
+        }
+        let target = current.parent().unwrap_or(Path::new("/")).join(current.read_link().map_err(failed)?);
+        let folder = target.parent().unwrap_or(Path::new("/")).canonicalize().map_err(failed)?;
+        current = match target.file_name() {
+            Some(name) => folder.join(name),
+            None => folder,
+        };
+    }
+}
+
+/// `/nix/store/{hash}-{name}` of that path or of anything below it.
+fn within_store(path: &Path) -> Option<StorePath> {
+    path.ancestors().filter_map(|part| part.to_str()?.parse::<StorePath>().ok()).last()
+}
+
+/// All that the roots need, themselves included.
+pub(crate) async fn closure(roots: &[StorePath]) -> Result<Vec<PathInfo>, StoreError> {
+    let output = Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive", "--"])
+        .args(roots.iter().map(StorePath::as_str))
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| StoreError::NoNix("nix", error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find(|line| line.contains("error")).unwrap_or("no reason given");
+        return Err(StoreError::Refused(line.trim_start_matches("error:").trim().to_owned()));
+    }
+    let store_dir = roots.first().map_or("/nix/store", |root| root.store_dir());
+    let infos = path_info::parse(&output.stdout, store_dir)?;
+    for info in &infos {
+        if let Some(unknown) =
+            info.references.iter().find(|path| !infos.iter().any(|info| info.path == **path))
+        {
+            return Err(StoreError::Incomplete(unknown.clone()));
+        }
+    }
+    Ok(infos)
+}
+
+/// Whether the log of a derivation's build is kept here.
+pub(crate) fn has_log(deriver: &StorePath) -> bool {
+    let Some(base) = Path::new(deriver.store_dir()).parent() else { return false };
+    let (first, rest) = deriver.base_name().split_at(2);
+    let log = base.join("var/log/nix/drvs").join(first).join(rest);
+    log.exists() || log.with_file_name(format!("{rest}.bz2")).exists()
+}
+
+/// The log of a derivation's build.
+pub(crate) async fn read_log(deriver: &StorePath) -> Result<Vec<u8>, StoreError> {
+    let output = Command::new("nix-store")
+        .args(["--read-log", deriver.as_str()])
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .map_err(|error| StoreError::NoNix("nix-store", error))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(StoreError::Refused(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
