@@ -1,10 +1,11 @@
 //! Flags and NIKS3_* variables, those of niks3 1.7 first. Where a flag and the configuration file both say
 //! something, the flag wins. An empty variable counts as absent.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use niks3_protocol::duration::GoDuration;
+use niks3_protocol::duration::{DurationError, GoDuration};
 
 /// The server of a Nix binary cache on S3.
 #[derive(Debug, Parser)]
@@ -87,11 +88,10 @@ pub struct S3Args {
     #[arg(long, env = "NIKS3_S3_BUCKET_LOOKUP", global = true)]
     pub s3_bucket_lookup: Option<String>,
     /// S3 requests one push may have under way.
-    #[arg(long, env = "NIKS3_S3_CONCURRENCY", default_value_t = 100,
-        value_parser = clap::value_parser!(u16).range(1..=10_000), global = true)]
-    pub s3_concurrency: u16,
+    #[arg(long, env = "NIKS3_S3_CONCURRENCY", default_value = "100", value_parser = concurrency, global = true)]
+    pub s3_concurrency: usize,
     /// The limit on one S3 request; the collector derives from it when a lost request is settled.
-    #[arg(long, env = "NIKS3_S3_REQUEST_TIMEOUT", default_value = "30s", global = true)]
+    #[arg(long, env = "NIKS3_S3_REQUEST_TIMEOUT", default_value = "30s", value_parser = request_timeout, global = true)]
     pub s3_request_timeout: GoDuration,
 }
 
@@ -117,7 +117,10 @@ pub struct CacheArgs {
     pub sign_key_paths: Option<String>,
     /// How long upload addresses live.
     #[arg(long, env = "NIKS3_PRESIGN_EXPIRY", global = true)]
-    pub presign_expiry: Option<GoDuration>,
+    pub presign_expiry: Option<String>,
+    /// The store whose paths this cache holds.
+    #[arg(long, env = "NIX_STORE_DIR", global = true)]
+    pub store_dir: Option<String>,
 }
 
 /// Identities.
@@ -130,6 +133,9 @@ pub struct AuthArgs {
     /// File with a token that may do everything.
     #[arg(long, env = "NIKS3_API_TOKEN_PATH", global = true)]
     pub api_token_path: Option<PathBuf>,
+    /// File of OIDC providers (JSON), as niks3 1.7 has it; may also give each `permissions` and `pins`.
+    #[arg(long, env = "NIKS3_OIDC_CONFIG", global = true)]
+    pub oidc_config: Option<PathBuf>,
 }
 
 /// Options of niks3 1.7 that this version does not have: it refuses to start with one rather than serve
@@ -137,9 +143,6 @@ pub struct AuthArgs {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Not supported yet")]
 pub struct UnsupportedArgs {
-    /// Refused.
-    #[arg(long, env = "NIKS3_OIDC_CONFIG", hide = true, global = true)]
-    pub oidc_config: Option<String>,
     /// Refused.
     #[arg(long, env = "NIKS3_TLS_CERT", hide = true, global = true)]
     pub tls_cert: Option<String>,
@@ -158,25 +161,62 @@ pub struct UnsupportedArgs {
     /// Refused.
     #[arg(long, env = "NIKS3_S3_RATE_LIMIT", hide = true, global = true)]
     pub s3_rate_limit: Option<String>,
+    /// Refused.
+    #[arg(long, hide = true, global = true)]
+    pub mtls_bound_subject: Option<String>,
+    /// Refused.
+    #[arg(long, hide = true, global = true)]
+    pub mtls_bound_subject_read: Option<String>,
 }
 
 impl UnsupportedArgs {
-    /// The options that were given all the same.
+    /// The options that were given all the same. A rate limit of 0 is none, in niks3 1.7 too; its header of
+    /// subjects alone does nothing, there too.
     pub fn given(&self) -> Vec<&'static str> {
         [
-            ("NIKS3_OIDC_CONFIG", &self.oidc_config),
             ("NIKS3_TLS_CERT", &self.tls_cert),
             ("NIKS3_TLS_KEY", &self.tls_key),
             ("NIKS3_TLS_CLIENT_CA", &self.tls_client_ca),
             ("NIKS3_MTLS_PROXY_HEADER", &self.mtls_proxy_header),
-            ("NIKS3_MTLS_SUBJECT_HEADER", &self.mtls_subject_header),
             ("NIKS3_S3_RATE_LIMIT", &self.s3_rate_limit),
+            ("--mtls-bound-subject", &self.mtls_bound_subject),
+            ("--mtls-bound-subject-read", &self.mtls_bound_subject_read),
         ]
         .into_iter()
-        .filter(|(_, value)| value.as_ref().is_some_and(|value| !value.is_empty()))
+        .filter(|(_, value)| value.as_deref().is_some_and(|value| !value.is_empty() && value != "0"))
         .map(|(name, _)| name)
         .collect()
     }
+}
+
+/// The arguments as Go's `flag` takes them: niks3 1.7 is also told `-db URL` and `-s3-use-ssl=false`.
+pub fn from_go(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let long = |argument: &OsString| {
+        let text = argument.to_str()?;
+        let name = text.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
+        (name.split('=').next().is_some_and(|name| name.len() > 1)).then(|| format!("--{name}").into())
+    };
+    arguments.into_iter().map(|argument| long(&argument).unwrap_or(argument)).collect()
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    match text {
+        "" => Ok(100),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|number| (1..=10_000).contains(number))
+            .ok_or_else(|| format!("{text:?} is not a number from 1 to 10000")),
+    }
+}
+
+fn request_timeout(text: &str) -> Result<GoDuration, String> {
+    let timeout: GoDuration = match text {
+        "" => GoDuration::seconds(30),
+        _ => text.parse().map_err(|error: DurationError| error.to_string())?,
+    };
+    let fits = (GoDuration::seconds(1)..=GoDuration::hours(1)).contains(&timeout);
+    fits.then_some(timeout).ok_or_else(|| format!("{text} is not from 1s to 1h"))
 }
 
 /// Go's booleans, and an empty variable as false.
@@ -185,5 +225,40 @@ fn switch(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Args {
+        let arguments = ["niks3-server"].iter().chain(arguments).map(OsString::from);
+        Args::try_parse_from(from_go(arguments)).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_be_written_as_go_takes_them() {
+        let args = parse(&["-db", "postgres://a", "-s3-use-ssl=false", "--s3-use-iam", "-enable-read-proxy"]);
+        assert_eq!(args.db.as_deref(), Some("postgres://a"));
+        assert!(!args.s3.s3_use_ssl && args.s3.s3_use_iam && args.cache.enable_read_proxy);
+        let args = parse(&["-sign-key-path", "/a", "-sign-key-path", "/b", "migrate"]);
+        assert_eq!(args.cache.sign_key_path.len(), 2);
+        assert_eq!(args.command, Some(Command::Migrate));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        assert!(parse(&[]).unsupported.given().is_empty());
+        assert!(parse(&["--s3-rate-limit", "0"]).unsupported.given().is_empty());
+        let args = parse(&["--tls-cert", "/c", "--tls-key", "/k", "--mtls-bound-subject", "CN=*"]);
+        assert_eq!(args.unsupported.given(), ["NIKS3_TLS_CERT", "NIKS3_TLS_KEY", "--mtls-bound-subject"]);
     }
 }

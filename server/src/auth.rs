@@ -1,21 +1,28 @@
 //! Who is calling, and what they may do. Nobody may do anything by default.
 
+mod glob;
 mod jwt;
+mod keys;
 mod kubernetes;
+mod oidc;
 mod token;
+
+use std::path::Path;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use niks3_protocol::api::pins::PinName;
 use niks3_protocol::api::{Permission, WhoAmI};
-use niks3_protocol::server_config::{AuthSection, KubernetesAuth};
+use niks3_protocol::server_config::AuthSection;
 use serde_json::Value;
-use std::sync::Arc;
 
 use crate::app::App;
 use crate::error::ApiError;
 use kubernetes::Kubernetes;
+use oidc::Oidc;
+pub use oidc::OidcError;
 use token::StaticTokens;
 pub use token::{MIN_TOKEN, TokenError};
 
@@ -69,7 +76,7 @@ impl Identity {
         self.may(Permission::Pin)?;
         if self.pins.is_empty()
             || self.permissions.contains(&Permission::Admin)
-            || self.pins.iter().any(|glob| matches_glob(glob, pin.as_str()))
+            || self.pins.iter().any(|glob| glob::matches(glob, pin.as_str()))
         {
             return Ok(());
         }
@@ -86,17 +93,15 @@ impl Identity {
     }
 }
 
-/// `*` stands for any run of characters.
-fn matches_glob(glob: &str, text: &str) -> bool {
-    match glob.split_once('*') {
-        None => glob == text,
-        Some((head, tail)) => text.strip_prefix(head).is_some_and(|rest| {
-            rest.char_indices()
-                .map(|(at, _)| at)
-                .chain([rest.len()])
-                .any(|at| matches_glob(tail, &rest[at..]))
-        }),
-    }
+/// A configuration of identities that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthConfigError {
+    /// Of static tokens.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Of OIDC providers.
+    #[error(transparent)]
+    Oidc(#[from] OidcError),
 }
 
 /// All proofs of identity this server accepts.
@@ -104,26 +109,35 @@ fn matches_glob(glob: &str, text: &str) -> bool {
 pub struct Auth {
     tokens: StaticTokens,
     kubernetes: Option<Kubernetes>,
+    oidc: Oidc,
 }
 
 impl Auth {
-    /// Reads token files; nothing is fetched yet.
-    pub fn open(section: AuthSection, api_token: Option<String>) -> Result<Self, TokenError> {
+    /// Reads token files and niks3 1.7's file of OIDC providers; nothing is fetched yet.
+    pub fn open(
+        section: AuthSection,
+        api_token: Option<String>,
+        oidc: Option<&Path>,
+    ) -> Result<Self, AuthConfigError> {
         Ok(Self {
             tokens: StaticTokens::load(&section.static_tokens, api_token)?,
             kubernetes: section.kubernetes.map(Kubernetes::new),
+            oidc: oidc.map(Oidc::load).transpose()?.unwrap_or_default(),
         })
     }
 
-    /// How the cluster's tokens are checked, where they are.
-    pub fn kubernetes(&self) -> Option<&KubernetesAuth> {
-        self.kubernetes.as_ref().map(Kubernetes::config)
-    }
-
-    /// The audience for tokens of an issuer, where it is known.
-    pub fn audience_of(&self, issuer: &str) -> Option<String> {
-        let kubernetes = self.kubernetes.as_ref()?;
-        (kubernetes.own_issuer().ok()? == issuer).then(|| kubernetes.config().audience.clone())
+    /// The audience for tokens of an issuer, where it is known; of the cluster's, where none is named.
+    pub fn audience_of(&self, issuer: Option<&str>) -> Option<String> {
+        let kubernetes = self.kubernetes.as_ref();
+        let audience = match issuer {
+            None => kubernetes.map(Kubernetes::audience),
+            Some(issuer) => self.oidc.audience_of(issuer).or_else(|| {
+                kubernetes
+                    .filter(|own| own.own_issuer().is_ok_and(|own| own == issuer))
+                    .map(Kubernetes::audience)
+            }),
+        };
+        audience.map(str::to_owned)
     }
 
     /// Checks a bearer token.
@@ -131,9 +145,18 @@ impl Auth {
         if let Some(identity) = self.tokens.find(token) {
             return Ok(identity);
         }
+        // Who is to check it; what it says of itself is not believed any further than that.
+        let Some(issuer) = jwt::unchecked_claim(token, "iss") else {
+            return Err(AuthError::Invalid("it is not one of this cache's tokens".to_owned()));
+        };
+        if let Some(result) = self.oidc.identify(token, &issuer).await {
+            return result;
+        }
         match &self.kubernetes {
-            Some(kubernetes) if token.matches('.').count() == 2 => kubernetes.identify(token).await,
-            _ => Err(AuthError::Invalid("it is not one of this cache's tokens".to_owned())),
+            Some(kubernetes) if kubernetes.own_issuer()? == issuer => {
+                kubernetes.identify(token, &issuer).await
+            }
+            _ => Err(AuthError::Invalid("it comes from another issuer".to_owned())),
         }
     }
 }
@@ -154,6 +177,12 @@ impl FromRequestParts<Arc<App>> for Identity {
             Err(error) => Err(error),
         };
         app.metrics.count_auth(&result);
+        match &result {
+            Ok(identity) => {
+                tracing::Span::current().record("identity", identity.name.as_str());
+            }
+            Err(error) => tracing::info!(reason = %error, "a caller is turned away"),
+        }
         Ok(result?)
     }
 }
@@ -188,18 +217,5 @@ mod tests {
         assert!(ci.may_pin(&"release-1".parse().unwrap()).is_err());
         assert!(ci.may_pin(&"main2".parse().unwrap()).is_err());
         assert!(identity(&[Permission::Push], &[]).may_pin(&"x".parse().unwrap()).is_err());
-    }
-
-    #[test]
-    fn globs_match_like_a_shell() {
-        for (glob, text, expected) in [
-            ("*", "", true),
-            ("a*b*c", "a1b2c", true),
-            ("a*b", "ab", true),
-            ("a*", "b", false),
-            ("é*", "éa", true),
-        ] {
-            assert_eq!(matches_glob(glob, text), expected, "{glob} {text}");
-        }
     }
 }

@@ -11,6 +11,7 @@ use niks3_protocol::api::gc::GcConflict;
 use crate::auth::AuthError;
 use crate::bucket::{BucketError, Failure};
 use crate::gc::GcError;
+use crate::layers::request_id;
 use crate::push::PushError;
 
 /// What a client can act on.
@@ -40,6 +41,9 @@ pub enum ApiError {
     /// 413
     #[error("{0}")]
     TooLarge(String),
+    /// 415: the body is encoded.
+    #[error("{0}")]
+    Unsupported(String),
     /// 429
     #[error("{message}")]
     Throttled {
@@ -71,6 +75,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) | Self::GcConflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -87,7 +92,7 @@ impl IntoResponse for ApiError {
         if let Self::GcConflict(conflict) = self {
             return (status, Json(conflict)).into_response();
         }
-        let body = ErrorBody { error: self.to_string(), request_id: None };
+        let body = ErrorBody { error: self.to_string(), request_id: request_id() };
         let mut response = (status, Json(body)).into_response();
         match self {
             Self::Throttled { after, .. } | Self::Unavailable { after, .. } => {

@@ -13,30 +13,54 @@ pub mod proxy;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_ENCODING;
 use serde::de::DeserializeOwned;
 
 use crate::app::Settings;
 use crate::error::ApiError;
 
+/// Bodies longer than this are parsed where they hold nobody up.
+const LONG_BODY: usize = 256 << 10;
+
 /// A JSON body; a wrong one is answered with where it is wrong.
 pub struct Body<T>(pub T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            return Err(ApiError::Unsupported("send the body plain, without Content-Encoding".to_owned()));
+        }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::TooLarge("the body is larger than this call may have".to_owned())
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                ApiError::TooLarge("the body is longer than this call may have".to_owned())
             } else {
                 ApiError::BadRequest("the body was cut off".to_owned())
             }
         })?;
-        let parsed = serde_json::from_slice(&bytes);
-        parsed
-            .map(Self)
-            .map_err(|error| ApiError::BadRequest(format!("the body is not what it should be: {error}")))
+        if bytes.len() < LONG_BODY {
+            return parse(&bytes).map(Self);
+        }
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        parsed.map_err(|error| ApiError::Internal(Box::new(error)))?.map(Self)
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error.path() {
+        path if path.iter().next().is_none() => format!("the body is not right: {}", error.inner()),
+        path => format!("the body is not right at {path}: {}", error.inner()),
+    });
+    let parsed = parsed.map_err(ApiError::BadRequest)?;
+    deserializer
+        .end()
+        .map_err(|error| ApiError::BadRequest(format!("the body goes on after its end: {error}")))?;
+    Ok(parsed)
 }
 
 /// The text of `nix-cache-info`.

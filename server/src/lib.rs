@@ -13,6 +13,8 @@ pub mod db;
 pub mod error;
 pub mod gc;
 pub mod http;
+pub mod layers;
+pub mod listen;
 pub mod metrics;
 pub mod pins;
 pub mod push;

@@ -1,12 +1,13 @@
 //! Putting the server together, running it, and ending it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use niks3_protocol::object_key::{CACHE_INFO, LANDING_PAGE};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::args::{Args, Command};
@@ -15,7 +16,7 @@ use crate::bucket::Bucket;
 use crate::http::{cache_info, landing};
 use crate::settings::Parts;
 use crate::signer::Signer;
-use crate::{db, router, shutdown};
+use crate::{db, listen, router, shutdown};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -25,7 +26,7 @@ pub fn main(args: Args) -> anyhow::Result<()> {
     // Another library may have installed it already; it is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = args.command.unwrap_or(Command::Serve);
-    let address = listen_address(&args.http_addr)?;
+    let address = listen_address(&args.http_addr);
     let parts = Parts::load(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
@@ -41,9 +42,8 @@ pub fn main(args: Args) -> anyhow::Result<()> {
             Command::Check => check(open(parts).await?).await,
             Command::Serve => {
                 let app = Arc::new(open(parts).await?);
-                let listener = TcpListener::bind(&*address)
-                    .await
-                    .with_context(|| format!("listening on {}", SocketList(&address)))?;
+                let listener =
+                    TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
                 serve(app, listener, shutdown::requested()).await
             }
         }
@@ -56,7 +56,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         db: db::pool(parts.database, parts.max_connections),
         bucket: Bucket::open(parts.bucket).await?,
         signer: Signer::from_files(&parts.signing_keys)?,
-        auth: Auth::open(parts.auth, parts.api_token)?,
+        auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
         config: parts.settings,
         metrics: crate::metrics::Metrics::default(),
         gc: crate::gc::Runner::default(),
@@ -69,28 +69,29 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
 pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
-    let prepared = tokio::spawn(prepare(Arc::clone(&app)));
-    let stopping = Arc::clone(&app);
-    let (drained, drain_started) = tokio::sync::oneshot::channel();
-    let serving = axum::serve(listener, router::router(&app)).with_graceful_shutdown(async move {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(prepare(Arc::clone(&app)));
+    let stopping = CancellationToken::new();
+    let drain = async {
         stop.await;
         tracing::info!("stopping");
-        stopping.health.stop();
-        stopping.gc.shutdown().await;
-        let _ = drained.send(());
-    });
+        app.health.stop();
+        stopping.cancel();
+        app.gc.shutdown().await;
+    };
     let limit = async {
-        let _ = drain_started.await;
+        stopping.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
+    let listening = listen::listen(listener, router::router(&app), stopping.cancelled());
     tokio::select! {
-        result = async { serving.await } => result?,
-        () = limit => tracing::warn!("requests still under way after {DRAIN:?} are cut off"),
+        ((), ()) = async { tokio::join!(listening, drain) } => {}
+        () = limit => tracing::warn!("what was still under way after {DRAIN:?} is cut off"),
     }
-    prepared.abort();
+    drop(tasks);
     app.db.close().await;
     Ok(())
 }
@@ -118,36 +119,27 @@ async fn prepare(app: Arc<App>) {
 async fn prepare_bucket(app: &App) -> Result<(), crate::bucket::BucketError> {
     app.bucket.prepare().await?;
     app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
+    // Without a URL there is nothing to say, and as in niks3 1.7 a page that is there stays.
+    if app.config.cache_url.is_empty() {
+        return Ok(());
+    }
     app.bucket.put_own(LANDING_PAGE, "text/html; charset=utf-8", landing::page(app).into_bytes()).await
 }
 
 /// `niks3-server check`
 async fn check(app: App) -> anyhow::Result<()> {
-    db::migrate(&app.db).await.context("the database")?;
-    app.bucket.prepare().await?;
+    db::ping(&app.db).await.context("the database")?;
     app.bucket.probe().await?;
     tracing::info!(keys = app.signer.public_keys().len(), "configuration, database and bucket are in order");
     Ok(())
 }
 
 /// `:5751` is every address, of both families where the machine has them.
-fn listen_address(text: &str) -> anyhow::Result<Vec<SocketAddr>> {
-    if let Some(port) = text.strip_prefix(':') {
-        let port: u16 = port.parse().with_context(|| format!("the port of {text:?}"))?;
-        return Ok(vec![
-            SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)),
-            SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port)),
-        ]);
-    }
-    let address = text.replace("localhost:", "127.0.0.1:");
-    Ok(vec![address.parse().with_context(|| format!("the address {text:?} is not host:port"))?])
-}
-
-struct SocketList<'a>(&'a [SocketAddr]);
-
-impl std::fmt::Display for SocketList<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&all.join(" or "))
+fn listen_address(text: &str) -> String {
+    let text = if text.is_empty() { ":5751" } else { text };
+    match text.strip_prefix(':') {
+        Some(port) if std::net::TcpListener::bind("[::]:0").is_ok() => format!("[::]:{port}"),
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => text.to_owned(),
     }
 }

@@ -3,12 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{AddressingStyle, AuthSection, S3Section, ServerConfig};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::Settings;
 use crate::args::{Args, S3Args};
 use crate::bucket::{BucketConfig, StaticCredentials};
+
+/// What S3 takes for the lifetime of a presigned address, its lower end by reason.
+const MIN_EXPIRY: GoDuration = GoDuration::seconds(60);
+const MAX_EXPIRY: GoDuration = GoDuration::hours(7 * 24);
 
 /// Everything a server is made of.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub struct Parts {
     pub auth: AuthSection,
     /// The token of niks3 1.7 that may do everything.
     pub api_token: Option<String>,
+    /// niks3 1.7's file of OIDC providers.
+    pub oidc: Option<PathBuf>,
     /// What requests need.
     pub settings: Settings,
 }
@@ -57,11 +64,22 @@ impl Parts {
         if signing_keys.is_empty() {
             signing_keys = file.signing_key_files.iter().map(PathBuf::from).collect();
         }
-        let api_token = match text(args.auth.api_token) {
+        let api_token = match read_secret("the API token", args.auth.api_token_path.as_ref())? {
             Some(token) => Some(token),
-            None => read_secret("the API token", args.auth.api_token_path.as_ref())?,
+            None => text(args.auth.api_token),
         };
-        let concurrency = usize::from(args.s3.s3_concurrency);
+        let oidc = given(args.auth.oidc_config.as_deref()).map(Path::to_owned);
+        if api_token.is_none() && oidc.is_none() && file.auth == AuthSection::default() {
+            tracing::warn!("no identities are configured: nobody can push; set NIKS3_API_TOKEN");
+        }
+        let presign_expiry = match text(args.cache.presign_expiry) {
+            Some(text) => text.parse().context("NIKS3_PRESIGN_EXPIRY")?,
+            None => file.presign_expiry.0,
+        };
+        if presign_expiry < MIN_EXPIRY || presign_expiry > MAX_EXPIRY {
+            bail!("upload addresses are to live {presign_expiry}; S3 takes {MIN_EXPIRY} to {MAX_EXPIRY}");
+        }
+        let concurrency = args.s3.s3_concurrency;
         let bucket = bucket(args.s3, file.s3)?;
         Ok(Self {
             database: database(&url)?,
@@ -71,10 +89,10 @@ impl Parts {
                     .or(file.cache.url)
                     .or(text(args.cache.server_url))
                     .unwrap_or_default(),
-                store_dir: file.cache.store_dir,
+                store_dir: text(args.cache.store_dir).unwrap_or(file.cache.store_dir),
                 priority: file.cache.priority,
                 want_mass_query: file.cache.want_mass_query,
-                presign_expiry: args.cache.presign_expiry.unwrap_or(file.presign_expiry.0).0,
+                presign_expiry: presign_expiry.0,
                 read_proxy: args.cache.enable_read_proxy || file.read_proxy,
                 s3_concurrency: concurrency,
             },
@@ -82,6 +100,7 @@ impl Parts {
             signing_keys,
             auth: file.auth,
             api_token,
+            oidc,
         })
     }
 }
@@ -132,22 +151,22 @@ fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConfig> {
         Some("path") => AddressingStyle::Path,
         Some(other) => bail!("the bucket lookup {other:?} is none of auto, dns and path"),
     };
-    let access_key = match text(args.s3_access_key) {
-        Some(key) => Some(key),
-        None => read_secret(
-            "the S3 access key",
-            args.s3_access_key_path.or(file.access_key_file.map(PathBuf::from)).as_ref(),
-        )?,
-    };
-    let secret_key = match text(args.s3_secret_key) {
-        Some(key) => Some(key),
-        None => read_secret(
-            "the S3 secret key",
-            args.s3_secret_key_path.or(file.secret_key_file.map(PathBuf::from)).as_ref(),
-        )?,
-    };
+    let access_key = secret(
+        "the S3 access key",
+        args.s3_access_key,
+        args.s3_access_key_path.as_ref(),
+        file.access_key_file.as_ref(),
+    )?;
+    let secret_key = secret(
+        "the S3 secret key",
+        args.s3_secret_key,
+        args.s3_secret_key_path.as_ref(),
+        file.secret_key_file.as_ref(),
+    )?;
     let credentials = match (access_key, secret_key) {
-        _ if args.s3_use_iam => None,
+        (Some(_), _) | (_, Some(_)) if args.s3_use_iam => {
+            bail!("NIKS3_S3_USE_IAM and S3 keys exclude each other; give one of them")
+        }
         (Some(access_key), Some(secret_key)) => Some(StaticCredentials { access_key, secret_key }),
         (None, None) => None,
         _ => bail!("the S3 access key and secret key belong together; only one is given"),
@@ -169,6 +188,23 @@ fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConfig> {
     })
 }
 
+/// A secret from the file an argument names (which wins, as in niks3 1.7), an argument, or the file that the
+/// configuration names.
+fn secret(
+    what: &str,
+    value: Option<String>,
+    path: Option<&PathBuf>,
+    configured: Option<&String>,
+) -> anyhow::Result<Option<String>> {
+    if let Some(secret) = read_secret(what, path)? {
+        return Ok(Some(secret));
+    }
+    match text(value) {
+        Some(secret) => Ok(Some(secret)),
+        None => read_secret(what, configured),
+    }
+}
+
 fn text(value: Option<String>) -> Option<String> {
     value.filter(|text| !text.is_empty())
 }
@@ -182,5 +218,5 @@ fn read_secret(what: &str, path: Option<&impl AsRef<Path>>) -> anyhow::Result<Op
         return Ok(None);
     };
     let text = std::fs::read_to_string(path).with_context(|| format!("{what}: {}", path.display()))?;
-    Ok(Some(text.trim().to_owned()))
+    Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::Value;
 
@@ -18,7 +18,8 @@ pub(super) struct Keys(HashMap<String, (DecodingKey, Vec<Algorithm>)>);
 impl Keys {
     /// Takes the keys that can verify signatures; symmetric ones are never among them.
     pub(super) fn from_set(set: &JwkSet) -> Self {
-        let usable = set.keys.iter().filter_map(|jwk| {
+        let signs = |jwk: &&Jwk| jwk.common.public_key_use != Some(PublicKeyUse::Encryption);
+        let usable = set.keys.iter().filter(signs).filter_map(|jwk| {
             let id = jwk.common.key_id.clone()?;
             Some((id, (DecodingKey::from_jwk(jwk).ok()?, algorithms(jwk)?)))
         });

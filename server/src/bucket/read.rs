@@ -49,9 +49,6 @@ impl Bucket {
     /// Opens an object. The limit on one request covers the time to its first byte; the body is read as
     /// fast as the reader takes it.
     pub async fn get(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
-        let since = wanted
-            .if_modified_since
-            .and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok());
         let answer = self
             .client
             .get_object()
@@ -59,7 +56,7 @@ impl Bucket {
             .key(self.full_key(key))
             .set_range(wanted.range)
             .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(since)
+            .set_if_modified_since(http_date(wanted.if_modified_since))
             .send()
             .await;
         match answer {
@@ -71,15 +68,46 @@ impl Bucket {
                 last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
                 body: object.body,
             }))),
-            Err(error) => {
-                let error = BucketError::from_sdk("get", key, &error);
-                match error.failure {
-                    Failure::NotFound => Ok(ReadAnswer::NotFound),
-                    Failure::NotModified => Ok(ReadAnswer::NotModified),
-                    Failure::RangeNotSatisfiable => Ok(ReadAnswer::RangeNotSatisfiable),
-                    _ => Err(error),
-                }
-            }
+            Err(error) => answer_to(BucketError::from_sdk("get", key, &error)),
         }
+    }
+
+    /// What [`Self::get`] would find, its bytes left out.
+    pub async fn peek(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
+        let answer = self
+            .client
+            .head_object()
+            .bucket(&self.config.bucket)
+            .key(self.full_key(key))
+            .set_range(wanted.range)
+            .set_if_none_match(wanted.if_none_match)
+            .set_if_modified_since(http_date(wanted.if_modified_since))
+            .send()
+            .await;
+        match answer {
+            Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
+                content_length: object.content_length.unwrap_or(0),
+                content_range: object.content_range.filter(|range| !range.is_empty()),
+                content_encoding: object.content_encoding.filter(|encoding| !encoding.is_empty()),
+                etag: object.e_tag,
+                last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
+                body: ByteStream::default(),
+            }))),
+            Err(error) => answer_to(BucketError::from_sdk("head", key, &error)),
+        }
+    }
+}
+
+fn http_date(text: Option<String>) -> Option<DateTime> {
+    text.and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok())
+}
+
+/// The failures of a read that are answers.
+fn answer_to(error: BucketError) -> Result<ReadAnswer, BucketError> {
+    match error.failure {
+        Failure::NotFound => Ok(ReadAnswer::NotFound),
+        Failure::NotModified => Ok(ReadAnswer::NotModified),
+        Failure::RangeNotSatisfiable => Ok(ReadAnswer::RangeNotSatisfiable),
+        _ => Err(error),
     }
 }

@@ -27,14 +27,10 @@ pub struct ConfigQuery {
 
 /// `GET /api/cache-config`
 pub async fn config(State(app): State<Arc<App>>, Query(query): Query<ConfigQuery>) -> Json<CacheConfig> {
-    let kubernetes = app.auth.kubernetes().map(|config| config.audience.clone());
     Json(CacheConfig {
         substituter_url: app.config.cache_url.clone(),
         public_keys: app.signer.public_keys(),
-        oidc_audience: match query.issuer {
-            Some(issuer) => app.auth.audience_of(&issuer),
-            None => kubernetes,
-        },
+        oidc_audience: app.auth.audience_of(query.issuer.as_deref()),
         extensions: vec![MULTI_ROOT.to_owned(), REFRESH.to_owned()],
         server_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     })

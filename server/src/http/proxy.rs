@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_compression::tokio::bufread::ZstdDecoder;
+use async_compression::zstd::DParameter;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use niks3_protocol::object_key::{CACHE_INFO, ObjectKey, ObjectKind};
 use percent_encoding::percent_decode_str;
 use tokio_util::io::ReaderStream;
@@ -16,98 +17,150 @@ use crate::app::App;
 use crate::bucket::{ObjectRead, ReadAnswer, ReadRequest};
 use crate::error::ApiError;
 
-/// Bytes read from S3 at a time for one reader.
+/// Bytes decoded at a time for one reader.
 const CHUNK: usize = 64 << 10;
+/// The largest window of what was compressed by others: 2^25 bytes. No level of zstd but its two "ultra"
+/// ones needs more, and a frame that asks for 2^31 would take that from this server's memory.
+const WINDOW_LOG: u32 = 25;
+/// What Nix asks by store path may be signed anew, or collected.
+const SHORT: &str = "public, max-age=300";
 
 /// Everything that is no other route.
 pub async fn read(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    if ![Method::GET, Method::HEAD].contains(request.method()) {
-        return Err(ApiError::NotFound(format!(
-            "there is no call {} {}",
-            request.method(),
-            request.uri().path()
-        )));
+    let (method, path) = (request.method(), request.uri().path());
+    if path.starts_with("/api/") {
+        return Err(ApiError::NotFound(format!("there is no call {path}")));
     }
-    let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+    if ![Method::GET, Method::HEAD].contains(method) {
+        return Err(ApiError::MethodNotAllowed(format!("{method} is not possible on {path}")));
+    }
+    let path = percent_decode_str(path).decode_utf8_lossy();
     let key = path.strip_prefix('/').unwrap_or(&path);
     if key == CACHE_INFO {
-        return Ok(
-            ([(header::CONTENT_TYPE, "text/x-nix-cache-info")], cache_info(&app.config)).into_response()
-        );
+        let headers = [(header::CONTENT_TYPE, "text/x-nix-cache-info"), (header::CACHE_CONTROL, SHORT)];
+        return Ok((headers, cache_info(&app.config)).into_response());
     }
     if !app.config.read_proxy {
         return Ok(miss("this server does not serve objects; read from the bucket"));
     }
     let Ok(key) = key.parse::<ObjectKey>() else { return Ok(miss("not a key of this cache")) };
-    send(&app, &key, request.headers()).await
+    send(&app, &key, method == Method::HEAD, request.headers()).await
 }
 
-async fn send(app: &App, key: &ObjectKey, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let header =
-        |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
-    let stored_encoding = key.kind().content_encoding();
-    let plain = stored_encoding.is_some() && !accepts_zstd(header(header::ACCEPT_ENCODING).as_deref());
+async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let kind = key.kind();
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let if_none_match = text(header::IF_NONE_MATCH).map(|tags| tags.replace("W/", ""));
     let wanted = ReadRequest {
-        // A range of the stored bytes means nothing to a reader who gets them decoded.
-        range: if plain { None } else { header(header::RANGE) },
-        if_none_match: header(header::IF_NONE_MATCH),
-        if_modified_since: header(header::IF_MODIFIED_SINCE),
+        // Part of what is decoded on the way means nothing; and `If-Range` is answered with the whole.
+        range: (kind == ObjectKind::Nar && !headers.contains_key(header::IF_RANGE))
+            .then(|| text(header::RANGE).filter(|range| is_single_range(range)).map(str::to_owned))
+            .flatten(),
+        if_modified_since: text(header::IF_MODIFIED_SINCE)
+            .filter(|_| if_none_match.is_none())
+            .map(str::to_owned),
+        if_none_match: if_none_match.clone(),
     };
-    match app.bucket.get(&key.to_string(), wanted).await? {
+    let (name, bucket) = (key.to_string(), &app.bucket);
+    let answer = if head { bucket.peek(&name, wanted).await? } else { bucket.get(&name, wanted).await? };
+    match answer {
         ReadAnswer::NotFound => Ok(miss("not in this cache")),
-        ReadAnswer::NotModified => Ok(StatusCode::NOT_MODIFIED.into_response()),
-        ReadAnswer::RangeNotSatisfiable => Ok(StatusCode::RANGE_NOT_SATISFIABLE.into_response()),
-        ReadAnswer::Found(object) => Ok(found(app, key.kind(), *object, plain)),
+        ReadAnswer::NotModified => Ok(not_modified(kind, if_none_match.as_deref())),
+        ReadAnswer::RangeNotSatisfiable => not_satisfiable(app, &name).await,
+        ReadAnswer::Found(object) => {
+            let plain = kind.content_encoding().is_some() && !accepts_zstd(text(header::ACCEPT_ENCODING));
+            if !head {
+                app.metrics.count_read(u64::try_from(object.content_length).unwrap_or(0));
+            }
+            Ok(found(kind, *object, plain))
+        }
     }
 }
 
-fn found(app: &App, kind: ObjectKind, object: ObjectRead, plain: bool) -> Response {
-    let mut headers = HeaderMap::new();
+fn found(kind: ObjectKind, object: ObjectRead, plain: bool) -> Response {
+    // What the stored object says of itself counts: some other writer may have stored it plain.
+    let encoded = object.content_encoding.as_deref() == Some("zstd");
+    let decode = plain && encoded;
+    let partial = object.content_range.is_some();
+    let mut headers = common_headers(kind);
     let mut set = |name, value: Option<&str>| {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
             headers.insert(name, value);
         }
     };
     set(header::CONTENT_TYPE, Some(kind.content_type()));
-    set(header::CACHE_CONTROL, Some(cache_control(kind)));
     set(header::LAST_MODIFIED, object.last_modified.as_deref());
-    let partial = object.content_range.is_some();
-    // What the stored object says of itself counts: some other writer may have stored it plain.
-    let encoded = object.content_encoding.as_deref() == Some("zstd");
-    if kind == ObjectKind::Nar || !plain || !encoded {
-        set(header::ETAG, object.etag.as_deref());
+    set(header::ETAG, object.etag.map(|tag| entity_tag(kind, &tag)).as_deref());
+    set(header::CONTENT_RANGE, object.content_range.as_deref());
+    if !decode {
         set(header::CONTENT_LENGTH, Some(&object.content_length.to_string()));
-        set(header::CONTENT_RANGE, object.content_range.as_deref());
-        set(header::ACCEPT_RANGES, (kind == ObjectKind::Nar).then_some("bytes"));
         set(header::CONTENT_ENCODING, encoded.then_some("zstd"));
     }
-    if kind.content_encoding().is_some() {
-        set(header::VARY, Some("accept-encoding"));
-    }
-    app.metrics.count_read(u64::try_from(object.content_length).unwrap_or(0));
-    let stored = object.body.into_async_read();
-    let body = if plain && encoded {
-        Body::from_stream(ReaderStream::with_capacity(ZstdDecoder::new(stored), CHUNK))
+    let body = if decode {
+        let stored = object.body.into_async_read();
+        let decoder = ZstdDecoder::with_params(stored, &[DParameter::window_log_max(WINDOW_LOG)]);
+        Body::from_stream(ReaderStream::with_capacity(decoder, CHUNK))
     } else {
-        Body::from_stream(ReaderStream::with_capacity(stored, CHUNK))
+        Body::new(object.body.into_inner())
     };
     let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     (status, headers, body).into_response()
 }
 
-/// A NAR's key is its hash, so it never changes; what Nix asks by store path may be signed anew.
-fn cache_control(kind: ObjectKind) -> &'static str {
-    match kind {
-        ObjectKind::Nar => "public, max-age=31536000, immutable",
-        ObjectKind::Narinfo | ObjectKind::Listing | ObjectKind::BuildLog | ObjectKind::Realisation => {
-            "public, max-age=3600"
-        }
+/// The headers that a 304 has too.
+fn common_headers(kind: ObjectKind) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if kind == ObjectKind::Nar {
+        // A NAR's key is its hash, so it never changes.
+        let immutable = HeaderValue::from_static("public, max-age=31536000, immutable");
+        headers.insert(header::CACHE_CONTROL, immutable);
+        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    } else {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(SHORT));
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     }
+    headers
+}
+
+/// Of what is sent plain or encoded, the tag is weak: the same for other bytes of the same meaning.
+fn entity_tag(kind: ObjectKind, stored: &str) -> String {
+    if kind.content_encoding().is_some() { format!("W/{stored}") } else { stored.to_owned() }
+}
+
+fn not_modified(kind: ObjectKind, asked: Option<&str>) -> Response {
+    let mut headers = common_headers(kind);
+    let tag = asked.filter(|tag| tag.starts_with('"') && !tag.contains(','));
+    if let Some(tag) = tag.and_then(|tag| HeaderValue::from_str(&entity_tag(kind, tag)).ok()) {
+        headers.insert(header::ETAG, tag);
+    }
+    (StatusCode::NOT_MODIFIED, headers).into_response()
+}
+
+/// 416 says how long the object is.
+async fn not_satisfiable(app: &App, key: &str) -> Result<Response, ApiError> {
+    let Some(object) = app.bucket.head(key).await? else { return Ok(miss("not in this cache")) };
+    let range = format!("bytes */{}", object.size);
+    Ok((StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response())
 }
 
 /// A miss may be a hit a second later, so nobody is to remember it.
 fn miss(why: &'static str) -> Response {
     (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, "no-store")], why).into_response()
+}
+
+/// `bytes=1-2`, `bytes=1-` or `bytes=-2`; anything else is answered with the whole object.
+fn is_single_range(text: &str) -> bool {
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
+        return false;
+    };
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok());
+    match (number(first), number(last)) {
+        (Some(Some(first)), Some(Some(last))) => first <= last,
+        (Some(Some(_)), Some(None)) => last.is_empty(),
+        (Some(None), Some(Some(last))) => first.is_empty() && last > 0,
+        _ => false,
+    }
 }
 
 fn accepts_zstd(accepted: Option<&str>) -> bool {
@@ -119,4 +172,32 @@ fn accepts_zstd(accepted: Option<&str>) -> bool {
             (coding.eq_ignore_ascii_case("zstd") || coding == "*") && !refused
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_single_ranges_are_passed_on() {
+        for range in ["bytes=0-0", "bytes=5-", "bytes=-5"] {
+            assert!(is_single_range(range), "{range}");
+        }
+        for range in
+            ["", "bytes=", "bytes=-", "bytes=-0", "bytes=2-1", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b"]
+        {
+            assert!(!is_single_range(range), "{range}");
+        }
+    }
+
+    #[test]
+    fn zstd_is_sent_to_who_asks_for_it() {
+        for accepted in ["zstd", "gzip, zstd", "ZSTD;q=0.5", "*"] {
+            assert!(accepts_zstd(Some(accepted)), "{accepted}");
+        }
+        for accepted in ["", "gzip", "zstd;q=0", "gzip, zstd; q=0.0"] {
+            assert!(!accepts_zstd(Some(accepted)), "{accepted}");
+        }
+        assert!(!accepts_zstd(None));
+    }
 }

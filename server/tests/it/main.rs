@@ -1,0 +1,7 @@
+//! The real server on a real socket, against real PostgreSQL and real S3: `e2e/services cargo test -p niks3-server`.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod support;
+
+mod health;

@@ -1,0 +1,242 @@
+//! A server of each test's own: a database, a bucket, a signing key and a port that nothing else uses.
+
+pub(crate) mod closure;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use niks3_protocol::nix::{PublicKey, SecretKey};
+use niks3_protocol::server_config::AuthSection;
+use niks3_server::app::{App, Settings};
+use niks3_server::bucket::{BucketConfig, StaticCredentials};
+use niks3_server::serve;
+use niks3_server::settings::Parts;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// The token that may do everything.
+pub(crate) const ADMIN: &str = "test-token-of-the-admin-0123456789abcdef";
+
+/// A running server.
+pub(crate) struct TestServer {
+    /// What its handlers see; tests may call the logic below them directly.
+    pub(crate) app: Arc<App>,
+    /// Its origin, without a slash at the end.
+    pub(crate) url: String,
+    /// Speaks to it, without following redirects or undoing encodings.
+    pub(crate) http: reqwest::Client,
+    /// What signs its narinfos.
+    pub(crate) public_key: PublicKey,
+    place: Place,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+/// Where a server keeps its things; several servers may share one.
+#[derive(Clone)]
+pub(crate) struct Place {
+    database: PgConnectOptions,
+    bucket: String,
+    folder: Arc<TempDir>,
+}
+
+impl TestServer {
+    /// A server with a place of its own, ready for requests.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same, its configuration changed first.
+    pub(crate) async fn with(change: impl FnOnce(&mut Parts)) -> Self {
+        let server = Self::launch(Place::create().await, change).await;
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// Another server on the same database and bucket.
+    pub(crate) async fn replica(&self, change: impl FnOnce(&mut Parts)) -> Self {
+        let server = Self::launch(self.place.clone(), change).await;
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// Starts a server and does not wait for what it needs.
+    pub(crate) async fn launch(place: Place, change: impl FnOnce(&mut Parts)) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
+        let mut parts = place.parts(&url, &key);
+        change(&mut parts);
+        let app = Arc::new(serve::open(parts).await.unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = Arc::clone(&app);
+        let task = tokio::spawn(async move {
+            let stopped = async move {
+                let _ = stopped.await;
+            };
+            serve::serve(running, listener, stopped).await.unwrap();
+        });
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_mins(1))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        Self { app, url, http, public_key: key.public_key(), place, stop: Some(stop), task }
+    }
+
+    /// A request with the admin's token.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request_as(ADMIN, method, path)
+    }
+
+    /// A request with another token.
+    pub(crate) fn request_as(&self, token: &str, method: Method, path: &str) -> RequestBuilder {
+        self.anonymous(method, path).bearer_auth(token)
+    }
+
+    /// A request without any.
+    pub(crate) fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
+    }
+
+    /// `GET` without a token.
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.anonymous(Method::GET, path).send().await.unwrap()
+    }
+
+    /// Waits until `/readyz` says so; ten seconds at most.
+    pub(crate) async fn wait_until_ready(&self) {
+        let mut last = String::new();
+        for _ in 0..200 {
+            let answer = self.get("/readyz").await;
+            if answer.status() == StatusCode::OK {
+                return;
+            }
+            last = answer.text().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server is not ready after 10 s: {last}");
+    }
+
+    /// Tells it to stop and waits for its end.
+    pub(crate) async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        (&mut self.task).await.unwrap();
+    }
+
+    /// Runs statements on its database: for what only time or an accident would bring about.
+    pub(crate) async fn sql(&self, statements: &str) {
+        let mut connection = self.place.database.connect().await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+
+    /// Where it keeps its things.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Place {
+    /// An empty database, and the name of a bucket that does not exist yet.
+    pub(crate) async fn create() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("niks3-test-{}-{count}", std::process::id());
+        let server: PgConnectOptions = environment("DATABASE_URL").parse().unwrap();
+        let mut connection = server.connect().await.unwrap();
+        let create = format!("create database \"{name}\" template template0");
+        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self { database: server.database(&name), bucket: name, folder }
+    }
+
+    /// How a server is configured that nobody changed.
+    pub(crate) fn parts(&self, url: &str, key: &SecretKey) -> Parts {
+        let key_file = self.folder.path().join("signing-key");
+        std::fs::write(&key_file, key.to_secret_text()).unwrap();
+        Parts {
+            database: self.database.clone(),
+            max_connections: 10,
+            bucket: BucketConfig {
+                endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
+                public_endpoint: None,
+                bucket: self.bucket.clone(),
+                prefix: String::new(),
+                region: "us-east-1".to_owned(),
+                path_style: true,
+                credentials: Some(StaticCredentials {
+                    access_key: environment("NIKS3_TEST_S3_ACCESS_KEY"),
+                    secret_key: environment("NIKS3_TEST_S3_SECRET_KEY"),
+                }),
+                request_timeout: Duration::from_secs(30),
+                create_bucket: true,
+            },
+            signing_keys: vec![key_file],
+            auth: AuthSection::default(),
+            api_token: Some(ADMIN.to_owned()),
+            oidc: None,
+            settings: Settings {
+                cache_url: url.to_owned(),
+                store_dir: "/nix/store".to_owned(),
+                priority: 30,
+                want_mass_query: true,
+                presign_expiry: Duration::from_hours(5),
+                read_proxy: true,
+                s3_concurrency: 20,
+            },
+        }
+    }
+
+    /// A file in a folder that goes with the place.
+    pub(crate) fn write_file(&self, name: &str, content: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+
+    /// The bucket's name.
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// How to reach the database.
+    pub(crate) fn database(&self) -> &PgConnectOptions {
+        &self.database
+    }
+}
+
+/// The status and the sentence of a refusal, which has to be one of ours.
+pub(crate) async fn refusal(response: Response) -> (StatusCode, String) {
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_client_error() || status.is_server_error(), "{status}: {text}");
+    let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}, not JSON: {text:?}"));
+    assert!(body["request_id"].is_string(), "{text}");
+    (status, body["error"].as_str().unwrap().to_owned())
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told by e2e/services where their services are")]
+pub(crate) fn environment(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set; run the tests inside their services: e2e/services cargo test -p niks3-server"
+        )
+    })
+}
