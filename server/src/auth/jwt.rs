@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::AuthError;
@@ -11,17 +12,27 @@ use super::AuthError;
 /// How far the issuer's clock may differ, in seconds.
 const LEEWAY: u64 = 60;
 
+/// A JSON web key set, as an issuer publishes it.
+#[derive(Debug, Deserialize)]
+pub(super) struct KeySet {
+    keys: Vec<Value>,
+}
+
 /// The keys of an issuer by their id.
 #[derive(Default, Clone)]
 pub(super) struct Keys(HashMap<String, (DecodingKey, Vec<Algorithm>)>);
 
 impl Keys {
-    /// Takes the keys that can verify signatures; symmetric ones are never among them.
-    pub(super) fn from_set(set: &JwkSet) -> Self {
-        let signs = |jwk: &&Jwk| jwk.common.public_key_use != Some(PublicKeyUse::Encryption);
-        let usable = set.keys.iter().filter(signs).filter_map(|jwk| {
-            let id = jwk.common.key_id.clone()?;
-            Some((id, (DecodingKey::from_jwk(jwk).ok()?, algorithms(jwk)?)))
+    /// Takes the keys that can verify signatures; symmetric ones are never among them. One that this server
+    /// cannot read does not spoil the others.
+    pub(super) fn from_set(set: KeySet) -> Self {
+        let usable = set.keys.into_iter().filter_map(|key| {
+            let jwk: Jwk = serde_json::from_value(key).ok()?;
+            if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
+                return None;
+            }
+            let key = (DecodingKey::from_jwk(&jwk).ok()?, algorithms(&jwk)?);
+            Some((jwk.common.key_id?, key))
         });
         Self(usable.collect())
     }

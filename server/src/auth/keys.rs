@@ -4,28 +4,43 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use jsonwebtoken::jwk::JwkSet;
 use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::AuthError;
-use super::jwt::Keys;
+use super::jwt::{KeySet, Keys};
 
-/// After a fetch that succeeded, the next one waits so long, whatever key ids callers make up.
-const PAUSE: Duration = Duration::from_secs(10);
-/// After one that failed.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Keys are fetched anew after so long: the issuer may have withdrawn one.
-const MAX_AGE: Duration = Duration::from_hours(1);
 /// The limit on one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The limit on one answer.
 const MAX_DOCUMENT: usize = 1 << 20;
 
+/// How often keys are fetched.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// After a fetch that succeeded, the next one waits so long, whatever key ids callers make up.
+    pause: Duration,
+    /// After one that failed.
+    pause_after_failure: Duration,
+    /// Keys are fetched anew after so long: the issuer may have withdrawn one.
+    max_age: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_secs(10),
+            pause_after_failure: Duration::from_secs(1),
+            max_age: Duration::from_hours(1),
+        }
+    }
+}
+
 /// The keys, and when they were fetched.
 #[derive(Debug, Default)]
 pub(super) struct KeyCache {
+    pace: Pace,
     known: RwLock<Known>,
     /// The last try. Held during a fetch: one at a time is the point.
     last_try: Mutex<Option<Try>>,
@@ -49,7 +64,7 @@ impl KeyCache {
     pub(super) async fn for_key(
         &self,
         id: &str,
-        fetch: impl Future<Output = Result<JwkSet, FetchError>>,
+        fetch: impl Future<Output = Result<KeySet, FetchError>>,
     ) -> Result<Arc<Keys>, AuthError> {
         if let Some(keys) = self.fresh(id) {
             return Ok(keys);
@@ -58,14 +73,14 @@ impl KeyCache {
         if let Some(keys) = self.fresh(id) {
             return Ok(keys);
         }
-        let pause = |last: Try| if last.failed { PAUSE_AFTER_FAILURE } else { PAUSE };
+        let pause = |last: Try| if last.failed { self.pace.pause_after_failure } else { self.pace.pause };
         if last_try.is_none_or(|last| last.at.elapsed() >= pause(last)) {
             let at = Instant::now();
             let fetched = fetch.await;
             *last_try = Some(Try { at, failed: fetched.is_err() });
             match fetched {
                 Ok(set) => {
-                    let keys = Arc::new(Keys::from_set(&set));
+                    let keys = Arc::new(Keys::from_set(set));
                     let known = Known { keys, fetched: Some(Instant::now()) };
                     *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
                 }
@@ -88,7 +103,7 @@ impl KeyCache {
 
     fn fresh(&self, id: &str) -> Option<Arc<Keys>> {
         let known = self.known();
-        let young = known.fetched.is_some_and(|at| at.elapsed() < MAX_AGE);
+        let young = known.fetched.is_some_and(|at| at.elapsed() < self.pace.max_age);
         (young && known.keys.knows(id)).then_some(known.keys)
     }
 }
@@ -129,4 +144,77 @@ pub(super) async fn fetch_json<T: DeserializeOwned>(
         }
     }
     serde_json::from_slice(&body).map_err(|source| FetchError::Json { url, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A set whose only key has this id; a public point of an Ed25519 key will do.
+    fn set(id: &str) -> KeySet {
+        let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        serde_json::from_value(json!({"keys": [
+            {"kty": "new", "kid": "unreadable"},
+            {"kty": "oct", "kid": "symmetric", "k": "c2VjcmV0"},
+            {"kty": "OKP", "crv": "Ed25519", "kid": "encrypts", "use": "enc", "x": x},
+            {"kty": "OKP", "crv": "Ed25519", "kid": id, "x": x},
+        ]}))
+        .unwrap()
+    }
+
+    fn away() -> Result<KeySet, FetchError> {
+        Err(FetchError::OwnToken("away".to_owned()))
+    }
+
+    async fn knows(cache: &KeyCache, id: &str, issuer: Result<KeySet, FetchError>) -> Option<bool> {
+        let keys = cache.for_key(id, std::future::ready(issuer)).await;
+        keys.ok().map(|keys| keys.knows(id))
+    }
+
+    const LONG: Duration = Duration::from_hours(1000);
+
+    fn cache(pause: Duration, pause_after_failure: Duration, max_age: Duration) -> KeyCache {
+        KeyCache { pace: Pace { pause, pause_after_failure, max_age }, ..KeyCache::default() }
+    }
+
+    #[tokio::test]
+    async fn only_keys_that_can_verify_are_taken() {
+        let cache = KeyCache::default();
+        assert_eq!(knows(&cache, "a", Ok(set("a"))).await, Some(true));
+        for id in ["unreadable", "symmetric", "encrypts"] {
+            assert_eq!(knows(&cache, id, Ok(set("a"))).await, Some(false), "{id}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_key_is_found_after_the_pause_and_not_before() {
+        let within = cache(LONG, LONG, LONG);
+        assert_eq!(knows(&within, "a", Ok(set("a"))).await, Some(true));
+        assert_eq!(knows(&within, "b", Ok(set("b"))).await, Some(false));
+        let after = cache(Duration::ZERO, LONG, LONG);
+        assert_eq!(knows(&after, "a", Ok(set("a"))).await, Some(true));
+        assert_eq!(knows(&after, "b", Ok(set("b"))).await, Some(true));
+        assert_eq!(knows(&after, "a", Ok(set("b"))).await, Some(false));
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_away_is_not_asked_by_every_caller() {
+        let within = cache(Duration::ZERO, LONG, LONG);
+        assert_eq!(knows(&within, "a", away()).await, None);
+        assert_eq!(knows(&within, "a", Ok(set("a"))).await, None);
+        let after = cache(LONG, Duration::ZERO, LONG);
+        assert_eq!(knows(&after, "a", away()).await, None);
+        assert_eq!(knows(&after, "a", Ok(set("a"))).await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn old_keys_are_fetched_again_and_kept_while_their_issuer_is_away() {
+        let cache = cache(Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        assert_eq!(knows(&cache, "a", Ok(set("a"))).await, Some(true));
+        assert_eq!(knows(&cache, "a", away()).await, Some(true));
+        assert_eq!(knows(&cache, "b", away()).await, None);
+        assert_eq!(knows(&cache, "a", Ok(set("b"))).await, Some(false), "a was withdrawn");
+    }
 }

@@ -4,11 +4,11 @@
 //! the API server's. The keys come from the API server, with that token and the mounted CA. Where the API
 //! server is away, only callers whose key is not known yet are turned away.
 
-use jsonwebtoken::jwk::JwkSet;
 use niks3_protocol::api::Permission;
 use niks3_protocol::server_config::{KubernetesAuth, ServiceAccountRef};
 use serde_json::{Value, json};
 
+use super::jwt::KeySet;
 use super::keys::{self, FetchError, KeyCache};
 use super::{AuthError, Identity, jwt};
 
@@ -49,7 +49,7 @@ impl Kubernetes {
         self.identity_of(issuer, &claims)
     }
 
-    async fn fetch(&self) -> Result<JwkSet, FetchError> {
+    async fn fetch(&self) -> Result<KeySet, FetchError> {
         let ca = std::fs::read(&self.config.ca_file).map_err(FetchError::ReadCa)?;
         let ca = reqwest::Certificate::from_pem_bundle(&ca)?;
         // Made anew for each fetch, which is rare: the kubelet renews token and CA.

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use jsonwebtoken::jwk::JwkSet;
 use niks3_protocol::api::Permission;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::jwt::KeySet;
 use super::keys::{self, FetchError, KeyCache};
 use super::{AuthError, Identity, glob, jwt};
 
@@ -162,7 +162,7 @@ impl Provider {
     }
 
     /// Discovery, then the keys it names.
-    async fn fetch(&self, allow_insecure: bool) -> Result<JwkSet, FetchError> {
+    async fn fetch(&self, allow_insecure: bool) -> Result<KeySet, FetchError> {
         #[derive(Deserialize)]
         struct Discovery {
             issuer: String,

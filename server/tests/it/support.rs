@@ -1,6 +1,8 @@
 //! A server of each test's own: a database, a bucket, a signing key and a port that nothing else uses.
 
 pub(crate) mod closure;
+pub(crate) mod issuer;
+pub(crate) mod relay;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -56,16 +58,19 @@ impl TestServer {
 
     /// The same, its configuration changed first.
     pub(crate) async fn with(change: impl FnOnce(&mut Parts)) -> Self {
-        let server = Self::launch(Place::create().await, change).await;
+        Self::at(Place::create().await, change).await
+    }
+
+    /// The same at a place that the test knows already.
+    pub(crate) async fn at(place: Place, change: impl FnOnce(&mut Parts)) -> Self {
+        let server = Self::launch(place, change).await;
         server.wait_until_ready().await;
         server
     }
 
     /// Another server on the same database and bucket.
     pub(crate) async fn replica(&self, change: impl FnOnce(&mut Parts)) -> Self {
-        let server = Self::launch(self.place.clone(), change).await;
-        server.wait_until_ready().await;
-        server
+        Self::at(self.place.clone(), change).await
     }
 
     /// Starts a server and does not wait for what it needs.
