@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use niks3_protocol::duration::GoDuration;
 
@@ -31,26 +32,42 @@ pub(crate) struct GlobalArgs {
     #[arg(long, env = "NIKS3_SERVER_URL", global = true, value_name = "URL")]
     pub(crate) server_url: Option<String>,
     /// File with the token; read anew when it changes. Default: $XDG_CONFIG_HOME/niks3/auth-token.
-    #[arg(long, env = "NIKS3_AUTH_TOKEN_FILE", global = true, value_name = "FILE")]
+    #[arg(long, alias = "auth-token-path", env = "NIKS3_AUTH_TOKEN_FILE", value_parser = file(), global = true,
+        value_name = "FILE")]
     pub(crate) auth_token_file: Option<PathBuf>,
     /// The token itself, for where a file is not possible.
     #[arg(env = "NIKS3_AUTH_TOKEN", hide_env_values = true, long = "auth-token", hide = true, global = true)]
     pub(crate) auth_token: Option<String>,
     /// Certificates to trust beside the system's, in PEM.
-    #[arg(long, env = "NIKS3_CA_CERT", global = true, value_name = "FILE")]
+    #[arg(long, env = "NIKS3_CA_CERT", value_parser = file(), global = true, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
     /// Client certificate, in PEM.
-    #[arg(long, env = "NIKS3_CLIENT_CERT", global = true, value_name = "FILE", requires = "client_key")]
+    #[arg(long, env = "NIKS3_CLIENT_CERT", value_parser = file(), global = true, value_name = "FILE")]
     pub(crate) client_cert: Option<PathBuf>,
     /// Key of the client certificate, in PEM.
-    #[arg(long, env = "NIKS3_CLIENT_KEY", global = true, value_name = "FILE", requires = "client_cert")]
+    #[arg(long, env = "NIKS3_CLIENT_KEY", value_parser = file(), global = true, value_name = "FILE")]
     pub(crate) client_key: Option<PathBuf>,
     /// Say only what went wrong.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
     /// Lines instead of a progress bar.
-    #[arg(long, env = "NIKS3_NO_PROGRESS", global = true)]
+    #[arg(long, env = "NIKS3_NO_PROGRESS", value_parser = FalseyValueParser::new(), global = true)]
     pub(crate) no_progress: bool,
+    /// Say what is tried again, and why.
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+}
+
+/// A path. An empty variable gives an empty one, which counts as absent.
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+impl GlobalArgs {
+    /// The file, unless its variable is empty.
+    pub(crate) fn given(file: Option<&PathBuf>) -> Option<&PathBuf> {
+        file.filter(|path| !path.as_os_str().is_empty())
+    }
 }
 
 /// What to do.
@@ -120,7 +137,7 @@ pub(crate) enum PinsCommand {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct GcArgs {
     /// Closures not pushed or refreshed for so long go, unless pinned.
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, default_value = "720h", value_name = "DURATION")]
     pub(crate) older_than: GoDuration,
     /// Unfinished uploads begun so long ago go.
     #[arg(long, default_value = "6h", value_name = "DURATION")]

@@ -1,5 +1,6 @@
 //! The server's calls, one method each, and the PUTs to S3. Both are tried again where that can help.
 
+mod gc_answer;
 mod retry;
 mod token;
 
@@ -10,17 +11,19 @@ use niks3_protocol::api::ErrorBody;
 use niks3_protocol::api::WhoAmI;
 use niks3_protocol::api::cache_config::CacheConfig;
 use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
-use niks3_protocol::api::gc::{GcConflict, GcParams, GcStatus};
+use niks3_protocol::api::gc::{GcParams, GcStatus};
 use niks3_protocol::api::multipart::{CompleteMultipartRequest, RequestPartsRequest, RequestPartsResponse};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
 use niks3_protocol::nix::StorePath;
-use reqwest::header::{ETAG, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, LOCATION};
+use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::GlobalArgs;
+use gc_answer::{ConflictAnswer, GcAnswer};
 use retry::Attempts;
 pub(crate) use token::TokenError;
 use token::TokenSource;
@@ -39,7 +42,7 @@ pub(crate) enum ClientError {
     NoServer,
     #[error("{0:?} is not the URL of a server")]
     BadUrl(String),
-    #[error("{what} {path}")]
+    #[error("{what} {path} cannot be read")]
     ReadFile { what: &'static str, path: std::path::PathBuf, source: std::io::Error },
     #[error("{what} {path} is not PEM")]
     Pem { what: &'static str, path: std::path::PathBuf, source: reqwest::Error },
@@ -47,14 +50,23 @@ pub(crate) enum ClientError {
     SetUp(#[source] reqwest::Error),
     #[error(transparent)]
     Token(#[from] TokenError),
-    #[error("{host} cannot be reached")]
-    Unreachable { host: String, source: reqwest::Error },
+    #[error("a client certificate and its key go together; only one of them was given")]
+    HalfIdentity,
+    #[error("{host} cannot be reached: {problem}")]
+    Unreachable {
+        host: String,
+        problem: String,
+        /// Another try may go better.
+        passing: bool,
+    },
     #[error("{message} ({host} answered {status})")]
     Refused { host: String, status: StatusCode, message: String },
     #[error("{host} does not answer as a niks3 server does: {problem}")]
     NotNiks3 { host: String, problem: String },
+    #[error("{host} is a server of an older version, which cannot {what}")]
+    TooOld { host: String, what: &'static str },
     #[error("another collection is running")]
-    GcConflict(Box<GcConflict>),
+    GcConflict(Box<GcStatus>),
 }
 
 impl ClientError {
@@ -67,11 +79,12 @@ impl ClientError {
             | Self::Pem { .. }
             | Self::SetUp(_)
             | Self::Token(_)
+            | Self::HalfIdentity
             | Self::NotNiks3 { .. } => true,
             Self::Refused { status, .. } => {
                 matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             }
-            Self::Unreachable { .. } | Self::GcConflict(_) => false,
+            Self::Unreachable { .. } | Self::TooOld { .. } | Self::GcConflict(_) => false,
         }
     }
 
@@ -85,7 +98,7 @@ impl ClientError {
                 Some("`niks3 whoami` shows who the server thinks you are and what you may do")
             }
             Self::NotNiks3 { .. } => {
-                Some("the server's URL is not the substituter's where the bucket is public")
+                Some("--server-url is where paths are pushed to; Nix may read them from elsewhere")
             }
             _ => None,
         }
@@ -120,6 +133,7 @@ impl Client {
             .read_timeout(READ_TIMEOUT)
             .tcp_user_timeout(STALL_TIMEOUT)
             .tcp_nodelay(true)
+            .redirect(Policy::custom(follow))
             .pool_max_idle_per_host(64);
         let read = |what, path: &std::path::Path| {
             std::fs::read(path).map_err(|source| ClientError::ReadFile {
@@ -128,13 +142,18 @@ impl Client {
                 source,
             })
         };
-        if let Some(path) = &args.ca_cert {
+        if let Some(path) = GlobalArgs::given(args.ca_cert.as_ref()) {
             let what = "the CA certificate";
             let certificates = reqwest::Certificate::from_pem_bundle(&read(what, path)?)
                 .map_err(|source| ClientError::Pem { what, path: path.clone(), source })?;
             builder = builder.tls_certs_merge(certificates);
         }
-        if let (Some(certificate), Some(key)) = (&args.client_cert, &args.client_key) {
+        let pair = (args.client_cert.as_ref(), args.client_key.as_ref());
+        let pair = (GlobalArgs::given(pair.0), GlobalArgs::given(pair.1));
+        if pair.0.is_some() != pair.1.is_some() {
+            return Err(ClientError::HalfIdentity);
+        }
+        if let (Some(certificate), Some(key)) = pair {
             let what = "the client certificate";
             let mut pem = read(what, certificate)?;
             pem.extend_from_slice(&read("the client key", key)?);
@@ -155,11 +174,26 @@ impl Client {
     }
 
     pub(crate) async fn cache_config(&self) -> Result<CacheConfig, ClientError> {
-        self.call(Method::GET, "api/cache-config", &[], None::<&()>).await
+        let answer = self.call(Method::GET, "api/cache-config", &[], None::<&()>).await;
+        answer.map_err(|error| match error.status() {
+            Some(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
+                ClientError::NotNiks3 {
+                    host: self.host(),
+                    problem: format!("/api/cache-config gives {status}"),
+                }
+            }
+            _ => error,
+        })
     }
 
     pub(crate) async fn whoami(&self) -> Result<WhoAmI, ClientError> {
-        self.call(Method::GET, "api/whoami", &[], None::<&()>).await
+        match self.call(Method::GET, "api/whoami", &[], None::<&()>).await {
+            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
+                self.cache_config().await?;
+                Err(ClientError::TooOld { host: self.host(), what: "say who you are" })
+            }
+            answer => answer,
+        }
     }
 
     /// Which of the roots are there already; `None` where the server is too old to say.
@@ -240,11 +274,13 @@ impl Client {
         if let Some(grace) = params.deletion_grace {
             query.push(("deletion-grace", grace.to_string()));
         }
-        self.call(Method::DELETE, "api/closures", &query, None::<&()>).await
+        let answer: GcAnswer = self.call(Method::DELETE, "api/closures", &query, None::<&()>).await?;
+        Ok(answer.0)
     }
 
     pub(crate) async fn gc_status(&self) -> Result<GcStatus, ClientError> {
-        self.call(Method::GET, "api/gc/status", &[], None::<&()>).await
+        let answer: GcAnswer = self.call(Method::GET, "api/gc/status", &[], None::<&()>).await?;
+        Ok(answer.0)
     }
 
     /// Sends an object or a part to S3; gives its `ETag`.
@@ -272,7 +308,7 @@ impl Client {
                     let message = s3_message(&answer.text().await.unwrap_or_default());
                     ClientError::Refused { host, status, message }
                 }
-                Err(source) => ClientError::Unreachable { host: host(&target), source: source.without_url() },
+                Err(error) => unreachable(host(&target), &error),
             };
             attempts.wait_or(error).await?;
         }
@@ -322,7 +358,7 @@ impl Client {
                         Err(error) => error,
                     }
                 }
-                Err(source) => ClientError::Unreachable { host: self.host(), source: source.without_url() },
+                Err(error) => unreachable(self.host(), &error),
             };
             attempts.wait_or(error).await?;
         }
@@ -330,17 +366,18 @@ impl Client {
 
     async fn read_answer(&self, answer: reqwest::Response) -> Result<Bytes, ClientError> {
         let (host, status) = (self.host(), answer.status());
-        let bytes = answer.bytes().await.map_err(|source| ClientError::Unreachable {
-            host: host.clone(),
-            source: source.without_url(),
-        })?;
+        let headers = answer.headers().clone();
+        let bytes = answer.bytes().await.map_err(|error| unreachable(host.clone(), &error))?;
         if status.is_success() {
             return Ok(bytes);
         }
+        if let Some(problem) = foreign(status, &headers) {
+            return Err(ClientError::NotNiks3 { host, problem });
+        }
         if status == StatusCode::CONFLICT
-            && let Ok(conflict) = serde_json::from_slice::<GcConflict>(&bytes)
+            && let Ok(conflict) = serde_json::from_slice::<ConflictAnswer>(&bytes)
         {
-            return Err(ClientError::GcConflict(Box::new(conflict)));
+            return Err(ClientError::GcConflict(Box::new(conflict.active_task.0)));
         }
         let message = match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => body.error,
@@ -349,6 +386,36 @@ impl Client {
         };
         Err(ClientError::Refused { host, status, message })
     }
+}
+
+/// Only redirects that keep the method, as S3 sends them: after others a POST arrives as a GET.
+fn follow(attempt: Attempt<'_>) -> Action {
+    let keeps = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&attempt.status());
+    if keeps && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
+}
+
+/// What shows that an answer is not a niks3 server's. A gateway before one may send pages of its own while the
+/// server is away, so a status that may pass shows nothing.
+fn foreign(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if status.is_redirection() {
+        return Some(format!("it redirects to {}", text(LOCATION)));
+    }
+    let kind = text(CONTENT_TYPE);
+    let page = kind.contains("html") || kind.contains("xml");
+    (page && !retry::is_passing(status)).then(|| format!("it sent a web page with status {status}"))
+}
+
+/// No answer. The causes between ours and the first one say nothing to people.
+fn unreachable(host: String, error: &reqwest::Error) -> ClientError {
+    let mut first: &dyn std::error::Error = error;
+    while let Some(cause) = first.source() {
+        first = cause;
+    }
+    let problem = first.to_string();
+    // What is not trusted now will not be in a second.
+    let passing = !error.is_builder() && !problem.contains("certificate");
+    ClientError::Unreachable { host, problem, passing }
 }
 
 fn host(url: &Url) -> String {

@@ -34,7 +34,7 @@ pub(crate) enum CommandError {
     GcFailed(String),
     #[error("another collection is still running after {0:?}")]
     GcBusy(std::time::Duration),
-    #[error("the result file {path}")]
+    #[error("the result file {path} cannot be written")]
     ResultFile { path: std::path::PathBuf, source: std::io::Error },
     #[error("the program cannot start")]
     Start(#[source] std::io::Error),
@@ -60,7 +60,8 @@ impl CommandError {
 
 /// Runs a command to its end.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("off"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(if args.global.debug { "niks3=debug" } else { "off" }));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let printer = Printer::new(args.global.quiet);
     let result = tokio::runtime::Builder::new_multi_thread()

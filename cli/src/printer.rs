@@ -31,16 +31,18 @@ impl Printer {
         }
     }
 
-    /// An error, what caused it, and what to do.
+    /// An error with what caused it on one line, and what to do on another.
     #[expect(clippy::unused_self, reason = "what prints has a printer")]
     pub(crate) fn fail(self, error: &dyn std::error::Error, hint: Option<&str>) {
-        let mut out = std::io::stderr().lock();
-        let _ = writeln!(out, "error: {error}");
+        let mut line = format!("error: {error}");
         let mut cause = error.source();
         while let Some(error) = cause {
-            let _ = writeln!(out, "  caused by: {error}");
+            line.push_str(": ");
+            line.push_str(&error.to_string());
             cause = error.source();
         }
+        let mut out = std::io::stderr().lock();
+        let _ = writeln!(out, "{}", line.replace('\n', " "));
         if let Some(hint) = hint {
             let _ = writeln!(out, "hint: {hint}");
         }

@@ -2,6 +2,7 @@
 
 mod path_info;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,7 +16,7 @@ pub(crate) use path_info::PathInfo;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// Not there, or not readable.
-    #[error("{path}")]
+    #[error("{path} cannot be read")]
     Resolve { path: PathBuf, source: io::Error },
     /// Outside any store.
     #[error("{0} is not in a Nix store")]
@@ -81,12 +82,9 @@ pub(crate) async fn closure(roots: &[StorePath]) -> Result<Vec<PathInfo>, StoreE
     }
     let store_dir = roots.first().map_or("/nix/store", |root| root.store_dir());
     let infos = path_info::parse(&output.stdout, store_dir)?;
-    for info in &infos {
-        if let Some(unknown) =
-            info.references.iter().find(|path| !infos.iter().any(|info| info.path == **path))
-        {
-            return Err(StoreError::Incomplete(unknown.clone()));
-        }
+    let known: HashSet<&StorePath> = infos.iter().map(|info| &info.path).collect();
+    if let Some(unknown) = infos.iter().flat_map(|info| &info.references).find(|path| !known.contains(path)) {
+        return Err(StoreError::Incomplete(unknown.clone()));
     }
     Ok(infos)
 }

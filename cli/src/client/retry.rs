@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng as _;
+use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::ClientError;
@@ -50,20 +51,17 @@ impl Attempts {
 /// Whether the same call may succeed later.
 fn may_pass(error: &ClientError) -> bool {
     match error {
-        ClientError::Refused { status, .. } => status.as_u16() == 429 || status.is_server_error(),
-        ClientError::Unreachable { source, .. } => !source.is_builder() && !is_certificate(source),
+        ClientError::Refused { status, .. } => is_passing(*status),
+        ClientError::Unreachable { passing, .. } => *passing,
         _ => false,
     }
 }
 
-/// A certificate that is not trusted now will not be in a second.
-fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("certificate") {
-            return true;
-        }
-        cause = error.source();
+/// Whether a status speaks of this moment only.
+pub(super) fn is_passing(status: StatusCode) -> bool {
+    match status {
+        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => false,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => true,
+        _ => status.is_server_error(),
     }
-    false
 }

@@ -8,7 +8,7 @@ use crate::args::GlobalArgs;
 /// A token that is not there. No token stands in it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
-    #[error("the token file {path}")]
+    #[error("the token file {path} cannot be read")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("the token file {0} is empty")]
     Empty(PathBuf),
@@ -34,7 +34,7 @@ impl fmt::Debug for TokenSource {
 impl TokenSource {
     /// The file that was named, the variable, or the usual file where there is one.
     pub(super) fn new(args: &GlobalArgs) -> Result<Self, TokenError> {
-        if let Some(path) = args.auth_token_file.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+        if let Some(path) = GlobalArgs::given(args.auth_token_file.as_ref()) {
             let source = Self::File(path.clone());
             source.read()?;
             return Ok(source);

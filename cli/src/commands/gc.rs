@@ -10,8 +10,10 @@ use crate::args::GcArgs;
 use crate::client::{Client, ClientError};
 use crate::printer::{Printer, bytes};
 
-/// Between two looks at the run.
-const POLL: Duration = Duration::from_millis(500);
+/// Before the first look at the run; each further pause is twice as long.
+const FIRST_POLL: Duration = Duration::from_millis(50);
+/// The longest pause between two looks.
+const POLL: Duration = Duration::from_secs(1);
 /// Between two lines about it.
 const LINE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a run with other parameters is waited for.
@@ -47,9 +49,12 @@ pub(super) async fn run(client: &Client, args: GcArgs, printer: Printer) -> Resu
         bytes(u64::try_from(stats.bytes_freed).unwrap_or(0)),
         stats.objects_failed_to_delete,
     ));
-    match status.error {
-        Some(error) => Err(CommandError::GcFailed(error)),
-        None => Ok(()),
+    match status.state {
+        GcState::Failed => {
+            let reason = status.error.unwrap_or_else(|| "the server gave no reason".to_owned());
+            Err(CommandError::GcFailed(reason))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -59,9 +64,9 @@ async fn start(client: &Client, params: &GcParams, printer: Printer) -> Result<G
     loop {
         match client.start_gc(params).await {
             Ok(status) => return Ok(status),
-            Err(ClientError::GcConflict(conflict)) if Instant::now() < give_up => {
+            Err(ClientError::GcConflict(active)) if Instant::now() < give_up => {
                 printer.say("Another collection is running; waiting for it");
-                follow(client, conflict.active_task, printer).await?;
+                follow(client, *active, printer).await?;
             }
             Err(ClientError::GcConflict(_)) => return Err(CommandError::GcBusy(BUSY_LIMIT)),
             Err(error) => return Err(error.into()),
@@ -73,8 +78,10 @@ async fn start(client: &Client, params: &GcParams, printer: Printer) -> Result<G
 async fn follow(client: &Client, started: GcStatus, printer: Printer) -> Result<GcStatus, CommandError> {
     let mut status = started;
     let mut said = Instant::now();
+    let mut pause = FIRST_POLL;
     while status.state == GcState::Running {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(POLL);
         status = client.gc_status().await?;
         if said.elapsed() >= LINE_PAUSE {
             said = Instant::now();

@@ -38,16 +38,16 @@ pub(super) async fn run(
     let host = client.host();
     let client = std::sync::Arc::new(client);
     let summary = push::push(&client, &roots, options, printer).await?;
-    if let Some(name) = pin {
-        client.create_pin(&name, &roots[0]).await?;
-        printer.say(&format!("Pinned {} as {name}", roots[0]));
-    }
     let took = started.elapsed().as_secs_f64();
     if summary.uploaded == 0 {
         printer.say(&format!("All of it is in {host} already; nothing was uploaded ({took:.1} s)"));
     } else {
         let (paths, sent) = (summary.uploaded, bytes(summary.sent));
         printer.say(&format!("Pushed {paths} paths to {host}: {sent} sent in {took:.1} s"));
+    }
+    if let Some(name) = pin {
+        client.create_pin(&name, &roots[0]).await?;
+        printer.say(&format!("Pinned {} as {name}", roots[0]));
     }
     Ok(())
 }
