@@ -1,1 +1,19 @@
-//! Being written.
+//! Reconciles `BinaryCache` and `GCPolicy`. Each reconciler has five steps in modules of these names: `observe`
+//! reads, `validate` judges (pure), `build` makes the children (pure), `apply` writes them, `report` writes the
+//! status.
+
+pub mod admin;
+pub mod apply;
+pub mod args;
+pub mod cache;
+pub mod context;
+pub mod controllers;
+pub mod crd;
+pub mod labels;
+pub mod lease;
+pub mod metrics;
+pub mod policy;
+pub mod run;
+pub mod shutdown;
+pub mod status;
+pub mod telemetry;

@@ -1,0 +1,99 @@
+//! Flags and environment. No logic.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::crd::binary_cache::PullPolicy;
+
+/// Reconciles BinaryCaches and GCPolicies.
+#[derive(Debug, Parser)]
+#[command(name = "niks3-operator", version, about, long_about = None)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Reconcile until told to stop.
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinitions.
+    Crd(CrdArgs),
+}
+
+/// `niks3-operator crd`
+#[derive(Debug, ClapArgs)]
+pub struct CrdArgs {
+    /// Write a file for each kind into this folder instead.
+    #[arg(long, value_name = "FOLDER")]
+    pub write: Option<PathBuf>,
+}
+
+/// `niks3-operator run`
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub images: Images,
+    #[command(flatten)]
+    pub lease: LeaseArgs,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long, env = "NIKS3_OPERATOR_ADDR", default_value = "0.0.0.0:8080")]
+    pub http_addr: SocketAddr,
+    /// Objects of a kind reconciled at a time.
+    #[arg(long, env = "NIKS3_OPERATOR_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+    /// More detailed logs.
+    #[arg(long, env = "NIKS3_DEBUG", default_value_t = false)]
+    pub debug: bool,
+}
+
+/// What caches run where they do not say so themselves.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Images")]
+pub struct Images {
+    /// Image of server and client.
+    #[arg(long = "server-image", env = "NIKS3_SERVER_IMAGE")]
+    pub server: String,
+    /// Image of the embedded S3 server.
+    #[arg(long = "s3-image", env = "NIKS3_S3_IMAGE", default_value = "docker.io/versity/versitygw:v1.8.0")]
+    pub s3: String,
+    /// Image of the embedded PostgreSQL.
+    #[arg(
+        long = "postgres-image",
+        env = "NIKS3_POSTGRES_IMAGE",
+        default_value = "docker.io/library/postgres:17"
+    )]
+    pub postgres: String,
+    /// When these images are pulled; left out, Kubernetes decides by their tags.
+    #[arg(long = "image-pull-policy", env = "NIKS3_IMAGE_PULL_POLICY", value_parser = pull_policy)]
+    pub pull_policy: Option<PullPolicy>,
+}
+
+/// One operator at a time.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Leader election")]
+pub struct LeaseArgs {
+    /// Wait for the lease before reconciling.
+    #[arg(long, env = "NIKS3_LEADER_ELECT", action = clap::ArgAction::Set, default_value_t = true)]
+    pub leader_elect: bool,
+    /// Name of the lease.
+    #[arg(long, env = "NIKS3_LEASE_NAME", default_value = "niks3-operator")]
+    pub lease_name: String,
+    /// Namespace of the lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "niks3-system")]
+    pub namespace: String,
+    /// Who this operator is.
+    #[arg(long, env = "POD_NAME", default_value = "niks3-operator")]
+    pub identity: String,
+}
+
+fn pull_policy(text: &str) -> Result<PullPolicy, String> {
+    [PullPolicy::Always, PullPolicy::IfNotPresent, PullPolicy::Never]
+        .into_iter()
+        .find(|policy| policy.as_str() == text)
+        .ok_or_else(|| "is none of Always, IfNotPresent and Never".to_owned())
+}

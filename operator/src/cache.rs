@@ -1,0 +1,65 @@
+//! `BinaryCache`: five steps, in order, and nothing else.
+
+pub mod apply;
+pub mod build;
+pub mod observe;
+pub mod probe;
+pub mod report;
+pub mod validate;
+
+use std::time::Duration;
+
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::crd::BinaryCache;
+
+use self::observe::ObserveError;
+use self::report::{Outcome, ReportError};
+
+/// A step that failed and is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading what the spec refers to.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// Writing the children.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// Writing the status.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+impl Error {
+    /// For metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "ObserveFailed",
+            Self::Apply(_) => "ApplyFailed",
+            Self::Report(_) => "ReportFailed",
+        }
+    }
+}
+
+/// Brings the children of a cache in line with its spec and says how it stands. Gives back when to look again.
+pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duration, Error> {
+    if cache.metadata.deletion_timestamp.is_some() {
+        return Ok(report::RESYNC);
+    }
+    let observed = observe::observe(cache, context).await?;
+    let valid = validate::validate(cache, &observed, &context.images);
+    let applied = match &valid {
+        Ok(valid) => Some(apply::apply_all(&build::build(valid), valid, context).await),
+        Err(_) => None,
+    };
+    let probed = match (&valid, &applied) {
+        (Ok(valid), Some(Ok(_))) => Some(probe::ask(valid, context).await),
+        _ => None,
+    };
+    let outcome = Outcome { valid: &valid, applied: applied.as_ref(), probed: probed.as_ref() };
+    let next = report::report(cache, &outcome, context).await?;
+    match applied {
+        Some(Err(error)) => Err(error.into()),
+        _ => Ok(next),
+    }
+}

@@ -1,0 +1,68 @@
+//! Pure and infallible: a valid cache becomes its children. One kind of child a file.
+
+mod config_map;
+mod deployment;
+mod disruption;
+mod embedded;
+mod pod;
+mod secrets;
+mod service;
+mod service_account;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use super::validate::{Database, Storage, ValidCache};
+
+pub use pod::{SECRET_MODE, USER, env, hardened, read_only};
+
+/// The port the server listens on.
+pub const SERVER_PORT: i32 = 5751;
+
+/// The children of a cache, as they should be.
+#[derive(Debug, Default)]
+pub struct Resources {
+    /// Made once, never changed.
+    pub secrets: Vec<Secret>,
+    /// Who the server is.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// The server's configuration and what clients mount.
+    pub config_maps: Vec<ConfigMap>,
+    /// Of the server and the embedded servers.
+    pub services: Vec<Service>,
+    /// The embedded servers.
+    pub stateful_sets: Vec<StatefulSet>,
+    /// The server.
+    pub deployments: Vec<Deployment>,
+    /// Of the server, where it has several pods.
+    pub disruption_budgets: Vec<PodDisruptionBudget>,
+}
+
+/// The children of a cache.
+pub fn build(cache: &ValidCache) -> Resources {
+    let config = config_map::server(cache);
+    let mut resources = Resources {
+        secrets: secrets::signing_key(cache).into_iter().collect(),
+        service_accounts: vec![service_account::server(cache)],
+        services: vec![service::server(cache)],
+        deployments: vec![deployment::server(cache, &config)],
+        config_maps: vec![config, config_map::client(cache)],
+        disruption_budgets: disruption::server(cache).into_iter().collect(),
+        stateful_sets: Vec::new(),
+    };
+    if let Storage::Embedded(server) = &cache.storage {
+        resources.secrets.extend(secrets::s3(cache, server));
+        resources.services.push(service::s3(cache));
+        resources.stateful_sets.push(embedded::s3(cache, server));
+    }
+    if let Database::Embedded(server) = &cache.database {
+        resources.secrets.extend(secrets::postgres(cache, server));
+        resources.services.push(service::postgres(cache));
+        resources.stateful_sets.push(embedded::postgres(cache, server));
+    }
+    resources
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! The server's configuration, and what clients mount. Neither holds a secret.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use niks3_protocol::server_config::{
+    AuthSection, CacheSection, DatabaseSection, KubernetesAuth, S3Section, ServerConfig, StaticToken,
+};
+
+use crate::cache::validate::{Storage, ValidCache};
+use crate::labels::{Component, Names, child, labels};
+
+use super::embedded::{S3_BUCKET, S3_PORT};
+
+/// The key of the ConfigMap and the name of the file.
+pub(super) const CONFIG_FILE: &str = "config.json";
+/// Where the pod finds what.
+pub(super) const CONFIG_FOLDER: &str = "/etc/niks3";
+pub(super) const DATABASE_FOLDER: &str = "/var/run/niks3/database";
+pub(super) const S3_FOLDER: &str = "/var/run/niks3/s3";
+pub(super) const SIGNING_FOLDER: &str = "/var/run/niks3/signing";
+pub(super) const TOKENS_FOLDER: &str = "/var/run/niks3/tokens";
+pub(super) const KUBERNETES_FOLDER: &str = "/var/run/niks3/kubernetes";
+
+pub(super) fn server(cache: &ValidCache) -> ConfigMap {
+    let text = serde_json::to_string_pretty(&server_config(cache)).expect("a configuration should be JSON");
+    let labels = labels(&cache.name, Component::Server);
+    ConfigMap {
+        metadata: child(Names(&cache.name).config(), &cache.namespace, labels, Some(&cache.owner)),
+        data: Some([(CONFIG_FILE.to_owned(), text)].into()),
+        ..ConfigMap::default()
+    }
+}
+
+fn server_config(cache: &ValidCache) -> ServerConfig {
+    ServerConfig {
+        cache: CacheSection {
+            url: Some(cache.url.clone()),
+            priority: cache.priority,
+            ..CacheSection::default()
+        },
+        database: DatabaseSection {
+            url_file: Some(format!("{DATABASE_FOLDER}/uri")),
+            ..DatabaseSection::default()
+        },
+        s3: S3Section {
+            access_key_file: Some(format!("{S3_FOLDER}/access-key")),
+            secret_key_file: Some(format!("{S3_FOLDER}/secret-key")),
+            ..bucket(cache)
+        },
+        signing_key_files: vec![format!("{SIGNING_FOLDER}/{}", cache.signing.file_name)],
+        auth: AuthSection {
+            static_tokens: cache
+                .tokens
+                .iter()
+                .map(|token| StaticToken {
+                    name: token.name.clone(),
+                    token_file: format!("{TOKENS_FOLDER}/{}", token.name),
+                    permissions: token.permissions.clone(),
+                    pins: token.pins.clone(),
+                })
+                .collect(),
+            kubernetes: cache.audience.as_ref().map(|audience| KubernetesAuth {
+                audience: audience.clone(),
+                api_server: "https://kubernetes.default.svc".to_owned(),
+                token_file: format!("{KUBERNETES_FOLDER}/token"),
+                ca_file: format!("{KUBERNETES_FOLDER}/ca.crt"),
+                rules: cache.rules.clone(),
+            }),
+        },
+        read_proxy: cache.read_proxy,
+        ..ServerConfig::default()
+    }
+}
+
+fn bucket(cache: &ValidCache) -> S3Section {
+    match &cache.storage {
+        Storage::Own { section, .. } => (**section).clone(),
+        Storage::Embedded(_) => S3Section {
+            endpoint: Some(format!("http://{}.{}.svc:{S3_PORT}", Names(&cache.name).s3(), cache.namespace)),
+            bucket: S3_BUCKET.to_owned(),
+            create_bucket: true,
+            ..S3Section::default()
+        },
+    }
+}
+
+/// What a CI pod mounts, whole or key by key.
+pub(super) fn client(cache: &ValidCache) -> ConfigMap {
+    let keys = cache.public_keys.join(" ");
+    let mut data: BTreeMap<String, String> = [
+        ("NIKS3_SERVER_URL", cache.endpoint.clone()),
+        ("nix.conf", format!("extra-substituters = {}\nextra-trusted-public-keys = {keys}\n", cache.url)),
+        ("public-keys", keys),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    data.extend(cache.audience.clone().map(|audience| ("audience".to_owned(), audience)));
+    let labels = labels(&cache.name, Component::Client);
+    ConfigMap {
+        metadata: child(Names(&cache.name).client(), &cache.namespace, labels, Some(&cache.owner)),
+        data: Some(data),
+        ..ConfigMap::default()
+    }
+}

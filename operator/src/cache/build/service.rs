@@ -1,0 +1,55 @@
+//! The addresses inside the cluster.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::cache::validate::ValidCache;
+use crate::labels::{Component, Names, child, labels, selector};
+
+use super::SERVER_PORT;
+use super::embedded::{POSTGRES_PORT, S3_PORT};
+
+pub(super) fn server(cache: &ValidCache) -> Service {
+    service(cache, Names(&cache.name).server(), Component::Server, "http", 80, SERVER_PORT)
+}
+
+pub(super) fn s3(cache: &ValidCache) -> Service {
+    service(cache, Names(&cache.name).s3(), Component::S3, "s3", S3_PORT, S3_PORT)
+}
+
+pub(super) fn postgres(cache: &ValidCache) -> Service {
+    service(
+        cache,
+        Names(&cache.name).postgres(),
+        Component::Postgres,
+        "postgres",
+        POSTGRES_PORT,
+        POSTGRES_PORT,
+    )
+}
+
+fn service(
+    cache: &ValidCache,
+    name: String,
+    component: Component,
+    port_name: &str,
+    port: i32,
+    target: i32,
+) -> Service {
+    Service {
+        metadata: child(name, &cache.namespace, labels(&cache.name, component), Some(&cache.owner)),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(selector(&cache.name, component)),
+            ports: Some(vec![ServicePort {
+                name: Some(port_name.to_owned()),
+                port,
+                target_port: Some(IntOrString::Int(target)),
+                protocol: Some("TCP".to_owned()),
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}

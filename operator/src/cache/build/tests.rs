@@ -1,0 +1,156 @@
+//! What caches are made of, as YAML that a review can read, and what must hold of every child.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PodSpec, Secret};
+use serde_json::{Value, json};
+
+use crate::args::Images;
+use crate::cache::observe::{Fresh, Observed};
+use crate::cache::validate::{ValidCache, validate};
+use crate::crd::BinaryCache;
+
+use super::{Resources, build};
+
+fn fresh() -> Fresh {
+    Fresh {
+        signing_seed: [7; 32],
+        s3_access_key: "NIKS3ACCESS".to_owned(),
+        s3_secret_key: "secret-of-s3".to_owned(),
+        postgres_password: "secret-of-postgres".to_owned(),
+        id: "1".to_owned(),
+    }
+}
+
+fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
+    let cache: BinaryCache = serde_json::from_value(json!({
+        "apiVersion": "niks3.dev/v1alpha1", "kind": "BinaryCache",
+        "metadata": {"name": "main", "namespace": "nix", "uid": "0000"}, "spec": spec
+    }))
+    .unwrap();
+    let secret = |name: &str, keys: &[&str]| -> Secret {
+        let data: BTreeMap<&str, &str> = keys.iter().map(|key| (*key, "c2VjcmV0")).collect();
+        serde_json::from_value(json!({"metadata": {"name": name, "resourceVersion": "12"}, "data": data}))
+            .unwrap()
+    };
+    let observed = Observed {
+        secrets: secrets.iter().map(|(name, keys)| ((*name).to_owned(), secret(name, keys))).collect(),
+        secret_versions: BTreeMap::new(),
+        bucket_taken_by: None,
+        fresh: fresh(),
+    };
+    let images = Images {
+        server: "niks3:1".to_owned(),
+        s3: "versitygw:1".to_owned(),
+        postgres: "postgres:17".to_owned(),
+        pull_policy: None,
+    };
+    validate(&cache, &observed, &images).unwrap()
+}
+
+fn embedded() -> ValidCache {
+    let rule = json!({"name": "ci", "serviceAccounts": [{"namespace": "ci", "name": "builder"}],
+        "permissions": ["Push", "Pin"], "pins": ["ci-*"]});
+    valid(
+        &json!({"storage": {"embedded": {}}, "database": {"embedded": {}}, "auth": {"kubernetes": {"rules": [rule]}}}),
+        &[],
+    )
+}
+
+fn own() -> ValidCache {
+    valid(
+        &json!({
+            "url": "https://cache.example.org",
+            "storage": {"s3": {"bucket": "nix", "prefix": "team", "credentials": {"secretRef": {"name": "aws"}}}},
+            "database": {"urlSecretRef": {"name": "db"}},
+            "auth": {"staticTokens": [{"name": "laptop", "secretKeyRef": {"name": "token", "key": "t"}, "permissions": ["Push"]}]},
+            "server": {"replicas": 1, "readProxy": {"mode": "Proxy"}}
+        }),
+        &[("aws", &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]), ("db", &["uri"]), ("token", &["t"])],
+    )
+}
+
+/// Every child but the Secrets.
+fn open(resources: &Resources) -> Vec<Value> {
+    fn all<K: serde::Serialize>(objects: &[K]) -> impl Iterator<Item = Value> {
+        objects.iter().map(|object| serde_json::to_value(object).unwrap())
+    }
+    all(&resources.service_accounts)
+        .chain(all(&resources.config_maps))
+        .chain(all(&resources.services))
+        .chain(all(&resources.stateful_sets))
+        .chain(all(&resources.deployments))
+        .chain(all(&resources.disruption_budgets))
+        .collect()
+}
+
+#[test]
+fn children_of_an_embedded_cache() {
+    let resources = build(&embedded());
+    insta::assert_yaml_snapshot!(open(&resources));
+}
+
+#[test]
+fn children_of_a_cache_on_own_servers() {
+    let resources = build(&own());
+    insta::assert_yaml_snapshot!(open(&resources));
+}
+
+#[test]
+fn secrets_are_immutable_and_stay() {
+    let secrets = build(&embedded()).secrets;
+    let names: Vec<_> = secrets.iter().map(|secret| secret.metadata.name.as_deref().unwrap()).collect();
+    assert_eq!(names, ["main-signing-1", "main-s3", "main-postgres"]);
+    for secret in &secrets {
+        assert_eq!(secret.immutable, Some(true));
+        assert_eq!(secret.metadata.owner_references, None, "it must outlive the cache");
+    }
+    assert!(
+        build(&own()).secrets.iter().all(|secret| secret.metadata.name.as_deref() == Some("main-signing-1"))
+    );
+}
+
+#[test]
+fn no_secret_leaves_its_secret() {
+    let text = serde_json::to_string(&open(&build(&embedded()))).unwrap();
+    let key = niks3_protocol::nix::SecretKey::from_seed("a", [7; 32]).unwrap().to_secret_text();
+    for secret in ["NIKS3ACCESS", "secret-of-s3", "secret-of-postgres", key.split_once(':').unwrap().1] {
+        assert!(!text.contains(secret), "{secret} stands in a child");
+    }
+}
+
+#[test]
+fn every_pod_is_restricted() {
+    for cache in [embedded(), own()] {
+        let resources = build(&cache);
+        let servers = resources.deployments.iter().filter_map(|d| d.spec.as_ref()?.template.spec.as_ref());
+        let sets = resources.stateful_sets.iter().filter_map(|s| s.spec.as_ref()?.template.spec.as_ref());
+        for pod in servers.chain(sets) {
+            assert_restricted(pod);
+        }
+    }
+}
+
+fn assert_restricted(pod: &PodSpec) {
+    let context = pod.security_context.as_ref().unwrap();
+    assert_eq!(context.run_as_non_root, Some(true));
+    assert_eq!(context.seccomp_profile.as_ref().unwrap().type_, "RuntimeDefault");
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    for container in &pod.containers {
+        let context = container.security_context.as_ref().unwrap();
+        assert_eq!(context.allow_privilege_escalation, Some(false));
+        assert_eq!(context.read_only_root_filesystem, Some(true));
+        assert_eq!(context.capabilities.as_ref().unwrap().drop, Some(vec!["ALL".to_owned()]));
+    }
+}
+
+#[test]
+fn a_changed_secret_rolls_the_pods() {
+    let versions = |cache: &ValidCache| {
+        let deployment = &build(cache).deployments[0];
+        deployment.spec.clone().unwrap().template.metadata.unwrap().annotations.unwrap()
+            [crate::labels::SECRET_VERSIONS]
+            .clone()
+    };
+    assert!(versions(&own()).contains("db=12"), "{}", versions(&own()));
+}

@@ -1,0 +1,211 @@
+//! Reads what the spec refers to. Nothing is written here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+
+use crate::context::Context;
+use crate::crd::{BinaryCache, BinaryCacheSpec};
+use crate::labels::{Names, SECRET_VERSIONS};
+
+/// Something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// A request failed.
+    #[error("could not read {what}")]
+    Read {
+        /// What.
+        what: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// There is no randomness to make secrets from.
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Observed {
+    /// The Secrets that exist, of those the spec names and those the operator would make.
+    pub secrets: BTreeMap<String, Secret>,
+    /// The versions of Secrets that the pods run with.
+    pub secret_versions: BTreeMap<String, String>,
+    /// An older cache on the same bucket and prefix, as `namespace/name`.
+    pub bucket_taken_by: Option<String>,
+    /// Randomness for what has to be made.
+    pub fresh: Fresh,
+}
+
+/// Randomness for what has to be made.
+#[derive(Clone)]
+pub struct Fresh {
+    /// Of a signing key.
+    pub signing_seed: [u8; 32],
+    /// Access key id of the embedded S3 server.
+    pub s3_access_key: String,
+    /// Secret access key of the embedded S3 server.
+    pub s3_secret_key: String,
+    /// Password of the embedded PostgreSQL.
+    pub postgres_password: String,
+    /// Names this generation.
+    pub id: String,
+}
+
+impl std::fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fresh(..)")
+    }
+}
+
+impl Fresh {
+    fn new() -> Result<Self, getrandom::Error> {
+        let random = || -> Result<[u8; 32], getrandom::Error> {
+            let mut bytes = [0; 32];
+            getrandom::fill(&mut bytes)?;
+            Ok(bytes)
+        };
+        Ok(Self {
+            signing_seed: random()?,
+            s3_access_key: format!("NIKS3{}", hex::encode_upper(&random()?[..8])),
+            s3_secret_key: hex::encode(random()?),
+            postgres_password: URL_SAFE_NO_PAD.encode(random()?),
+            id: hex::encode(&random()?[..8]),
+        })
+    }
+}
+
+/// Reads what the spec refers to.
+pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed, ObserveError> {
+    let (name, namespace) = (cache.name_any(), cache.namespace().unwrap_or_default());
+    let mut secrets = BTreeMap::new();
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    for secret in secret_names(&name, &cache.spec) {
+        let read = |source| ObserveError::Read { what: format!("Secret {secret}"), source };
+        if let Some(found) = api.get_opt(&secret).await.map_err(read)? {
+            secrets.insert(secret, found);
+        }
+    }
+    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let deployment = Names(&name).server();
+    let deployment = deployments
+        .get_opt(&deployment)
+        .await
+        .map_err(|source| ObserveError::Read { what: format!("Deployment {deployment}"), source })?;
+    Ok(Observed {
+        secrets,
+        secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
+        bucket_taken_by: find_older_on_bucket(cache, &context.client).await?,
+        fresh: Fresh::new().map_err(ObserveError::Random)?,
+    })
+}
+
+/// The Secrets a spec names, and those the operator makes for it.
+fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
+    let names = Names(name);
+    let mut secrets = BTreeSet::new();
+    match spec.signing.keys.first().and_then(|key| key.secret_key_ref.as_ref()) {
+        Some(brought) => secrets.insert(brought.name.clone()),
+        None => secrets.insert(names.signing()),
+    };
+    if spec.storage.embedded.is_some() {
+        secrets.insert(names.s3());
+    }
+    let s3 = spec.storage.s3.as_ref().and_then(|s3| s3.credentials.secret_ref.as_ref());
+    secrets.extend(s3.map(|secret| secret.name.clone()));
+    if spec.database.embedded.is_some() {
+        secrets.insert(names.postgres());
+    }
+    secrets.extend(spec.database.url_secret_ref.as_ref().map(|secret| secret.name.clone()));
+    secrets.extend(spec.auth.static_tokens.iter().map(|token| token.secret_key_ref.name.clone()));
+    secrets
+}
+
+fn versions_of(deployment: &Deployment) -> BTreeMap<String, String> {
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let annotation = template.and_then(|meta| meta.annotations.as_ref()?.get(SECRET_VERSIONS));
+    let pairs = annotation.map(String::as_str).unwrap_or_default().split(',');
+    pairs.filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// Two caches on one bucket would collect each other's objects: the older one has it.
+async fn find_older_on_bucket(cache: &BinaryCache, client: &Client) -> Result<Option<String>, ObserveError> {
+    let Some(s3) = &cache.spec.storage.s3 else { return Ok(None) };
+    let same_bucket = ListParams::default().fields(&format!("spec.storage.s3.bucket={}", s3.bucket));
+    let what = "the other BinaryCaches on the bucket".to_owned();
+    let found = Api::<BinaryCache>::all(client.clone())
+        .list_metadata(&same_bucket)
+        .await
+        .map_err(|source| ObserveError::Read { what: what.clone(), source })?;
+    // Nearly always the list is the cache itself; only otherwise the specs are read.
+    if found.items.iter().all(|other| other.uid() == cache.uid()) {
+        return Ok(None);
+    }
+    let found = Api::<BinaryCache>::all(client.clone())
+        .list(&same_bucket)
+        .await
+        .map_err(|source| ObserveError::Read { what, source })?;
+    Ok(older_on_bucket(cache, &found.items))
+}
+
+/// The oldest of `others` that shares bucket and prefix with `cache` and is older than it.
+fn older_on_bucket(cache: &BinaryCache, others: &[BinaryCache]) -> Option<String> {
+    let place = |cache: &BinaryCache| {
+        let s3 = cache.spec.storage.s3.as_ref()?;
+        let endpoint = s3.endpoint.clone().unwrap_or_default().trim_end_matches('/').to_owned();
+        Some((s3.bucket.clone(), endpoint, with_slash(&s3.prefix)))
+    };
+    let age = |cache: &BinaryCache| {
+        let created = cache.creation_timestamp().map(|time| time.0);
+        (created, cache.namespace().unwrap_or_default(), cache.name_any())
+    };
+    let (bucket, endpoint, prefix) = place(cache)?;
+    let older = others.iter().filter(|other| other.uid() != cache.uid() && age(other) < age(cache));
+    let sharing = older.filter(|other| {
+        place(other).is_some_and(|(other_bucket, other_endpoint, other_prefix)| {
+            let nested = prefix.starts_with(&other_prefix) || other_prefix.starts_with(&prefix);
+            other_bucket == bucket && other_endpoint == endpoint && nested
+        })
+    });
+    let oldest = sharing.min_by_key(|other| age(other))?;
+    Some(format!("{}/{}", oldest.namespace().unwrap_or_default(), oldest.name_any()))
+}
+
+/// A prefix as the server wants it: empty, or with a slash at its end.
+pub fn with_slash(prefix: &str) -> String {
+    if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(name: &str, created: &str, prefix: &str) -> BinaryCache {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name, "namespace": "nix", "uid": name, "creationTimestamp": created},
+            "spec": {"database": {"embedded": {}}, "storage": {"s3": {"bucket": "b", "prefix": prefix, "credentials": {}}}}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_older_cache_has_the_bucket() {
+        let old = cache("old", "2026-01-01T00:00:00Z", "");
+        let young = cache("young", "2026-01-02T00:00:00Z", "team");
+        let both = [young.clone(), old.clone()];
+        assert_eq!(older_on_bucket(&young, &both), Some("nix/old".to_owned()));
+        assert_eq!(older_on_bucket(&old, &both), None);
+    }
+
+    #[test]
+    fn folders_beside_each_other_do_not_meet() {
+        let old = cache("old", "2026-01-01T00:00:00Z", "team-a");
+        let young = cache("young", "2026-01-02T00:00:00Z", "team-a2/");
+        assert_eq!(older_on_bucket(&young, &[old]), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Asks a pod of the server what it has and what it lacks. Not the Service: a pod that lacks something is not
+//! ready, and a Service leads to ready pods alone. The operator so needs neither credentials of database and
+//! bucket nor a way to them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use niks3_protocol::api::cache_config::CacheStats;
+use niks3_protocol::api::health::Readiness;
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::labels::{Component, selector_text};
+
+use super::build::SERVER_PORT;
+use super::validate::ValidCache;
+
+/// The limit on one question.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// How many pods are asked before giving up.
+const MAX_PODS: usize = 3;
+
+/// Asks the caches' servers.
+#[derive(Debug, Clone, Default)]
+pub struct Probe {
+    http: reqwest::Client,
+}
+
+/// What a pod answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What it has and what it lacks.
+    pub readiness: Readiness,
+    /// How much the cache holds.
+    pub stats: Option<CacheStats>,
+}
+
+/// Asks one pod after the other until one answers; otherwise says why none did.
+pub async fn ask(cache: &ValidCache, context: &Context) -> Result<Answer, String> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &cache.namespace);
+    let of_server = ListParams::default().labels(&selector_text(&cache.name, Component::Server));
+    let pods = pods.list(&of_server).await.map_err(|error| format!("the pods cannot be listed: {error}"))?;
+    let mut why = "no pod of the server runs yet".to_owned();
+    for address in running(&pods.items).take(MAX_PODS) {
+        match context.probe.ask_at(address).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => why = format!("the server does not answer: {}", error.without_url()),
+        }
+    }
+    Err(why)
+}
+
+impl Probe {
+    async fn ask_at(&self, address: IpAddr) -> reqwest::Result<Answer> {
+        let host = match address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        };
+        let base = format!("http://{host}:{SERVER_PORT}");
+        // 503 has the same body: it says what is missing.
+        let readiness = self.get(&format!("{base}/readyz?verbose")).await?;
+        let stats = self.get(&format!("{base}/api/cache-stats")).await.ok();
+        Ok(Answer { readiness, stats })
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: &str) -> reqwest::Result<T> {
+        self.http.get(url).timeout(TIMEOUT).send().await?.json().await
+    }
+}
+
+/// The addresses of running pods, the newest first: they run what the spec says now.
+fn running(pods: &[Pod]) -> impl Iterator<Item = IpAddr> {
+    let mut pods: Vec<&Pod> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
+    pods.sort_by_key(|pod| std::cmp::Reverse(pod.creation_timestamp().map(|time| time.0)));
+    pods.into_iter().filter_map(|pod| {
+        let status = pod.status.as_ref()?;
+        (status.phase.as_deref() == Some("Running")).then(|| status.pod_ip.as_ref()?.parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_running_pods_are_asked_the_newest_first() {
+        let pod = |created: &str, phase: &str, ip: &str| -> Pod {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"creationTimestamp": created}, "status": {"phase": phase, "podIP": ip}
+            }))
+            .unwrap()
+        };
+        let pods = [
+            pod("2026-01-01T00:00:00Z", "Running", "10.0.0.1"),
+            pod("2026-01-03T00:00:00Z", "Pending", "10.0.0.2"),
+            pod("2026-01-02T00:00:00Z", "Running", "fd00::3"),
+        ];
+        let addresses: Vec<String> = running(&pods).map(|address| address.to_string()).collect();
+        assert_eq!(addresses, ["fd00::3", "10.0.0.1"]);
+    }
+}

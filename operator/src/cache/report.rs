@@ -1,0 +1,175 @@
+//! Writes the status, and events about what changed.
+
+mod findings;
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::EventType;
+use kube::{Resource as _, ResourceExt as _};
+use niks3_protocol::api::cache_config::CacheStats;
+
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::crd::binary_cache::SigningKeyStatus;
+use crate::crd::conditions::{self, ConditionType, Finding, Verdict};
+use crate::crd::{BinaryCache, BinaryCacheStatus};
+use crate::labels::{Component, Names, selector_text};
+use crate::status;
+
+use super::apply::Applied;
+use super::probe::Answer;
+use super::validate::{Invalid, ValidCache};
+
+pub use crate::status::ReportError;
+
+/// A cache that is well is looked at again after so long: Secrets are not watched.
+pub const RESYNC: Duration = Duration::from_mins(1);
+/// One that is not well, after so long.
+const RETRY: Duration = Duration::from_secs(5);
+/// The status says how much the cache holds at most so often.
+const STATS_AGE: i64 = 300;
+
+/// What a reconciliation found out.
+pub struct Outcome<'a> {
+    /// What the spec became.
+    pub valid: &'a Result<ValidCache, Invalid>,
+    /// The children, where there are any.
+    pub applied: Option<&'a Result<Applied, ApplyError>>,
+    /// What the server says, where it could be there.
+    pub probed: Option<&'a Result<Answer, String>>,
+}
+
+/// Writes what is new about a cache. Gives back when to look again.
+pub async fn report(
+    cache: &BinaryCache,
+    outcome: &Outcome<'_>,
+    context: &Context,
+) -> Result<Duration, ReportError> {
+    let old = cache.status.clone().unwrap_or_default();
+    let findings = findings::findings(outcome);
+    let new = next(cache, &old, outcome, &findings, Timestamp::now());
+    if new != old {
+        status::write(&context.client, cache, &new).await?;
+    }
+    let reference = cache.object_ref(&());
+    if let Some(Ok(applied)) = outcome.applied {
+        for secret in &applied.made {
+            let note = format!("made Secret {secret}");
+            status::publish(context, &reference, EventType::Normal, "SecretCreated", &note).await;
+        }
+    }
+    for condition in conditions::changed(&old.conditions, &new.conditions) {
+        let starting = condition.type_ == ConditionType::Available.as_str()
+            && findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
+        if !starting && condition.type_ != ConditionType::Progressing.as_str() {
+            status::publish_condition(context, &reference, condition).await;
+        }
+    }
+    let ready = findings.iter().any(|f| f.about == ConditionType::Ready && f.verdict == Verdict::True);
+    Ok(if ready { RESYNC } else { RETRY })
+}
+
+fn next(
+    cache: &BinaryCache,
+    old: &BinaryCacheStatus,
+    outcome: &Outcome<'_>,
+    findings: &[Finding],
+    now: Timestamp,
+) -> BinaryCacheStatus {
+    let generation = cache.metadata.generation;
+    let mut status = BinaryCacheStatus {
+        observed_generation: generation,
+        conditions: conditions::next(&old.conditions, findings, generation, now),
+        selector: Some(selector_text(&cache.name_any(), Component::Server)),
+        ..old.clone()
+    };
+    if let Ok(valid) = outcome.valid {
+        status.url = Some(valid.url.clone());
+        status.endpoint = Some(valid.endpoint.clone());
+        status.public_keys.clone_from(&valid.public_keys);
+        status.auth_audience.clone_from(&valid.audience);
+        status.client_config_map_name = Some(Names(&valid.name).client());
+        if let Ok(key) = &valid.signing.key {
+            status.signing_keys = vec![SigningKeyStatus {
+                name: key.name().to_owned(),
+                public_key: key.public_key().to_string(),
+                secret_name: valid.signing.secret.secret.clone(),
+            }];
+        }
+    }
+    if let Some(Ok(applied)) = outcome.applied {
+        let deployment = applied.deployment.status.as_ref();
+        status.replicas = Some(deployment.and_then(|d| d.replicas).unwrap_or(0));
+        status.ready_replicas = Some(deployment.and_then(|d| d.ready_replicas).unwrap_or(0));
+    }
+    if let Some(Ok(answer)) = outcome.probed {
+        status.server_version = Some(answer.readiness.server_version.clone());
+        if let Some(stats) = answer.stats.filter(|stats| worth_telling(old, *stats, now)) {
+            status.objects = Some(stats.objects);
+            status.bytes = Some(stats.logical_bytes);
+            status.size = Some(size(stats.logical_bytes));
+            status.stats_time = Some(status::timestamp(now));
+        }
+    }
+    status
+}
+
+/// A status is no place for what changes all the time: a new figure waits five minutes, unless it is the first
+/// object or the last.
+fn worth_telling(old: &BinaryCacheStatus, stats: CacheStats, now: Timestamp) -> bool {
+    let (Some(objects), Some(bytes)) = (old.objects, old.bytes) else { return true };
+    if (objects == 0) != (stats.objects == 0) {
+        return true;
+    }
+    let told: Option<Timestamp> = old.stats_time.as_ref().and_then(|time| time.parse().ok());
+    let old_enough = told.is_none_or(|told| now.as_second() - told.as_second() >= STATS_AGE);
+    let differs = |a: i64, b: i64| a.abs_diff(b) > a.unsigned_abs() / 100;
+    old_enough && (differs(objects, stats.objects) || differs(bytes, stats.logical_bytes))
+}
+
+/// Bytes for people, as Kubernetes writes quantities: `1.2Gi`.
+fn size(bytes: i64) -> String {
+    let mut value = u64::try_from(bytes).unwrap_or(0);
+    let mut tenths = 0;
+    for unit in ["", "Ki", "Mi", "Gi", "Ti"] {
+        if value < 1024 {
+            return if unit.is_empty() || value >= 100 {
+                format!("{value}{unit}")
+            } else {
+                format!("{value}.{tenths}{unit}")
+            };
+        }
+        tenths = value % 1024 * 10 / 1024;
+        value /= 1024;
+    }
+    format!("{value}Pi")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_short() {
+        let sizes = [0, 1023, 1024, 1536, 250 << 20, 5 << 30, 3 << 50];
+        assert_eq!(sizes.map(size), ["0", "1023", "1.0Ki", "1.5Ki", "250Mi", "5.0Gi", "3Pi"]);
+    }
+
+    #[test]
+    fn figures_are_told_rarely() {
+        let now = Timestamp::from_second(1000).unwrap();
+        let stats = |objects| CacheStats { objects, logical_bytes: objects };
+        let old = |objects, at| BinaryCacheStatus {
+            objects: Some(objects),
+            bytes: Some(objects),
+            stats_time: Some(status::timestamp(Timestamp::from_second(at).unwrap())),
+            ..BinaryCacheStatus::default()
+        };
+        assert!(worth_telling(&BinaryCacheStatus::default(), stats(0), now));
+        assert!(worth_telling(&old(0, 999), stats(1), now));
+        assert!(!worth_telling(&old(100, 999), stats(200), now));
+        assert!(worth_telling(&old(100, 700), stats(200), now));
+        assert!(!worth_telling(&old(1000, 700), stats(1001), now));
+    }
+}

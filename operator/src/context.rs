@@ -1,0 +1,80 @@
+//! What reconcilers share.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::events::Recorder;
+
+use crate::args::Images;
+use crate::cache::probe::Probe;
+use crate::labels::OPERATOR;
+use crate::metrics::Metrics;
+
+/// What reconcilers share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// What caches run where they do not say so themselves.
+    pub images: Images,
+    /// One for the process: it counts repeats.
+    pub recorder: Recorder,
+    /// Asks the caches' servers.
+    pub probe: Probe,
+    /// What /metrics shows.
+    pub metrics: Metrics,
+    /// Who failed how often in a row.
+    pub backoff: Backoff,
+}
+
+impl Context {
+    /// Everything but the client and the images is the same everywhere.
+    pub fn new(client: Client, images: Images, probe: Probe) -> Self {
+        Self {
+            recorder: Recorder::new(client.clone(), OPERATOR.into()),
+            client,
+            images,
+            probe,
+            metrics: Metrics::default(),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// How long an object that fails again and again waits.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<HashMap<String, u32>>);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_mins(2);
+
+    /// Another failure: twice the wait.
+    pub fn failed(&self, object: &str) -> Duration {
+        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(object.to_owned()).or_default();
+        *count += 1;
+        Self::FIRST.saturating_mul(1 << (*count - 1).min(16)).min(Self::LONGEST)
+    }
+
+    /// A success: the count begins anew.
+    pub fn succeeded(&self, object: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_limit_and_begin_anew() {
+        let backoff = Backoff::default();
+        let waits: Vec<u64> = (0..9).map(|_| backoff.failed("a").as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
+        assert_eq!(backoff.failed("b").as_secs(), 1);
+        backoff.succeeded("a");
+        assert_eq!(backoff.failed("a").as_secs(), 1);
+    }
+}

@@ -1,0 +1,184 @@
+//! `BinaryCache`: a Nix binary cache. The comments of the fields are what `kubectl explain` shows.
+
+mod access;
+mod server;
+mod status;
+mod storage;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use access::{
+    Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ServiceAccountRef, StaticToken,
+};
+pub use server::{PullPolicy, ReadProxy, ReadProxyMode, Server};
+pub use status::{BinaryCacheStatus, SigningKeyStatus};
+pub use storage::{
+    AddressingStyle, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, S3, S3Credentials,
+    S3SecretRef, Storage,
+};
+
+/// What the cache should be. Objects are kept in S3, the index of them in PostgreSQL; both may be brought
+/// along or run by the operator.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "niks3.dev",
+    version = "v1alpha1",
+    kind = "BinaryCache",
+    plural = "binarycaches",
+    shortname = "bcache",
+    category = "nix",
+    namespaced,
+    doc = "A Nix binary cache: clients push store paths to it, Nix reads them from it.",
+    status = "BinaryCacheStatus",
+    derive = "PartialEq",
+    selectable = ".spec.storage.s3.bucket",
+    scale(
+        spec_replicas_path = ".spec.server.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
+    printcolumn(name = "Objects", type_ = "integer", json_path = ".status.objects"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.serverVersion", priority = 1),
+    printcolumn(name = "Key", type_ = "string", json_path = ".status.publicKeys[0]", priority = 1),
+    validation = Rule::new(
+        "self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')"
+    )
+    .message("metadata.name: at most 40 characters of a-z, 0-9 and -, beginning with a letter")
+    .reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!self.metadata.name.matches('-(s3|postgres|gc)$')")
+        .message("metadata.name: must not end in -s3, -postgres or -gc, the names of what a cache is made of")
+        .reason(Reason::FieldValueInvalid)
+)]
+#[x_kube(validation = Rule::new(
+    "!has(self.url) || (isURL(self.url) && url(self.url).getScheme() in ['http', 'https'] && !self.url.endsWith('/'))"
+).message("url: must begin with http:// or https:// and must not end in /").field_path(".url").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct BinaryCacheSpec {
+    /// Where Nix reads from: the line for `substituters`. Default: the cache's address inside the cluster,
+    /// `http://NAME.NAMESPACE.svc`. Set it to what clients outside see, such as `https://cache.example.org`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub url: Option<String>,
+
+    /// What the cache says of itself in `nix-cache-info`.
+    #[serde(default)]
+    pub cache_info: CacheInfo,
+
+    /// Where the objects are kept. Exactly one of `s3` and `embedded`.
+    pub storage: Storage,
+
+    /// Where the index of the objects is kept. Exactly one of `urlSecretRef` and `embedded`.
+    pub database: Database,
+
+    /// With which key store paths are signed. Left out, a key is generated.
+    #[serde(default)]
+    pub signing: Signing,
+
+    /// Who may push, pin and collect. Reading is open to everybody who reaches the cache.
+    #[serde(default)]
+    pub auth: Auth,
+
+    /// How the server runs.
+    #[serde(default)]
+    pub server: Server,
+
+    /// What happens to things that cannot be made again when the cache is deleted. Buckets, databases and
+    /// volumes are never deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What the cache says of itself.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheInfo {
+    /// Nix asks caches in the order of their priority, the lowest first. cache.nixos.org has 40.
+    #[serde(default = "CacheInfo::default_priority")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub priority: i32,
+}
+
+impl CacheInfo {
+    fn default_priority() -> i32 {
+        30
+    }
+}
+
+impl Default for CacheInfo {
+    fn default() -> Self {
+        Self { priority: Self::default_priority() }
+    }
+}
+
+/// With which key store paths are signed.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = Rule::new(
+    "size(self.keys) == size(oldSelf.keys) && self.keys.all(n, oldSelf.keys.exists(o, o.name == n.name))"
+).message("signing.keys: keys cannot be added, removed or renamed once the cache exists")
+ .field_path(".keys").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct Signing {
+    /// The keys; at most one. An empty list stands for one generated key named `HOST-1`, HOST being that of
+    /// the cache's URL. The generated key is in the Secret `NAME-signing-1`.
+    #[serde(default)]
+    #[schemars(length(max = 1))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub keys: Vec<SigningKey>,
+}
+
+/// A signing key.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(
+    "has(self.secretKeyRef) == has(oldSelf.secretKeyRef) && (!has(self.secretKeyRef) || self.secretKeyRef == oldSelf.secretKeyRef)"
+).message("secretKeyRef: where a key comes from cannot be changed").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKey {
+    /// The key's name, the part before the colon in `trusted-public-keys`, such as `cache.example.org-1`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub name: String,
+
+    /// A key brought along: the Secret's key holds `name:base64`, as `nix key generate-secret` prints it. Left
+    /// out, the key is generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+}
+
+/// One key of a Secret in the cache's namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key within the Secret.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What happens when the cache is deleted.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionPolicy {
+    /// Whether generated signing keys stay. A retained key is taken up again by a cache of the same name;
+    /// without it all clients must learn a new key.
+    #[serde(default)]
+    pub signing_keys: RetentionMode,
+}
+
+/// Whether something stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum RetentionMode {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It goes with the cache.
+    Delete,
+}

@@ -1,0 +1,99 @@
+//! `spec.server`: how the server runs.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crd::schema::Resources;
+
+/// How the server runs.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    /// How many pods. Any number may serve one cache; two or more survive the loss of a node and get a
+    /// PodDisruptionBudget. `kubectl scale` changes it too.
+    #[serde(default = "Server::default_replicas")]
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: i32,
+
+    /// The image. Left out, it is the one the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// When the image is pulled. Left out, Kubernetes decides by the image's tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
+
+    /// CPU and memory.
+    #[serde(default = "Server::default_resources")]
+    pub resources: Resources,
+
+    /// Whether the server serves what the cache holds.
+    #[serde(default)]
+    pub read_proxy: ReadProxy,
+}
+
+impl Server {
+    fn default_replicas() -> i32 {
+        2
+    }
+
+    fn default_resources() -> Resources {
+        Resources::new("100m", "128Mi", "512Mi")
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            replicas: Self::default_replicas(),
+            image: None,
+            image_pull_policy: None,
+            resources: Self::default_resources(),
+            read_proxy: ReadProxy::default(),
+        }
+    }
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    /// At each start of a pod.
+    Always,
+    /// Where the node does not have it.
+    IfNotPresent,
+    /// Never; the node must have it.
+    Never,
+}
+
+impl PullPolicy {
+    /// As the Kubernetes API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// Whether the server serves what the cache holds.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadProxy {
+    /// `Disabled`: Nix reads from the bucket, so `url` is the bucket's address and the bucket is readable by
+    /// clients. `Proxy`: Nix reads from the server, and the bucket stays private.
+    #[serde(default)]
+    pub mode: ReadProxyMode,
+}
+
+/// Whether the server serves what the cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum ReadProxyMode {
+    /// Nix reads from the bucket.
+    #[default]
+    Disabled,
+    /// Nix reads from the server.
+    Proxy,
+}

@@ -1,0 +1,73 @@
+//! `status` of a `BinaryCache`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator found.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct BinaryCacheStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where Nix reads from: the line for `substituters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The server's address inside the cluster, which clients push to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The lines for `trusted-public-keys`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub public_keys: Vec<String>,
+    /// The signing keys and where they are kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub signing_keys: Vec<SigningKeyStatus>,
+    /// The audience that ServiceAccount tokens must be made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_audience: Option<String>,
+    /// The ConfigMap with what a client needs: `nix.conf` lines, the server's URL, the audience, the keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_config_map_name: Option<String>,
+    /// The version of the server that answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// How many pods there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// How many of them are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Selects the server's pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// How many objects the cache holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<i64>,
+    /// Their size in bytes, uncompressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// The same for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// When objects and bytes were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stats_time: Option<String>,
+    /// What is in order and what is not; `Ready` sums it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A signing key.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKeyStatus {
+    /// Its name.
+    pub name: String,
+    /// What clients trust.
+    pub public_key: String,
+    /// The Secret that holds it.
+    pub secret_name: String,
+}

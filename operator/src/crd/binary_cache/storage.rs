@@ -1,0 +1,227 @@
+//! `spec.storage` and `spec.database`.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crd::schema::{Quantity, Resources};
+
+/// Where the objects are kept.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.embedded)].exists_one(x, x)")
+    .message("storage: set exactly one of s3 and embedded").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("!has(oldSelf.s3) || has(self.s3)")
+    .message("storage: a cache on s3 cannot move back to embedded").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// A bucket of your own, on AWS or any S3 server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3>,
+    /// An S3 server that the operator runs on a volume, for trying out and for small teams. The volume stays
+    /// when the cache is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedded: Option<EmbeddedStorage>,
+}
+
+/// A bucket of your own.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.bucket == oldSelf.bucket && self.prefix == oldSelf.prefix")
+    .message("storage.s3: bucket and prefix cannot be changed; the objects would be lost to the cache")
+    .reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new(
+    "!has(self.endpoint) || (isURL(self.endpoint) && url(self.endpoint).getScheme() in ['http', 'https'] && url(self.endpoint).getEscapedPath() in ['', '/'])"
+).message("endpoint: must be http://host[:port] or https://host[:port]").field_path(".endpoint").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new(
+    "!has(self.publicEndpoint) || (isURL(self.publicEndpoint) && url(self.publicEndpoint).getScheme() in ['http', 'https'] && url(self.publicEndpoint).getEscapedPath() in ['', '/'])"
+).message("publicEndpoint: must be http://host[:port] or https://host[:port]").field_path(".publicEndpoint").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct S3 {
+    /// The bucket's name. It must exist, and belong to one cache alone. It cannot be changed.
+    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
+    pub bucket: String,
+
+    /// The folder of the bucket to keep to, such as `nix/`; empty is the whole bucket. It cannot be changed.
+    #[serde(default)]
+    #[schemars(length(max = 256), regex(pattern = r"^([A-Za-z0-9_][A-Za-z0-9._-]*/?)*$"))]
+    pub prefix: String,
+
+    /// The S3 server, such as `https://minio.example.org:9000`. Left out, it is AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub endpoint: Option<String>,
+
+    /// The S3 server under the name that clients reach it by, where that is another one than `endpoint`.
+    /// Clients upload to S3 directly, to addresses signed for this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub public_endpoint: Option<String>,
+
+    /// The bucket's region.
+    #[serde(default = "S3::default_region")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: String,
+
+    /// Where the bucket's name stands in an address.
+    #[serde(default)]
+    pub addressing_style: AddressingStyle,
+
+    /// How the server proves who it is.
+    pub credentials: S3Credentials,
+}
+
+impl S3 {
+    fn default_region() -> String {
+        "us-east-1".to_owned()
+    }
+}
+
+/// Where the bucket's name stands in an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum AddressingStyle {
+    /// In the path where an endpoint is given, else in the host.
+    #[default]
+    Auto,
+    /// In the path: `https://host/bucket/key`.
+    Path,
+    /// In the host: `https://bucket.host/key`.
+    VirtualHosted,
+}
+
+/// How the server proves to S3 who it is.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = Rule::new("has(self.secretRef)")
+    .message("credentials: set secretRef").reason(Reason::FieldValueRequired))]
+#[serde(rename_all = "camelCase")]
+pub struct S3Credentials {
+    /// A Secret with an access key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<S3SecretRef>,
+}
+
+/// A Secret with an access key.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct S3SecretRef {
+    /// The Secret's name, in the cache's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key within the Secret that holds the access key id.
+    #[serde(default = "S3SecretRef::default_access_key_id_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub access_key_id_key: String,
+    /// The key within the Secret that holds the secret access key.
+    #[serde(default = "S3SecretRef::default_secret_access_key_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub secret_access_key_key: String,
+}
+
+impl S3SecretRef {
+    fn default_access_key_id_key() -> String {
+        "AWS_ACCESS_KEY_ID".to_owned()
+    }
+
+    fn default_secret_access_key_key() -> String {
+        "AWS_SECRET_ACCESS_KEY".to_owned()
+    }
+}
+
+/// An S3 server (versitygw) that the operator runs, with generated credentials and a bucket.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(
+    "self.size == oldSelf.size && has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message("embedded: size and storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct EmbeddedStorage {
+    /// The size of its volume. It cannot be changed.
+    #[serde(default = "EmbeddedStorage::default_size")]
+    pub size: Quantity,
+    /// The StorageClass of its volume. Left out, it is the cluster's default. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// The image of versitygw. Left out, it is the one the operator was installed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// CPU and memory.
+    #[serde(default = "EmbeddedStorage::default_resources")]
+    pub resources: Resources,
+}
+
+impl EmbeddedStorage {
+    fn default_size() -> Quantity {
+        "10Gi".into()
+    }
+
+    fn default_resources() -> Resources {
+        Resources::new("50m", "64Mi", "512Mi")
+    }
+}
+
+/// Where the index of the objects is kept.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = Rule::new("[has(self.urlSecretRef), has(self.embedded)].exists_one(x, x)")
+    .message("database: set exactly one of urlSecretRef and embedded").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct Database {
+    /// A PostgreSQL of your own (15 or newer), as a URL in a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_secret_ref: Option<DatabaseUrlRef>,
+    /// A PostgreSQL that the operator runs on a volume, for trying out and for small teams. The volume stays
+    /// when the cache is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedded: Option<EmbeddedDatabase>,
+}
+
+/// The database's URL, `postgres://user:password@host/database`, in a Secret.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseUrlRef {
+    /// The Secret's name, in the cache's namespace.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key within the Secret.
+    #[serde(default = "DatabaseUrlRef::default_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+impl DatabaseUrlRef {
+    fn default_key() -> String {
+        "uri".to_owned()
+    }
+}
+
+/// A PostgreSQL that the operator runs, with a generated password.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(
+    "self.size == oldSelf.size && has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message("embedded: size and storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct EmbeddedDatabase {
+    /// The size of its volume. It cannot be changed.
+    #[serde(default = "EmbeddedDatabase::default_size")]
+    pub size: Quantity,
+    /// The StorageClass of its volume. Left out, it is the cluster's default. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// An image that follows the official `postgres` image. Left out, it is the one the operator was installed
+    /// with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// CPU and memory.
+    #[serde(default = "EmbeddedDatabase::default_resources")]
+    pub resources: Resources,
+}
+
+impl EmbeddedDatabase {
+    fn default_size() -> Quantity {
+        "5Gi".into()
+    }
+
+    fn default_resources() -> Resources {
+        Resources::new("100m", "256Mi", "1Gi")
+    }
+}

@@ -1,0 +1,199 @@
+//! `GCPolicy`: when a cache is collected, and what is kept. The comments of the fields are what
+//! `kubectl explain` shows.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema::Duration;
+
+/// What the policy should be.
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "niks3.dev",
+    version = "v1alpha1",
+    kind = "GCPolicy",
+    plural = "gcpolicies",
+    shortname = "gcpol",
+    category = "nix",
+    namespaced,
+    doc = "When a binary cache is collected, and what is kept. Pinned closures are always kept.",
+    status = "GCPolicyStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Caches", type_ = "integer", json_path = ".status.matchedCaches"),
+    printcolumn(name = "Last-Success", type_ = "date", json_path = ".status.lastSuccessfulTime"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("metadata.name: at most 63 characters")
+        .reason(Reason::FieldValueInvalid)
+)]
+#[x_kube(validation = Rule::new("has(self.cacheRef)").message("cacheRef: set the cache to collect").reason(Reason::FieldValueRequired))]
+#[x_kube(validation = Rule::new("!self.schedule.contains('TZ')")
+    .message("schedule: has no time zone; use timeZone").field_path(".schedule").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct GCPolicySpec {
+    /// The cache, in the policy's namespace. Of two policies for one cache the older one counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_ref: Option<CacheRef>,
+    /// When, as five fields of cron (`17 3 * * *` is 03:17 every day), or `@daily`, `@weekly` and the like.
+    #[schemars(length(min = 1, max = 128))]
+    pub schedule: String,
+    /// The time zone of the schedule, such as `Europe/Berlin`.
+    #[serde(default = "GCPolicySpec::default_time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+    /// No collection is begun while this is true.
+    #[serde(default)]
+    pub suspend: bool,
+    /// What is kept.
+    pub retention: Retention,
+    /// How many successful Jobs are kept for looking at.
+    #[serde(default = "GCPolicySpec::default_successful")]
+    #[schemars(range(min = 0, max = 100))]
+    pub successful_jobs_history_limit: i32,
+    /// How many failed Jobs are kept for looking at.
+    #[serde(default = "GCPolicySpec::default_failed")]
+    #[schemars(range(min = 0, max = 100))]
+    pub failed_jobs_history_limit: i32,
+}
+
+impl GCPolicySpec {
+    fn default_time_zone() -> String {
+        "Etc/UTC".to_owned()
+    }
+
+    fn default_successful() -> i32 {
+        3
+    }
+
+    fn default_failed() -> i32 {
+        1
+    }
+}
+
+/// A `BinaryCache` in the same namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+}
+
+/// What is kept.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.olderThan)")
+    .message("retention.olderThan: set it; a policy must say what it deletes").reason(Reason::FieldValueRequired))]
+#[x_kube(validation = Rule::new("!has(self.olderThan) || duration(self.olderThan) >= duration('1h')")
+    .message("retention.olderThan: at least 1h").field_path(".olderThan").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("duration(self.failedUploadsOlderThan) >= duration('1h')")
+    .message("retention.failedUploadsOlderThan: at least 1h").field_path(".failedUploadsOlderThan").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("duration(self.deletionGrace) >= duration('0s')")
+    .message("retention.deletionGrace: must be a duration").field_path(".deletionGrace").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// Closures not pushed or refreshed for so long go, unless they are pinned. It has no default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<Duration>,
+    /// Uploads begun so long ago and never finished go. At least as long as upload addresses live, 5h.
+    #[serde(default = "Retention::default_failed_uploads")]
+    pub failed_uploads_older_than: Duration,
+    /// How long an object stays in the bucket after nothing reaches it any more, so that readers in the middle
+    /// of a download finish. `0s` deletes at once.
+    #[serde(default = "Retention::default_deletion_grace")]
+    pub deletion_grace: Duration,
+}
+
+impl Retention {
+    fn default_failed_uploads() -> Duration {
+        "6h".into()
+    }
+
+    fn default_deletion_grace() -> Duration {
+        "24h".into()
+    }
+}
+
+/// What the operator found.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct GCPolicyStatus {
+    /// The generation of the spec that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How many caches the policy collects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched_caches: Option<i32>,
+    /// The caches and their last collections.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub caches: Vec<CollectedCache>,
+    /// When a collection last succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<String>,
+    /// What is in order and what is not; `Ready` sums it up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A cache and its last collection.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct CollectedCache {
+    /// The cache.
+    pub name: String,
+    /// The CronJob that collects it.
+    pub cron_job_name: String,
+    /// Its last collection that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<LastRun>,
+}
+
+/// A collection that ended.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastRun {
+    /// The Job that ran it.
+    pub job_name: String,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+    /// How it ended.
+    pub result: RunResult,
+    /// Unfinished uploads that were given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_uploads_deleted: Option<i64>,
+    /// Closures that no rule kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closures_deleted: Option<i64>,
+    /// Objects that nothing reaches any more, from now on in their grace period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects_marked: Option<i64>,
+    /// Objects deleted from the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects_deleted: Option<i64>,
+    /// Bytes that the deleted objects took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_freed: Option<i64>,
+    /// What went wrong, or what was changed to keep the run safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// How a collection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RunResult {
+    /// It did all it was asked for.
+    Succeeded,
+    /// It did not.
+    Failed,
+}

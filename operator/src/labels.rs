@@ -1,0 +1,168 @@
+//! Names, labels and owner references: the one place they are spelled.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt as _};
+
+/// The field manager, the reporter of events and the value of `app.kubernetes.io/managed-by`.
+pub const OPERATOR: &str = "niks3-operator";
+/// Names the policy that a Job belongs to.
+pub const POLICY_LABEL: &str = "niks3.dev/policy";
+/// On a pod template: what it was made from, so that a change rolls the pods.
+pub const CONFIG_HASH: &str = "niks3.dev/config-hash";
+/// On a pod template: the Secrets it reads and which version of them, as `name=version,…`.
+pub const SECRET_VERSIONS: &str = "niks3.dev/secret-versions";
+/// On a generated Secret: which generation this is.
+pub const GENERATED_ID: &str = "niks3.dev/generated-id";
+
+const NAME: &str = "app.kubernetes.io/name";
+const INSTANCE: &str = "app.kubernetes.io/instance";
+const COMPONENT: &str = "app.kubernetes.io/component";
+/// Marks what the operator made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The parts of a cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// The server.
+    Server,
+    /// What clients mount.
+    Client,
+    /// The embedded S3 server.
+    S3,
+    /// The embedded PostgreSQL.
+    Postgres,
+    /// The collector.
+    Gc,
+    /// The signing keys.
+    SigningKey,
+}
+
+impl Component {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::S3 => "s3",
+            Self::Postgres => "postgres",
+            Self::Gc => "gc",
+            Self::SigningKey => "signing-key",
+        }
+    }
+}
+
+/// The names of a cache's children.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a>(pub &'a str);
+
+impl Names<'_> {
+    /// Deployment, Service, ServiceAccount and PodDisruptionBudget of the server.
+    pub fn server(self) -> String {
+        self.0.to_owned()
+    }
+
+    /// The server's configuration.
+    pub fn config(self) -> String {
+        format!("{}-config", self.0)
+    }
+
+    /// What clients mount.
+    pub fn client(self) -> String {
+        format!("{}-client", self.0)
+    }
+
+    /// The generated signing key.
+    pub fn signing(self) -> String {
+        format!("{}-signing-1", self.0)
+    }
+
+    /// StatefulSet, Service and Secret of the embedded S3 server.
+    pub fn s3(self) -> String {
+        format!("{}-s3", self.0)
+    }
+
+    /// StatefulSet, Service and Secret of the embedded PostgreSQL.
+    pub fn postgres(self) -> String {
+        format!("{}-postgres", self.0)
+    }
+
+    /// CronJob and ServiceAccount of the collector.
+    pub fn gc(self) -> String {
+        format!("{}-gc", self.0)
+    }
+}
+
+/// The server's address inside the cluster.
+pub fn endpoint(cache: &str, namespace: &str) -> String {
+    format!("http://{cache}.{namespace}.svc")
+}
+
+/// The audience that tokens for a cache are made for where its spec names none.
+pub fn default_audience(cache: &str, namespace: &str) -> String {
+    format!("niks3.dev/{namespace}/{cache}")
+}
+
+/// What selects the pods of a component. Never changes: selectors are immutable.
+pub fn selector(cache: &str, component: Component) -> BTreeMap<String, String> {
+    [(NAME, "niks3"), (INSTANCE, cache), (COMPONENT, component.as_str())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// The same as `kubectl -l` takes it.
+pub fn selector_text(cache: &str, component: Component) -> String {
+    let parts: Vec<String> =
+        selector(cache, component).iter().map(|(key, value)| format!("{key}={value}")).collect();
+    parts.join(",")
+}
+
+/// The labels of a component's objects.
+pub fn labels(cache: &str, component: Component) -> BTreeMap<String, String> {
+    let mut labels = selector(cache, component);
+    labels.insert(MANAGED_BY.to_owned(), OPERATOR.to_owned());
+    labels
+}
+
+/// Selects everything of a cache that the operator made.
+pub fn all_of(cache: &str) -> String {
+    format!("{INSTANCE}={cache},{MANAGED_BY}={OPERATOR}")
+}
+
+/// Selects everything that the operator made of a kind.
+pub fn all_of_component(component: Component) -> String {
+    format!("{COMPONENT}={},{MANAGED_BY}={OPERATOR}", component.as_str())
+}
+
+/// Whether a Secret is one that the operator made for this cache, or for one of its name before.
+pub fn is_ours(secret: &Secret, cache: &str) -> bool {
+    let label = |key: &str| secret.labels().get(key).map(String::as_str);
+    label(MANAGED_BY) == Some(OPERATOR) && label(INSTANCE) == Some(cache)
+}
+
+/// The metadata of a child.
+pub fn child(
+    name: String,
+    namespace: &str,
+    labels: BTreeMap<String, String>,
+    owner: Option<&OwnerReference>,
+) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(labels),
+        owner_references: owner.map(|owner| vec![owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// What makes `object` the controller of its children. Only of objects that the API server gave us.
+pub fn owner<K: Resource<DynamicType = ()>>(object: &K) -> OwnerReference {
+    object.controller_owner_ref(&()).expect("an object read from the API server should have name and uid")
+}
+
+/// Whether `object` is a child of the owner with this uid.
+pub fn is_child_of(object: &ObjectMeta, uid: &str) -> bool {
+    object.owner_references.iter().flatten().any(|owner| owner.uid == uid && owner.controller == Some(true))
+}

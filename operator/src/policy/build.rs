@@ -1,0 +1,153 @@
+//! Pure and infallible: a valid policy becomes a CronJob that runs `niks3 gc`, and who it runs as.
+
+use k8s_openapi::api::batch::v1::{
+    CronJob, CronJobSpec, JobSpec, JobTemplateSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+    PodFailurePolicyRule,
+};
+use k8s_openapi::api::core::v1::{
+    Container, PodSpec, PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, ServiceAccount,
+    ServiceAccountTokenProjection, Volume, VolumeProjection,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::cache::build::{SECRET_MODE, USER, env, hardened, read_only};
+use crate::crd::schema::Resources as ContainerResources;
+use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
+
+use super::validate::ValidPolicy;
+
+const TOKEN_FOLDER: &str = "/var/run/secrets/niks3";
+/// The kubelet renews the token long before.
+const TOKEN_SECONDS: i64 = 3600;
+/// A run that a stopped controller missed is made up for so long.
+const STARTING_DEADLINE_SECONDS: i64 = 3600;
+/// A run takes at most so long.
+const ACTIVE_DEADLINE_SECONDS: i64 = 6 * 3600;
+/// The client's exit code for a wrong configuration or permission: trying again would not help.
+const EXIT_NOT_WORTH_RETRYING: i32 = 2;
+/// Where Kubernetes takes a container's last words from.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// The children of a policy; none where it cannot be carried out.
+#[derive(Debug, Default)]
+pub struct Resources {
+    /// Who collects. The cache lets exactly this account.
+    pub service_account: Option<ServiceAccount>,
+    /// When.
+    pub cron_job: Option<CronJob>,
+}
+
+/// The children of a policy.
+pub fn build(policy: &ValidPolicy) -> Resources {
+    Resources { service_account: Some(service_account(policy)), cron_job: Some(cron_job(policy)) }
+}
+
+fn service_account(policy: &ValidPolicy) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(policy),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+fn metadata(policy: &ValidPolicy) -> ObjectMeta {
+    let labels = labels(&policy.cache, Component::Gc);
+    child(Names(&policy.cache).gc(), &policy.namespace, labels, Some(&policy.owner))
+}
+
+fn cron_job(policy: &ValidPolicy) -> CronJob {
+    let mut labels = labels(&policy.cache, Component::Gc);
+    labels.insert(POLICY_LABEL.to_owned(), policy.name.clone());
+    let labelled = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+    CronJob {
+        metadata: metadata(policy),
+        spec: Some(CronJobSpec {
+            schedule: policy.schedule.clone(),
+            time_zone: Some(policy.time_zone.clone()),
+            suspend: Some(policy.suspend),
+            concurrency_policy: Some("Forbid".to_owned()),
+            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
+            successful_jobs_history_limit: Some(policy.successful_jobs),
+            failed_jobs_history_limit: Some(policy.failed_jobs),
+            job_template: JobTemplateSpec {
+                metadata: Some(labelled.clone()),
+                spec: Some(job(policy, labelled)),
+            },
+        }),
+        status: None,
+    }
+}
+
+fn job(policy: &ValidPolicy, metadata: ObjectMeta) -> JobSpec {
+    JobSpec {
+        backoff_limit: Some(2),
+        active_deadline_seconds: Some(ACTIVE_DEADLINE_SECONDS),
+        pod_failure_policy: Some(PodFailurePolicy {
+            rules: vec![PodFailurePolicyRule {
+                action: "FailJob".to_owned(),
+                on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                    container_name: None,
+                    operator: "In".to_owned(),
+                    values: vec![EXIT_NOT_WORTH_RETRYING],
+                }),
+                on_pod_conditions: None,
+            }],
+        }),
+        template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(policy)) },
+        ..JobSpec::default()
+    }
+}
+
+fn pod(policy: &ValidPolicy) -> PodSpec {
+    let limits = policy.limits;
+    let container = Container {
+        name: "gc".to_owned(),
+        image: Some(policy.image.clone()),
+        image_pull_policy: policy.pull_policy.map(|pull| pull.as_str().to_owned()),
+        command: Some(vec!["/usr/local/bin/niks3".to_owned()]),
+        args: Some(vec![
+            "gc".to_owned(),
+            format!("--older-than={}", limits.older_than),
+            format!("--failed-uploads-older-than={}", limits.failed_uploads_older_than),
+            format!("--deletion-grace={}", limits.deletion_grace),
+            format!("--result-file={TERMINATION_LOG}"),
+        ]),
+        env: Some(vec![
+            env("NIKS3_SERVER_URL", &policy.endpoint),
+            env("NIKS3_AUTH_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),
+        ]),
+        resources: Some(resources()),
+        termination_message_path: Some(TERMINATION_LOG.to_owned()),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        volume_mounts: Some(vec![read_only("token", TOKEN_FOLDER)]),
+        ..Container::default()
+    };
+    PodSpec {
+        restart_policy: Some("Never".to_owned()),
+        service_account_name: Some(Names(&policy.cache).gc()),
+        ..hardened(USER, container, vec![token(policy)])
+    }
+}
+
+fn resources() -> ResourceRequirements {
+    ContainerResources::new("10m", "32Mi", "128Mi").to_api()
+}
+
+/// Proves to the cache, and to nobody else, who collects.
+fn token(policy: &ValidPolicy) -> Volume {
+    Volume {
+        name: "token".to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(SECRET_MODE),
+            sources: Some(vec![VolumeProjection {
+                service_account_token: Some(ServiceAccountTokenProjection {
+                    audience: Some(policy.audience.clone()),
+                    expiration_seconds: Some(TOKEN_SECONDS),
+                    path: "token".to_owned(),
+                }),
+                ..VolumeProjection::default()
+            }]),
+        }),
+        ..Volume::default()
+    }
+}

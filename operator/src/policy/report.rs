@@ -1,0 +1,145 @@
+//! Writes the status of a policy, and events about what changed.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::Resource as _;
+use kube::runtime::events::EventType;
+
+use crate::apply::ApplyError;
+use crate::context::Context;
+use crate::crd::conditions::{self, ConditionType, Finding, Reason};
+use crate::crd::gc_policy::{CollectedCache, LastRun, RunResult};
+use crate::crd::{GCPolicy, GCPolicyStatus};
+use crate::labels::Names;
+use crate::status;
+
+use super::last_run::last_run;
+use super::observe::Observed;
+use super::validate::{Invalid, ValidPolicy, refused};
+
+pub use crate::status::ReportError;
+
+/// Everything a policy depends on is watched; this is for what a watch might have lost.
+pub const RESYNC: Duration = Duration::from_mins(10);
+
+/// Writes what is new about a policy. Gives back when to look again.
+pub async fn report(
+    policy: &GCPolicy,
+    observed: &Observed,
+    valid: &Result<ValidPolicy, Invalid>,
+    error: Option<&ApplyError>,
+    context: &Context,
+) -> Result<Duration, ReportError> {
+    let old = policy.status.clone().unwrap_or_default();
+    let new = next(policy, &old, observed, valid, error, Timestamp::now());
+    if new != old {
+        status::write(&context.client, policy, &new).await?;
+    }
+    let reference = policy.object_ref(&());
+    for condition in conditions::changed(&old.conditions, &new.conditions) {
+        if condition.type_ != ConditionType::LastRunSucceeded.as_str() {
+            status::publish_condition(context, &reference, condition).await;
+        }
+    }
+    for cache in &new.caches {
+        let Some(run) = &cache.last_run else { continue };
+        let told = old
+            .caches
+            .iter()
+            .any(|before| before.last_run.as_ref().is_some_and(|b| b.job_name == run.job_name));
+        if !told {
+            let (kind, reason) = match run.result {
+                RunResult::Succeeded => (EventType::Normal, "GCSucceeded"),
+                RunResult::Failed => (EventType::Warning, "GCFailed"),
+            };
+            status::publish(context, &reference, kind, reason, &sentence(run)).await;
+        }
+    }
+    Ok(RESYNC)
+}
+
+fn next(
+    policy: &GCPolicy,
+    old: &GCPolicyStatus,
+    observed: &Observed,
+    valid: &Result<ValidPolicy, Invalid>,
+    error: Option<&ApplyError>,
+    now: Timestamp,
+) -> GCPolicyStatus {
+    let name = policy.spec.cache_ref.as_ref().map(|cache| cache.name.clone()).unwrap_or_default();
+    let before = old.caches.iter().find(|cache| cache.name == name).and_then(|cache| cache.last_run.clone());
+    // Jobs are deleted after a while; what they did stays known.
+    let run = observed.last_job.as_ref().and_then(|(job, pods)| last_run(job, pods)).or(before);
+    let findings = findings(valid, error, run.as_ref());
+    let generation = policy.metadata.generation;
+    let succeeded = run.as_ref().filter(|run| run.result == RunResult::Succeeded);
+    GCPolicyStatus {
+        observed_generation: generation,
+        matched_caches: Some(i32::from(valid.is_ok())),
+        last_successful_time: succeeded
+            .and_then(|run| run.finished_at.clone())
+            .or_else(|| old.last_successful_time.clone()),
+        caches: match valid {
+            Ok(valid) => {
+                vec![CollectedCache { cron_job_name: Names(&valid.cache).gc(), name, last_run: run }]
+            }
+            Err(_) => old.caches.clone(),
+        },
+        conditions: conditions::next(&old.conditions, &findings, generation, now),
+    }
+}
+
+fn findings(
+    valid: &Result<ValidPolicy, Invalid>,
+    error: Option<&ApplyError>,
+    run: Option<&LastRun>,
+) -> Vec<Finding> {
+    let (accepted, resolved) = (ConditionType::Accepted, ConditionType::CachesResolved);
+    let refused = error.and_then(refused);
+    let mut findings = match (valid, &refused) {
+        (Err(invalid), _) | (_, Some(invalid)) if invalid.about == accepted => vec![
+            Finding::no(accepted, invalid.reason, &invalid.message),
+            Finding::unknown(resolved, invalid.reason, "the spec is not carried out"),
+        ],
+        (Err(invalid), _) => vec![
+            Finding::yes(accepted, Reason::Accepted, "the spec can be carried out"),
+            Finding::no(invalid.about, invalid.reason, &invalid.message),
+        ],
+        (Ok(valid), _) => vec![
+            Finding::yes(accepted, Reason::Accepted, "the spec can be carried out"),
+            Finding::yes(resolved, Reason::Resolved, format!("BinaryCache {} is collected", valid.cache)),
+        ],
+    };
+    let mut ready = Finding::summary(&findings, &[accepted, resolved], "collections are scheduled");
+    if let (Some(error), None) = (error, &refused) {
+        ready = Finding::no(ConditionType::Ready, Reason::ApplyFailed, error.sentence());
+    }
+    findings.push(ready);
+    let about = ConditionType::LastRunSucceeded;
+    findings.push(match run {
+        None => Finding::unknown(about, Reason::NeverRan, "no collection has ended yet"),
+        Some(run) if run.result == RunResult::Succeeded => {
+            Finding::yes(about, Reason::Succeeded, sentence(run))
+        }
+        Some(run) => Finding::no(about, Reason::GCFailed, sentence(run)),
+    });
+    findings
+}
+
+/// A run in one sentence.
+fn sentence(run: &LastRun) -> String {
+    match (run.result, &run.message) {
+        (RunResult::Failed, message) => {
+            format!("Job {} failed: {}", run.job_name, message.as_deref().unwrap_or("no reason is known"))
+        }
+        (RunResult::Succeeded, _) => format!(
+            "Job {}: {} closures expired, {} objects marked, {} deleted ({} bytes)",
+            run.job_name,
+            run.closures_deleted.unwrap_or(0),
+            run.objects_marked.unwrap_or(0),
+            run.objects_deleted.unwrap_or(0),
+            run.bytes_freed.unwrap_or(0),
+        ),
+    }
+}

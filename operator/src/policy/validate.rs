@@ -1,0 +1,162 @@
+//! Pure: everything doubtful about a policy becomes a plain value or a reason.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt as _;
+use niks3_protocol::duration::GoDuration;
+
+use crate::apply::ApplyError;
+use crate::args::Images;
+use crate::cache::validate::{audience, server_image};
+use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy};
+use crate::crd::conditions::{ConditionType, Reason};
+use crate::crd::gc_policy::Retention;
+use crate::crd::schema::Duration;
+use crate::crd::{BinaryCache, GCPolicy};
+use crate::labels;
+
+use super::observe::Observed;
+
+/// How long the server's upload addresses live: uploads given up before that would fail under their pushers.
+const PRESIGN_EXPIRY: GoDuration = GoDuration::hours(5);
+
+/// A policy that cannot be carried out, and which condition says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// `Accepted` or `CachesResolved`.
+    pub about: ConditionType,
+    /// Why.
+    pub reason: Reason,
+    /// One sentence.
+    pub message: String,
+}
+
+/// A policy that can be built.
+#[derive(Debug)]
+pub struct ValidPolicy {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What makes it the owner of its children.
+    pub owner: OwnerReference,
+    /// The cache it collects.
+    pub cache: String,
+    /// The cache's address inside the cluster.
+    pub endpoint: String,
+    /// What tokens for the cache must be made for.
+    pub audience: String,
+    /// Of the client.
+    pub image: String,
+    /// Of the client.
+    pub pull_policy: Option<PullPolicy>,
+    /// Five fields of cron.
+    pub schedule: String,
+    /// Of the schedule.
+    pub time_zone: String,
+    /// No collection is begun.
+    pub suspend: bool,
+    /// What is kept.
+    pub limits: Limits,
+    /// How many Jobs are kept.
+    pub successful_jobs: i32,
+    /// How many Jobs are kept.
+    pub failed_jobs: i32,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Closures not refreshed for so long go.
+    pub older_than: GoDuration,
+    /// Uploads begun so long ago go.
+    pub failed_uploads_older_than: GoDuration,
+    /// How long an object stays after nothing reaches it.
+    pub deletion_grace: GoDuration,
+}
+
+/// Makes a spec and what was found into a policy that can be built.
+pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Result<ValidPolicy, Invalid> {
+    let spec = &policy.spec;
+    let invalid = |about, reason, message| Err(Invalid { about, reason, message });
+    let accepted = ConditionType::Accepted;
+    let Some(wanted) = &spec.cache_ref else {
+        return invalid(accepted, Reason::InvalidSpec, "cacheRef: set the cache to collect".to_owned());
+    };
+    if let Some(other) = &observed.cache_taken_by {
+        let message = format!("GCPolicy {other} is older and collects BinaryCache {}", wanted.name);
+        return invalid(accepted, Reason::Conflicted, message);
+    }
+    let limits = limits(&spec.retention)?;
+    let Some(cache) = &observed.cache else {
+        let message = format!("BinaryCache {} does not exist in this namespace", wanted.name);
+        return invalid(ConditionType::CachesResolved, Reason::CacheNotFound, message);
+    };
+    if cache.spec.auth.kubernetes.mode == KubernetesAuthMode::Disabled {
+        let message = format!(
+            "BinaryCache {} takes no ServiceAccount tokens; set auth.kubernetes.mode: Enabled",
+            wanted.name
+        );
+        return invalid(ConditionType::CachesResolved, Reason::KubernetesAuthDisabled, message);
+    }
+    Ok(build_from(policy, cache, limits, images))
+}
+
+fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: Limits, images: &Images) -> ValidPolicy {
+    let (spec, namespace) = (&policy.spec, policy.namespace().unwrap_or_default());
+    let cache_name = cache.name_any();
+    ValidPolicy {
+        name: policy.name_any(),
+        owner: labels::owner(policy),
+        endpoint: labels::endpoint(&cache_name, &namespace),
+        audience: audience(cache),
+        image: server_image(&cache.spec, images),
+        pull_policy: cache.spec.server.image_pull_policy.or(images.pull_policy),
+        schedule: spec.schedule.clone(),
+        time_zone: spec.time_zone.clone(),
+        suspend: spec.suspend,
+        limits,
+        successful_jobs: spec.successful_jobs_history_limit,
+        failed_jobs: spec.failed_jobs_history_limit,
+        cache: cache_name,
+        namespace,
+    }
+}
+
+fn limits(retention: &Retention) -> Result<Limits, Invalid> {
+    let accepted = |reason, message| Invalid { about: ConditionType::Accepted, reason, message };
+    let parse = |field: &str, text: &Duration| {
+        let parsed: Result<GoDuration, _> = text.0.parse();
+        parsed.map_err(|error| accepted(Reason::InvalidSpec, format!("retention.{field}: {error}")))
+    };
+    let older_than = retention
+        .older_than
+        .as_ref()
+        .ok_or_else(|| accepted(Reason::InvalidSpec, "retention.olderThan: set it".to_owned()))?;
+    let limits = Limits {
+        older_than: parse("olderThan", older_than)?,
+        failed_uploads_older_than: parse("failedUploadsOlderThan", &retention.failed_uploads_older_than)?,
+        deletion_grace: parse("deletionGrace", &retention.deletion_grace)?,
+    };
+    if limits.failed_uploads_older_than < PRESIGN_EXPIRY {
+        let message = format!(
+            "retention.failedUploadsOlderThan: {} is shorter than upload addresses live, {PRESIGN_EXPIRY}",
+            limits.failed_uploads_older_than
+        );
+        return Err(accepted(Reason::UnsafeUploadWindow, message));
+    }
+    Ok(limits)
+}
+
+/// The API server knows cron and time zones: what it refuses about them is the spec's fault.
+pub fn refused(error: &ApplyError) -> Option<Invalid> {
+    let status = error.status().filter(|status| status.is_invalid())?;
+    let (reason, field) = if status.message.contains("spec.timeZone") {
+        (Reason::InvalidTimeZone, "timeZone")
+    } else if status.message.contains("spec.schedule") {
+        (Reason::InvalidSchedule, "schedule")
+    } else {
+        return None;
+    };
+    let message = format!("{field}: {}", status.message);
+    Some(Invalid { about: ConditionType::Accepted, reason, message })
+}

@@ -1,0 +1,17 @@
+//! The operator against a real API server with etcd, without a kubelet: one server a run, a namespace a test.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::exit,
+    clippy::print_stderr,
+    clippy::needless_pass_by_value,
+    reason = "helpers of tests fail as tests do, and read best with values"
+)]
+
+mod api_server;
+mod caches;
+mod crds;
+mod lease;
+mod policies;
+mod world;

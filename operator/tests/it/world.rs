@@ -1,0 +1,150 @@
+//! A namespace with helpers to fill it and to look at it.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use niks3_operator::args::Images;
+use niks3_operator::cache::probe::Probe;
+use niks3_operator::context::Context;
+use niks3_operator::crd::{BinaryCache, GCPolicy};
+use niks3_operator::{cache, policy};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::api_server;
+
+pub(crate) struct World {
+    pub(crate) context: Context,
+    pub(crate) namespace: String,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let client = api_server::client().await;
+        let namespace = api_server::namespace(&client).await;
+        let images = Images {
+            server: "niks3:test".to_owned(),
+            s3: "versitygw:test".to_owned(),
+            postgres: "postgres:test".to_owned(),
+            pull_policy: None,
+        };
+        Self { context: Context::new(client, images, Probe::default()), namespace }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.context.client.clone()
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client(), &self.namespace)
+    }
+
+    pub(crate) async fn create<K>(&self, object: Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        self.api().create(&PostParams::default(), &object).await.unwrap()
+    }
+
+    pub(crate) async fn patch<K>(&self, name: &str, patch: Value) -> K
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        self.api().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap()
+    }
+
+    pub(crate) async fn patch_status<K>(&self, name: &str, status: Value)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let patch = Patch::Merge(json!({"status": status}));
+        self.api::<K>().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    /// The names of all objects of a kind in the namespace, in order.
+    pub(crate) async fn names<K>(&self) -> Vec<String>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+    {
+        let found = self.api::<K>().list(&ListParams::default()).await.unwrap();
+        let mut names: Vec<String> = found.items.iter().map(kube::ResourceExt::name_any).collect();
+        names.retain(|name| name != "default" && name != "kube-root-ca.crt");
+        names.sort();
+        names
+    }
+
+    pub(crate) async fn secret(&self, name: &str, data: &[(&str, &str)]) {
+        let data: Value = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        self.create::<Secret>(json!({"metadata": {"name": name}, "stringData": data})).await;
+    }
+
+    pub(crate) async fn cache(&self, name: &str, spec: Value) -> BinaryCache {
+        let meta = json!({"name": name, "namespace": self.namespace});
+        self.create(json!({"apiVersion": "niks3.dev/v1alpha1", "kind": "BinaryCache", "metadata": meta, "spec": spec})).await
+    }
+
+    pub(crate) async fn policy(&self, name: &str, spec: Value) -> GCPolicy {
+        let meta = json!({"name": name, "namespace": self.namespace});
+        self.create(
+            json!({"apiVersion": "niks3.dev/v1alpha1", "kind": "GCPolicy", "metadata": meta, "spec": spec}),
+        )
+        .await
+    }
+
+    /// One reconciliation of a cache as it is now, and the cache afterwards.
+    pub(crate) async fn reconcile_cache(&self, name: &str) -> BinaryCache {
+        let api = self.api::<BinaryCache>();
+        Box::pin(cache::reconcile(&api.get(name).await.unwrap(), &self.context)).await.unwrap();
+        api.get(name).await.unwrap()
+    }
+
+    /// One reconciliation of a policy as it is now, and the policy afterwards.
+    pub(crate) async fn reconcile_policy(&self, name: &str) -> GCPolicy {
+        let api = self.api::<GCPolicy>();
+        Box::pin(policy::reconcile(&api.get(name).await.unwrap(), &self.context)).await.unwrap();
+        api.get(name).await.unwrap()
+    }
+
+    /// The reasons of the events in the namespace.
+    pub(crate) async fn event_reasons(&self) -> Vec<String> {
+        let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
+        events.items.into_iter().filter_map(|event| event.reason).collect()
+    }
+}
+
+/// `Status/Reason: message` of a condition.
+pub(crate) fn condition(status: impl Serialize, about: &str) -> String {
+    let status = serde_json::to_value(status).unwrap();
+    let conditions = status["conditions"].as_array().unwrap();
+    let found = conditions.iter().find(|condition| condition["type"] == about).unwrap();
+    let text = |field: &str| found[field].as_str().unwrap().to_owned();
+    format!("{}/{}: {}", text("status"), text("reason"), text("message"))
+}
+
+pub(crate) fn embedded() -> Value {
+    json!({"storage": {"embedded": {}}, "database": {"embedded": {}}})
+}
+
+pub(crate) fn own(bucket: &str) -> Value {
+    json!({
+        "storage": {"s3": {"bucket": bucket, "credentials": {"secretRef": {"name": "s3"}}}},
+        "database": {"urlSecretRef": {"name": "db"}}
+    })
+}
