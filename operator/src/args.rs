@@ -59,14 +59,10 @@ pub struct Images {
     #[arg(long = "server-image", env = "NIKS3_SERVER_IMAGE")]
     pub server: String,
     /// Image of the embedded S3 server.
-    #[arg(long = "s3-image", env = "NIKS3_S3_IMAGE", default_value = "docker.io/versity/versitygw:v1.8.0")]
+    #[arg(long = "s3-image", env = "NIKS3_S3_IMAGE", default_value = "versity/versitygw:v1.8.0")]
     pub s3: String,
     /// Image of the embedded PostgreSQL.
-    #[arg(
-        long = "postgres-image",
-        env = "NIKS3_POSTGRES_IMAGE",
-        default_value = "docker.io/library/postgres:17"
-    )]
+    #[arg(long = "postgres-image", env = "NIKS3_POSTGRES_IMAGE", default_value = "postgres:17")]
     pub postgres: String,
     /// When these images are pulled; left out, Kubernetes decides by their tags.
     #[arg(long = "image-pull-policy", env = "NIKS3_IMAGE_PULL_POLICY", value_parser = pull_policy)]

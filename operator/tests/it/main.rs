@@ -13,5 +13,6 @@ mod api_server;
 mod caches;
 mod crds;
 mod lease;
+mod manifests;
 mod policies;
 mod world;
