@@ -1,0 +1,25 @@
+# One image with the three programs, run as a user without rights. The base needs glibc, libgcc and CA certificates;
+# it is an argument, for those who must use their own:  docker build --build-arg BASE=… -t niks3 .
+ARG BASE=gcr.io/distroless/cc-debian12
+ARG RUST=docker.io/library/rust:1.95-slim-bookworm
+
+FROM ${BASE} AS base
+LABEL org.opencontainers.image.title="niks3" \
+      org.opencontainers.image.description="A Nix binary cache on S3, declared in Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0"
+ENV PATH=/usr/local/bin:/usr/bin:/bin
+USER 65532:65532
+CMD ["/usr/local/bin/niks3", "--version"]
+
+# For --target prebuilt: a context that is a folder with programs that cargo built already.
+FROM base AS prebuilt
+COPY niks3-operator niks3-server niks3 /usr/local/bin/
+
+FROM ${RUST} AS build
+WORKDIR /src
+COPY . .
+ENV SQLX_OFFLINE=true
+RUN cargo build --release --locked --target-dir /target -p niks3-operator -p niks3-server -p niks3-cli
+
+FROM base
+COPY --from=build /target/release/niks3-operator /target/release/niks3-server /target/release/niks3 /usr/local/bin/
