@@ -1,0 +1,62 @@
+# `make` lists what there is. Every target installs what it needs (Debian packages, Kubernetes' programs) and
+# says what it does.
+
+export SQLX_OFFLINE := true
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
+
+HELM_TEMPLATE = helm template niks3 charts/niks3-operator --namespace niks3-system --kube-version 1.33.0
+
+.PHONY: help demo test check unit story build generate needs down
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: needs build ## The whole product on a real cluster, step by step
+	@cargo run --quiet --package niks3-e2e
+	@echo "The cluster is still up: export KUBECONFIG=$(CURDIR)/.state/cluster/kubeconfig. 'make down' ends it."
+
+test: needs check unit story ## Everything: formats, lints, tests on real PostgreSQL, S3 and Kubernetes, the demo
+	@echo "Everything passed."
+
+check: ## Formatting, lints, generated files, layers
+	@echo "-- formatting"
+	@cargo fmt --all --check
+	@echo "-- lints: warnings are errors"
+	@cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	@echo "-- generated files are up to date"
+	@cargo run --quiet --package niks3-operator -- crd --write crds
+	@cargo run --quiet --package niks3-operator -- crd --write charts/niks3-operator/files/crds
+	@git diff --exit-code -- crds charts/niks3-operator/files/crds
+	@{ e2e/manifests-head; $(HELM_TEMPLATE); } | diff - manifests/install.yaml || { echo "run: make generate"; exit 1; }
+	@helm lint --quiet charts/niks3-operator
+	@echo "-- licences and known vulnerabilities"
+	@if cargo deny --version > /dev/null 2>&1; then cargo deny --offline check licenses bans sources; \
+	  else echo "   cargo-deny is not installed: licences are not checked here (cargo install cargo-deny)"; fi
+
+unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
+	@echo "-- tests of protocol, server, client and operator"
+	@e2e/services cargo test --quiet
+	@echo "-- layers"
+	@cargo test --quiet --package niks3-e2e --lib --test layers
+
+story: build ## The demo as a test
+	@echo "-- the story on a real cluster"
+	@cargo test --quiet --package niks3-e2e --test story -- --nocapture
+
+build: ## The three programs, optimised (8 minutes on 2 cores the first time)
+	@echo "-- building niks3-operator, niks3-server and niks3"
+	@cargo build --quiet --release --package niks3-operator --package niks3-server --package niks3-cli
+
+generate: ## CRDs, the chart's copy of them, manifests/install.yaml
+	cargo run --quiet --package niks3-operator -- crd --write crds
+	cargo run --quiet --package niks3-operator -- crd --write charts/niks3-operator/files/crds
+	{ e2e/manifests-head; $(HELM_TEMPLATE); } > manifests/install.yaml
+
+needs: ## Debian packages, and Kubernetes' programs built from source (13 minutes on 2 cores the first time)
+	@echo "-- packages and programs"
+	@e2e/cluster/packages
+	@e2e/cluster/programs
+
+down: ## End the cluster that the demo started
+	e2e/cluster/down

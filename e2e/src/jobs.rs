@@ -1,0 +1,96 @@
+//! Jobs that run a script as a ServiceAccount, in pods as the restricted profile wants them.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+
+/// Holds Nix, the client, and what makes closures.
+const IMAGE: &str = "niks3.local/ci:e2e";
+/// The user of that image, who owns its Nix store.
+const USER: i64 = 65532;
+/// The limit on one Job.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// Where Jobs of the story run.
+pub const NAMESPACE: &str = "ci";
+
+/// What a Job came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// It ended with exit code 0.
+    pub succeeded: bool,
+    /// The exit code of its only container.
+    pub exit_code: i64,
+    /// All it said.
+    pub log: String,
+}
+
+impl Outcome {
+    /// The rest of each line that begins with this word, in order.
+    pub fn lines(&self, word: &str) -> Vec<String> {
+        let rests = self.log.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+        rests.map(str::to_owned).collect()
+    }
+}
+
+/// Runs a script to its end.
+pub fn run(
+    cluster: &Cluster<'_>,
+    name: &str,
+    account: &str,
+    env: &[(&str, &str)],
+    audience: Option<&str>,
+    script: &str,
+) -> anyhow::Result<Outcome> {
+    let job = job(name, account, env, audience, script);
+    cluster.run(&format!("kubectl delete job {name} -n {NAMESPACE} --ignore-not-found --wait"), None)?;
+    cluster.apply(&job)?;
+    let succeeded = cluster.wait(&format!("Job {name}"), LIMIT, || {
+        let status = &cluster.get(&format!("job {name} -n {NAMESPACE}"))?["status"];
+        let ended = |kind: &str| {
+            let conditions = status["conditions"].as_array().into_iter().flatten();
+            conditions.into_iter().any(|condition| condition["type"] == kind && condition["status"] == "True")
+        };
+        Ok(if ended("Complete") { Some(true) } else { ended("Failed").then_some(false) })
+    })?;
+    let log = cluster.run(&format!("kubectl logs job/{name} -n {NAMESPACE}"), None)?;
+    let pods = cluster.get(&format!("pods -n {NAMESPACE} -l batch.kubernetes.io/job-name={name}"))?;
+    let terminated = &pods["items"][0]["status"]["containerStatuses"][0]["state"]["terminated"];
+    let exit_code =
+        terminated["exitCode"].as_i64().with_context(|| format!("the pod of Job {name} has no exit code"))?;
+    Ok(Outcome { succeeded, exit_code, log })
+}
+
+fn job(name: &str, account: &str, env: &[(&str, &str)], audience: Option<&str>, script: &str) -> Value {
+    let mut variables: Vec<Value> =
+        env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    variables.push(json!({"name": "HOME", "value": "/tmp"}));
+    let (mut volumes, mut mounts) =
+        (vec![json!({"name": "tmp", "emptyDir": {}})], vec![json!({"name": "tmp", "mountPath": "/tmp"})]);
+    if let Some(audience) = audience {
+        let token = json!({"path": "token", "audience": audience, "expirationSeconds": 3600});
+        volumes
+            .push(json!({"name": "niks3-token", "projected": {"sources": [{"serviceAccountToken": token}]}}));
+        mounts.push(json!({"name": "niks3-token", "mountPath": "/var/run/secrets/niks3", "readOnly": true}));
+        variables.push(json!({"name": "NIKS3_AUTH_TOKEN_FILE", "value": "/var/run/secrets/niks3/token"}));
+    }
+    let pod = json!({
+        "serviceAccountName": account,
+        "automountServiceAccountToken": false,
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{
+            "name": "main", "image": IMAGE, "command": ["bash", "-euc", script], "env": variables, "volumeMounts": mounts,
+            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+        }],
+        "volumes": volumes,
+    });
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    })
+}

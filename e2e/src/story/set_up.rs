@@ -1,0 +1,93 @@
+//! Steps 1 to 4: cluster, images, operator, cache.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use super::{Cache, NAMESPACE};
+use crate::cluster::Cluster;
+use crate::jobs;
+use crate::teller::Teller;
+
+/// Namespaces of the story carry it; others are not ours to delete.
+const MARK: &str = "niks3.dev/demo";
+const OPERATOR_NAMESPACE: &str = "niks3-system";
+
+pub(super) fn cluster(cluster: &Cluster<'_>) -> anyhow::Result<()> {
+    cluster.script("e2e/cluster/up")?;
+    cluster.show("kubectl get nodes")?;
+    remove_earlier(cluster)
+}
+
+pub(super) fn images(cluster: &Cluster<'_>) -> anyhow::Result<()> {
+    cluster.script("e2e/images/build")
+}
+
+pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
+    let set = "--set image.repository=niks3.local/niks3,image.tag=e2e,image.pullPolicy=IfNotPresent,\
+        s3Image=niks3.local/versitygw:e2e,postgresImage=niks3.local/postgres:e2e";
+    cluster.show(&format!(
+        "helm install niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} --create-namespace --wait --timeout 3m {set}"
+    ))?;
+    cluster.run(&format!("kubectl label namespace {OPERATOR_NAMESPACE} {MARK}=true --overwrite"), None)?;
+    // The strictest profile that Kubernetes has: everything the product runs must live with it.
+    let enforce = "pod-security.kubernetes.io/enforce=restricted";
+    for namespace in [NAMESPACE, jobs::NAMESPACE] {
+        cluster.apply(&namespace_object(namespace))?;
+        cluster.run(&format!("kubectl label namespace {namespace} {enforce} --overwrite"), None)?;
+    }
+    for account in ["builder", "stranger"] {
+        let meta = json!({"name": account, "namespace": jobs::NAMESPACE});
+        cluster.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))?;
+    }
+    Ok(())
+}
+
+pub(super) fn cache(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<Cache> {
+    cluster.show("kubectl apply -f manifests/quickstart.yaml")?;
+    let waited = cluster
+        .show(&format!("kubectl wait --for=condition=Ready binarycache/main -n {NAMESPACE} --timeout=5m"));
+    if waited.is_err() {
+        cluster.show(&format!("kubectl get pods,events -n {NAMESPACE}"))?;
+        cluster.show(&format!("kubectl describe binarycache main -n {NAMESPACE}"))?;
+    }
+    waited?;
+    cluster
+        .show(&format!("kubectl wait --for=condition=Ready gcpolicy/nightly -n {NAMESPACE} --timeout=1m"))?;
+    cluster.show(&format!("kubectl get nix -n {NAMESPACE}"))?;
+    let status = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?["status"].clone();
+    let text = |value: &Value| value.as_str().map(str::to_owned).context("the status lacks a field");
+    let cache = Cache {
+        url: text(&status["url"])?,
+        endpoint: text(&status["endpoint"])?,
+        audience: text(&status["authAudience"])?,
+        public_key: text(&status["publicKeys"][0])?,
+    };
+    let client = cluster.get(&format!("configmap main-client -n {NAMESPACE}"))?["data"].clone();
+    ensure!(client["audience"] == cache.audience, "the client's ConfigMap has another audience");
+    ensure!(text(&client["nix.conf"])?.contains(&cache.public_key), "the client's ConfigMap lacks the key");
+    teller.holds(&format!("ready: substituters = {}, trusted-public-keys = {}", cache.url, cache.public_key));
+    Ok(cache)
+}
+
+fn namespace_object(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {MARK: "true"}}})
+}
+
+/// Removes what an earlier telling left, and nothing else.
+fn remove_earlier(cluster: &Cluster<'_>) -> anyhow::Result<()> {
+    for namespace in [NAMESPACE, jobs::NAMESPACE, OPERATOR_NAMESPACE] {
+        let found = cluster.get(&format!("namespace {namespace} --ignore-not-found"));
+        let Ok(found) = found else { continue };
+        ensure!(
+            found["metadata"]["labels"][MARK] == "true",
+            "namespace {namespace} is there and not of an earlier demo; use another cluster, or delete it"
+        );
+        // Caches first, while somebody is there to see it.
+        cluster.run(&format!("kubectl delete namespace {namespace} --wait --timeout=3m"), None)?;
+    }
+    let kinds = "clusterrole,clusterrolebinding -l app.kubernetes.io/name=niks3-operator,app.kubernetes.io/instance=niks3";
+    cluster.run(&format!("kubectl delete {kinds} --ignore-not-found"), None)?;
+    cluster
+        .run("kubectl delete crd -l app.kubernetes.io/name=niks3-operator --ignore-not-found", None)
+        .map(|_| ())
+}
