@@ -35,6 +35,12 @@ impl<'a> Cluster<'a> {
         Ok(Self { root, path, teller })
     }
 
+    /// An image as `e2e/images/build` names it: a cluster that was given pulls from a registry.
+    pub fn image(name: &str) -> String {
+        let registry = std::env::var_os("NIKS3_IMAGE_REGISTRY").unwrap_or_else(|| "niks3.local".into());
+        format!("{}/{name}:e2e", registry.display())
+    }
+
     /// Runs a script of this checkout; what it says goes where ours goes.
     pub fn script(&self, line: &str) -> anyhow::Result<()> {
         self.teller.command(line);

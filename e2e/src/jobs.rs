@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
-/// Holds Nix, the client, and what makes closures.
-const IMAGE: &str = "niks3.local/ci:e2e";
-/// The user of that image, who owns its Nix store.
+/// The user of the CI image, who owns its Nix store.
 const USER: i64 = 65532;
 /// The limit on one Job.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -84,7 +82,7 @@ fn job(name: &str, account: &str, env: &[(&str, &str)], audience: Option<&str>, 
         "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{
-            "name": "main", "image": IMAGE, "command": ["bash", "-euc", script], "env": variables, "volumeMounts": mounts,
+            "name": "main", "image": Cluster::image("ci"), "command": ["bash", "-euc", script], "env": variables, "volumeMounts": mounts,
             "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
         }],
         "volumes": volumes,

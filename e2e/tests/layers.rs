@@ -21,7 +21,8 @@ fn crates_of(package: &str) -> Vec<String> {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let crates: Vec<String> = text.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
+    let crates: Vec<String> =
+        text.lines().filter_map(|line| Some(line.split(' ').next()?.to_owned())).collect();
     assert!(crates.len() > 10, "cargo tree -p {package} says too little: {text}");
     crates
 }
@@ -72,7 +73,10 @@ fn the_protocol_does_no_io() {
 fn there_is_one_tls_provider() {
     for package in ["niks3-server", "niks3-operator", "niks3-cli"] {
         for name in crates_of(package) {
-            assert!(!["ring", "openssl", "native-tls"].contains(&name.as_str()), "{package} depends on {name}");
+            assert!(
+                !["ring", "openssl", "native-tls"].contains(&name.as_str()),
+                "{package} depends on {name}"
+            );
         }
     }
 }
@@ -104,7 +108,12 @@ fn sql_is_spoken_in_db_alone() {
 #[test]
 fn the_cluster_is_written_by_apply_alone() {
     let words = ["Patch::", "PostParams", "DeleteParams"];
-    let home = ["operator/src/apply.rs", "operator/src/cache/apply.rs", "operator/src/status.rs", "operator/src/lease.rs"];
+    let home = [
+        "operator/src/apply.rs",
+        "operator/src/cache/apply.rs",
+        "operator/src/status.rs",
+        "operator/src/lease.rs",
+    ];
     assert_only_in("operator/src", &words, &home);
 }
 

@@ -23,8 +23,13 @@ pub(super) fn images(cluster: &Cluster<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
-    let set = "--set image.repository=niks3.local/niks3,image.tag=e2e,image.pullPolicy=IfNotPresent,\
-        s3Image=niks3.local/versitygw:e2e,postgresImage=niks3.local/postgres:e2e";
+    let niks3 = Cluster::image("niks3");
+    let (repository, tag) = niks3.rsplit_once(':').context("an image without tag")?;
+    let set = format!(
+        "--set image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent,s3Image={},postgresImage={}",
+        Cluster::image("versitygw"),
+        Cluster::image("postgres"),
+    );
     cluster.show(&format!(
         "helm install niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} --create-namespace --wait --timeout 3m {set}"
     ))?;
