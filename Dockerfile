@@ -1,7 +1,7 @@
-# One image with the three programs, run as a user without rights. The base needs glibc, libgcc and CA certificates;
-# it is an argument, for those who must use their own:  docker build --build-arg BASE=… -t niks3 .
-ARG BASE=gcr.io/distroless/cc-debian12
-ARG RUST=docker.io/library/rust:1.95-slim-bookworm
+# One image with the three programs, run as a user without rights. The base needs glibc and libgcc; it is an argument,
+# for those who must use their own:  docker build --build-arg BASE=… -t niks3 .
+ARG BASE=debian:bookworm-slim
+ARG RUST=rust:1.95-slim-bookworm
 
 FROM ${BASE} AS base
 LABEL org.opencontainers.image.title="niks3" \
@@ -22,4 +22,5 @@ ENV SQLX_OFFLINE=true
 RUN cargo build --release --locked --target-dir /target -p niks3-operator -p niks3-server -p niks3-cli
 
 FROM base
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /target/release/niks3-operator /target/release/niks3-server /target/release/niks3 /usr/local/bin/

@@ -27,6 +27,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a user would want to see of it: not what Nix builds and copies, nor what is meant for the story.
+    pub fn told(&self) -> String {
+        let noise = ["HASH ", "PINNED ", "UNPINNED ", "built ", "copying path "];
+        let lines = self.log.lines().filter(|line| !noise.iter().any(|word| line.starts_with(word)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// The rest of each line that begins with this word, in order.
     pub fn lines(&self, word: &str) -> Vec<String> {
         let rests = self.log.lines().filter_map(|line| line.strip_prefix(word)?.strip_prefix(' '));

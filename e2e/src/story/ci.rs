@@ -28,7 +28,7 @@ pub(super) fn push(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> any
     teller.command("kubectl apply: Job push in namespace ci, ServiceAccount builder, a projected token and no other secret");
     let env = [("NIKS3_SERVER_URL", cache.endpoint.as_str())];
     let job = jobs::run(cluster, "push", "builder", &env, Some(&cache.audience), PUSH)?;
-    teller.output(&job.log);
+    teller.output(&job.told());
     ensure!(job.succeeded, "the push failed with exit code {}", job.exit_code);
     let one = |word: &str| {
         job.lines(word).into_iter().next().with_context(|| format!("the Job did not say {word}"))
@@ -59,12 +59,12 @@ pub(super) fn refusal(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> 
     let script = "niks3 push $(closure --variant stranger)";
     teller.command("the same as ServiceAccount stranger");
     let job = jobs::run(cluster, "refused", "stranger", &env, Some(&cache.audience), script)?;
-    teller.output(&job.log);
+    teller.output(&job.told());
     ensure!(!job.succeeded && job.exit_code == 2, "exit code {} instead of 2", job.exit_code);
     ensure!(job.log.contains("403"), "the refusal does not say 403");
     teller.command("the same as builder, with a token for another audience");
     let job = jobs::run(cluster, "refused", "builder", &env, Some("https://kubernetes.default.svc"), script)?;
-    teller.output(&job.log);
+    teller.output(&job.told());
     ensure!(!job.succeeded && job.exit_code == 2 && job.log.contains("401"), "not refused with 401");
     ensure!(stats(cluster)? == before, "a refused push left something");
     teller.holds("403 for who may not, 401 for a token made for somebody else, and nothing was stored");
@@ -82,7 +82,7 @@ pub(super) fn push_again(
     let script = "niks3 push --pin ci-main $(closure --variant main)";
     teller.command("Job push again");
     let job = jobs::run(cluster, "again", "builder", &env, Some(&cache.audience), script)?;
-    teller.output(&job.log);
+    teller.output(&job.told());
     ensure!(job.succeeded, "the push failed with exit code {}", job.exit_code);
     ensure!(job.log.contains("nothing was uploaded"), "the second push uploaded something");
     ensure!(job.log.contains(&closures.pinned), "another path was pinned");

@@ -30,7 +30,7 @@ pub(super) fn read_back(
     teller.command(&format!("nix copy --from {} --to /tmp/store {}", cache.url, closures.pinned));
     let env = [("SUBSTITUTER", cache.url.as_str()), ("KEY", &cache.public_key), ("ROOT", &closures.pinned)];
     let job = jobs::run(cluster, "read", "default", &env, None, READ)?;
-    teller.output(&job.log);
+    teller.output(&job.told());
     ensure!(job.succeeded, "reading failed with exit code {}", job.exit_code);
     let hashes = job.lines("HASH");
     ensure!(hashes == closures.hashes, "the contents differ:\n{:#?}\n{hashes:#?}", closures.hashes);
