@@ -38,7 +38,9 @@ pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
     for namespace in [NAMESPACE, jobs::NAMESPACE] {
         cluster.apply(&namespace_object(namespace))?;
-        cluster.run(&format!("kubectl label namespace {namespace} {enforce} --overwrite"), None)?;
+        // Not in the object: what `apply` of the quickstart does not find in its namespace, it would remove.
+        cluster
+            .run(&format!("kubectl label namespace {namespace} {MARK}=true {enforce} --overwrite"), None)?;
     }
     for account in ["builder", "stranger"] {
         let meta = json!({"name": account, "namespace": jobs::NAMESPACE});
@@ -75,7 +77,7 @@ pub(super) fn cache(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<Ca
 }
 
 fn namespace_object(name: &str) -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {MARK: "true"}}})
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
 /// Removes what an earlier telling left, and nothing else.
