@@ -45,7 +45,7 @@ pub(crate) enum ClientError {
     #[error("{what} {path} cannot be read")]
     ReadFile { what: &'static str, path: std::path::PathBuf, source: std::io::Error },
     #[error("{what} {path} is not PEM")]
-    Pem { what: &'static str, path: std::path::PathBuf, source: reqwest::Error },
+    Pem { what: &'static str, path: std::path::PathBuf },
     #[error("the HTTP client cannot be set up")]
     SetUp(#[source] reqwest::Error),
     #[error(transparent)]
@@ -126,7 +126,10 @@ impl Client {
         let base = Url::parse(text)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| ClientError::BadUrl(text.to_owned()))?;
+            .ok_or_else(|| {
+                // A password may stand before the @.
+                ClientError::BadUrl(text.rsplit('@').next().unwrap_or_default().to_owned())
+            })?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("niks3/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -145,7 +148,9 @@ impl Client {
         if let Some(path) = GlobalArgs::given(args.ca_cert.as_ref()) {
             let what = "the CA certificate";
             let certificates = reqwest::Certificate::from_pem_bundle(&read(what, path)?)
-                .map_err(|source| ClientError::Pem { what, path: path.clone(), source })?;
+                .ok()
+                .filter(|certificates| !certificates.is_empty())
+                .ok_or_else(|| ClientError::Pem { what, path: path.clone() })?;
             builder = builder.tls_certs_merge(certificates);
         }
         let pair = (args.client_cert.as_ref(), args.client_key.as_ref());
@@ -157,11 +162,8 @@ impl Client {
             let what = "the client certificate";
             let mut pem = read(what, certificate)?;
             pem.extend_from_slice(&read("the client key", key)?);
-            let identity = reqwest::Identity::from_pem(&pem).map_err(|source| ClientError::Pem {
-                what,
-                path: certificate.clone(),
-                source,
-            })?;
+            let identity = reqwest::Identity::from_pem(&pem)
+                .map_err(|_| ClientError::Pem { what, path: certificate.clone() })?;
             builder = builder.identity(identity);
         }
         let http = builder.build().map_err(ClientError::SetUp)?;
@@ -425,7 +427,7 @@ fn host(url: &Url) -> String {
 
 fn first_line(text: &str) -> String {
     let line: String = text.lines().next().unwrap_or_default().chars().take(300).collect();
-    if line.is_empty() { "no reason was given".to_owned() } else { line }
+    if line.is_empty() || line.starts_with('<') { "no reason was given".to_owned() } else { line }
 }
 
 /// The code and message of S3's XML.

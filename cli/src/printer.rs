@@ -49,6 +49,11 @@ impl Printer {
     }
 }
 
+/// `1 path`, `2 paths`
+pub(crate) fn paths(count: usize) -> String {
+    format!("{count} path{}", if count == 1 { "" } else { "s" })
+}
+
 /// `1.2 MiB`
 pub(crate) fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()

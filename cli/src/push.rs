@@ -13,7 +13,7 @@ use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, Pending
 use niks3_protocol::nix::StorePath;
 
 use crate::client::{Client, ClientError};
-use crate::printer::{Printer, bytes};
+use crate::printer::{Printer, bytes, paths};
 use crate::progress::Progress;
 use crate::store::{self, StoreError};
 use plan::Plan;
@@ -27,6 +27,8 @@ pub(crate) enum PushError {
     Store(#[from] StoreError),
     #[error("{path} could not be read; it was not pushed")]
     ReadNar { path: StorePath, source: std::io::Error },
+    #[error("the log of the build of {path} could not be read; nothing was committed")]
+    ReadLog { path: StorePath, source: std::io::Error },
     #[error("{path} is not what Nix recorded: it changed on disk, or the disk is damaged; it was not pushed")]
     Changed { path: StorePath },
     #[error("{path} could not be uploaded")]
@@ -88,6 +90,7 @@ pub(crate) async fn push(
         return Ok(Summary::default());
     }
     let (closure, config) = tokio::join!(store::closure(&roots), client.cache_config());
+    tracing::debug!("the closure is known");
     let plan = Arc::new(Plan::new(closure?, &roots));
     let multi_root = config?.extensions.iter().any(|extension| extension == MULTI_ROOT);
     let uploads = begin(client, &plan, multi_root, options.verify_s3).await?;
@@ -95,14 +98,17 @@ pub(crate) async fn push(
         uploads.iter().flat_map(|upload| upload.answer.pending_objects.clone()).collect();
     let (missing, size) = plan.missing(&pending);
     printer.say(&format!(
-        "{} paths: {} cached, {missing} to upload ({})",
-        plan.paths.len(),
+        "{}: {} cached, {missing} to upload ({})",
+        paths(plan.paths.len()),
         plan.paths.len() - missing,
         bytes(size)
     ));
+    tracing::debug!("the upload is open");
     let progress = Arc::new(Progress::new(size, printer, options.no_progress));
     upload::upload(client, &plan, &pending, options, &progress).await?;
+    tracing::debug!("all but the narinfos is sent");
     narinfos::sign_and_upload(client, &plan, &uploads, options.uploads, &progress).await?;
+    tracing::debug!("the narinfos are sent");
     for upload in &uploads {
         client.complete(&upload.answer.id, &upload.root).await?;
     }

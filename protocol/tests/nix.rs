@@ -1,5 +1,7 @@
 //! The formats beside what real Nix wrote (`tests/vectors`, made by `tests/vectors/make`), and beside themselves.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

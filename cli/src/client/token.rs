@@ -12,6 +12,8 @@ pub(crate) enum TokenError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the token file {0} is empty")]
     Empty(PathBuf),
+    #[error("{0} does not hold a token: one word of printable characters")]
+    Form(String),
 }
 
 /// Its `Debug` does not show a token.
@@ -48,17 +50,24 @@ impl TokenSource {
     pub(super) fn read(&self) -> Result<Option<String>, TokenError> {
         match self {
             Self::None => Ok(None),
-            Self::Text(token) => Ok(Some(token.clone())),
+            Self::Text(token) => checked(token, || "NIKS3_AUTH_TOKEN".to_owned()).map(Some),
             Self::File(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| TokenError::Read { path: path.clone(), source })?;
                 match text.trim() {
                     "" => Err(TokenError::Empty(path.clone())),
-                    token => Ok(Some(token.to_owned())),
+                    token => checked(token, || format!("the token file {}", path.display())).map(Some),
                 }
             }
         }
     }
+}
+
+/// Whether it can be sent at all.
+fn checked(token: &str, place: impl FnOnce() -> String) -> Result<String, TokenError> {
+    let token = token.trim();
+    let fits = token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(token.to_owned()) } else { Err(TokenError::Form(place())) }
 }
 
 /// `$XDG_CONFIG_HOME/niks3/auth-token`

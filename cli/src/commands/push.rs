@@ -8,7 +8,7 @@ use niks3_protocol::nix::StorePath;
 use super::CommandError;
 use crate::args::PushArgs;
 use crate::client::Client;
-use crate::printer::{Printer, bytes};
+use crate::printer::{Printer, bytes, paths};
 use crate::push::{self, Options};
 use crate::store;
 
@@ -42,8 +42,8 @@ pub(super) async fn run(
     if summary.uploaded == 0 {
         printer.say(&format!("All of it is in {host} already; nothing was uploaded ({took:.1} s)"));
     } else {
-        let (paths, sent) = (summary.uploaded, bytes(summary.sent));
-        printer.say(&format!("Pushed {paths} paths to {host}: {sent} sent in {took:.1} s"));
+        let (paths, sent) = (paths(summary.uploaded), bytes(summary.sent));
+        printer.say(&format!("Pushed {paths} to {host}: {sent} sent in {took:.1} s"));
     }
     if let Some(name) = pin {
         client.create_pin(&name, &roots[0]).await?;

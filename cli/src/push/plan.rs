@@ -1,6 +1,7 @@
 //! What a closure consists of, as objects of the bucket. Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 
 use niks3_protocol::api::pending_closures::{NarInfoMetadata, PendingObject, UploadObject};
 use niks3_protocol::nix::StorePath;
@@ -22,8 +23,8 @@ pub(super) struct PlannedPath {
     pub(super) narinfo: String,
     pub(super) nar: String,
     pub(super) listing: String,
-    /// Where this machine keeps the log of its build.
-    pub(super) log: Option<String>,
+    /// The log of its build and where this machine keeps it.
+    pub(super) log: Option<(String, PathBuf)>,
 }
 
 impl Plan {
@@ -67,16 +68,15 @@ impl Plan {
 impl PlannedPath {
     fn new(info: PathInfo) -> Self {
         let hash = info.path.hash();
-        let log = info
-            .deriver
-            .as_ref()
-            .filter(|deriver| store::has_log(deriver))
-            .map(|deriver| ObjectKey::BuildLog(deriver.base_name().to_owned()).to_string());
+        let log = info.deriver.as_ref().and_then(|deriver| {
+            let key = ObjectKey::BuildLog(deriver.base_name().to_owned()).to_string();
+            Some((key, store::log_file(deriver)?))
+        });
         Self {
             narinfo: narinfo_key(&info.path),
             nar: ObjectKey::Nar(info.nar_hash, NarCompression::Zstd).to_string(),
             listing: ObjectKey::Listing(hash).to_string(),
-            log: log.filter(|key| key.parse::<ObjectKey>().is_ok()),
+            log: log.filter(|(key, _)| key.parse::<ObjectKey>().is_ok()),
             info,
         }
     }
@@ -92,7 +92,7 @@ impl PlannedPath {
             (self.nar.as_str(), object(&self.nar, ObjectKind::Nar, Vec::new(), Some(self.info.nar_size))),
             (self.listing.as_str(), object(&self.listing, ObjectKind::Listing, Vec::new(), None)),
         ];
-        if let Some(log) = &self.log {
+        if let Some((log, _)) = &self.log {
             all.push((log, object(log, ObjectKind::BuildLog, Vec::new(), None)));
         }
         all

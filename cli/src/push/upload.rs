@@ -4,8 +4,11 @@
 //! largest NAR goes first, so that no giant is left for the end, and a giant's compression is spread over cores.
 
 mod compress;
+mod memory;
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::BufReader;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use niks3_protocol::api::pending_closures::{MultipartInfo, PendingObject, part_s
 use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::ObjectKind;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::plan::{Plan, PlannedPath};
 use super::{Options, PushError};
@@ -24,10 +27,9 @@ use crate::client::{Client, ClientError};
 use crate::nar::{self, Listing};
 use crate::progress::Progress;
 use crate::store;
-use compress::Source;
+use compress::{Part, Source};
+use memory::Memory;
 
-/// What all compressed bytes in memory may add up to, in MiB.
-const MEMORY: u32 = 100;
 /// Parts of one NAR under way at a time.
 const PARTS_IN_FLIGHT: usize = 3;
 /// Part addresses asked for at a time.
@@ -40,7 +42,7 @@ struct Engine {
     options: Options,
     progress: Arc<Progress>,
     cores: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
+    memory: Memory,
 }
 
 /// One thing to send.
@@ -50,7 +52,7 @@ enum Job {
     /// A listing whose NAR is there already.
     Listing { path: StorePath, listing: PendingObject },
     /// A build log.
-    Log { path: StorePath, log: PendingObject },
+    Log { path: StorePath, file: PathBuf, log: PendingObject },
 }
 
 /// Sends everything that is missing, narinfos aside.
@@ -67,7 +69,7 @@ pub(super) async fn upload(
         options,
         progress: Arc::clone(progress),
         cores: Arc::new(Semaphore::new(options.jobs)),
-        memory: Arc::new(Semaphore::new(MEMORY as usize)),
+        memory: Memory::new(),
     };
     let jobs = jobs(plan, pending)?;
     futures::stream::iter(jobs)
@@ -94,11 +96,11 @@ fn jobs(plan: &Plan, pending: &BTreeMap<String, PendingObject>) -> Result<Vec<Jo
             (None, Some(listing)) => jobs.push(Job::Listing { path: path.clone(), listing }),
             (None, None) => {}
         }
-        if let Some(key) = log
+        if let Some((key, file)) = log
             && known.insert(key)
             && let Some(log) = pending.get(key)
         {
-            jobs.push(Job::Log { path, log: log.clone() });
+            jobs.push(Job::Log { path, file: file.clone(), log: log.clone() });
         }
         known.extend([narinfo, listing]);
     }
@@ -128,10 +130,13 @@ impl Engine {
                 let made = made.map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
                 self.send_listing(&path, &listing, made).await
             }
-            Job::Log { path, log } => {
-                let Some(deriver) = &self.plan.paths[&path].info.deriver else { return Ok(()) };
-                let text = store::read_log(deriver).await?;
-                self.send_small(&path, &log, &text).await
+            Job::Log { path, file, log } => {
+                let level = self.options.level;
+                let read = tokio::task::spawn_blocking(move || {
+                    zstd::encode_all(BufReader::new(store::open_log(&file)?), level)
+                });
+                let body = read.await?.map_err(|source| PushError::ReadLog { path: path.clone(), source })?;
+                self.send_compressed(&path, &log, body).await
             }
         }
     }
@@ -145,21 +150,20 @@ impl Engine {
             level: self.options.level,
             jobs: self.options.jobs,
             progress: Arc::clone(&self.progress),
+            memory: self.memory.clone(),
         }
     }
 
     /// A small NAR: one PUT.
     async fn send_whole(&self, path: &StorePath, nar: &PendingObject) -> Result<Listing, PushError> {
         let source = self.source(path);
-        let _memory = self.reserve(source.nar_size).await;
-        let core = Arc::clone(&self.cores).acquire_owned().await;
-        let (body, listing) = tokio::task::spawn_blocking(move || {
+        let core = self.core().await;
+        let (part, listing) = tokio::task::spawn_blocking(move || {
             let _core = core;
             source.compress_whole()
         })
         .await??;
-        let headers = headers(ObjectKind::Nar);
-        self.put(path, address(nar)?, &headers, body.into()).await?;
+        self.put(path, address(nar)?, &headers(ObjectKind::Nar), part.bytes).await?;
         Ok(listing)
     }
 
@@ -167,9 +171,7 @@ impl Engine {
     async fn send_in_parts(&self, path: &StorePath, multipart: &MultipartInfo) -> Result<Listing, PushError> {
         let source = self.source(path);
         let size = part_size(source.nar_size);
-        // The part being filled, one waiting, and those under way.
-        let _memory = self.reserve(size * (PARTS_IN_FLIGHT as u64 + 2)).await;
-        let core = Arc::clone(&self.cores).acquire_owned().await;
+        let core = if source.is_spread() { self.all_cores().await } else { self.core().await };
         let (sender, parts) = mpsc::channel(1);
         let compressing = tokio::task::spawn_blocking(move || {
             let _core = core;
@@ -191,12 +193,12 @@ impl Engine {
         path: &StorePath,
         key: &str,
         multipart: &MultipartInfo,
-        mut parts: mpsc::Receiver<Bytes>,
+        mut parts: mpsc::Receiver<Part>,
     ) -> Result<Vec<CompletedPart>, PushError> {
         let mut urls = multipart.part_urls.clone();
         let (mut sent, mut done) = (FuturesUnordered::new(), Vec::new());
         let mut part_number = 0_u32;
-        while let Some(body) = parts.recv().await {
+        while let Some(part) = parts.recv().await {
             part_number += 1;
             let index = part_number as usize - 1;
             if index >= urls.len() {
@@ -213,7 +215,8 @@ impl Engine {
                 .cloned()
                 .ok_or_else(|| PushError::Unexpected(format!("more parts of {key}")))?;
             sent.push(async move {
-                let etag = self.put(path, &url, &HeaderMap::new(), body).await?;
+                let etag = self.put(path, &url, &HeaderMap::new(), part.bytes).await?;
+                drop(part.memory);
                 Ok::<_, PushError>(CompletedPart { part_number, etag })
             });
             if sent.len() >= PARTS_IN_FLIGHT
@@ -249,6 +252,15 @@ impl Engine {
     ) -> Result<(), PushError> {
         let body = zstd::encode_all(text, self.options.level)
             .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
+        self.send_compressed(path, pending, body).await
+    }
+
+    async fn send_compressed(
+        &self,
+        path: &StorePath,
+        pending: &PendingObject,
+        body: Vec<u8>,
+    ) -> Result<(), PushError> {
         self.put(path, address(pending)?, &headers(pending.kind), body.into()).await.map(drop)
     }
 
@@ -266,10 +278,15 @@ impl Engine {
         Ok(etag)
     }
 
-    /// Waits until so many bytes may be held.
-    async fn reserve(&self, bytes: u64) -> Option<tokio::sync::OwnedSemaphorePermit> {
-        let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(MEMORY).clamp(1, MEMORY);
-        Arc::clone(&self.memory).acquire_many_owned(mib).await.ok()
+    /// Waits for a core to compress on. Memory is waited for with a core in hand and never the other way round:
+    /// what holds memory without a core is on its way to S3, and ends.
+    async fn core(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.cores).acquire_owned().await.ok()
+    }
+
+    async fn all_cores(&self) -> Option<OwnedSemaphorePermit> {
+        let all = u32::try_from(self.options.jobs).unwrap_or(1);
+        Arc::clone(&self.cores).acquire_many_owned(all).await.ok()
     }
 }
 

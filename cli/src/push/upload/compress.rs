@@ -1,18 +1,28 @@
 //! One NAR from disk to compressed bytes, on a thread that may block. What Nix recorded of it is checked.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use niks3_protocol::nix::{NarHash, StorePath};
 use tokio::sync::mpsc::Sender;
+use zstd::zstd_safe::CParameter;
 
 use crate::nar::{self, Hashing, Listing};
 use crate::progress::Progress;
 use crate::push::PushError;
 
+use super::memory::{Held, Memory};
+
 /// NARs above this many bytes are compressed on several cores.
 const SPREAD: u64 = 64 << 20;
+
+/// Threads that compress one NAR at most: each takes memory.
+const MAX_WORKERS: u32 = 8;
+/// What one of them takes at a time; zstd's own choice is 8 MiB.
+const WORKER_BYTES: u32 = 4 << 20;
+/// Bytes of a NAR gathered before they are hashed and compressed.
+const BUFFER: usize = 128 << 10;
 
 /// What to compress, and what it must turn out to be.
 pub(super) struct Source {
@@ -22,18 +32,33 @@ pub(super) struct Source {
     pub(super) level: i32,
     pub(super) jobs: usize,
     pub(super) progress: Arc<Progress>,
+    pub(super) memory: Memory,
+}
+
+/// Compressed bytes, and the memory that is held for them.
+pub(super) struct Part {
+    pub(super) bytes: Bytes,
+    pub(super) memory: Held,
 }
 
 impl Source {
+    /// Whether it is compressed on several cores.
+    pub(super) fn is_spread(&self) -> bool {
+        self.nar_size > SPREAD && self.jobs > 1
+    }
+
     /// All of it in memory.
-    pub(super) fn compress_whole(&self) -> Result<(Vec<u8>, Listing), PushError> {
-        self.compress(Vec::new())
+    pub(super) fn compress_whole(&self) -> Result<(Part, Listing), PushError> {
+        let mut memory = self.memory.hold(self.nar_size);
+        let (bytes, listing) = self.compress(Vec::new())?;
+        memory.shrink_to(bytes.capacity() as u64);
+        Ok((Part { bytes: bytes.into(), memory }, listing))
     }
 
     /// In parts of `size` bytes, the last one shorter, each handed on when it is full.
-    pub(super) fn compress_in_parts(&self, size: usize, parts: Sender<Bytes>) -> Result<Listing, PushError> {
+    pub(super) fn compress_in_parts(&self, size: usize, parts: Sender<Part>) -> Result<Listing, PushError> {
         let (mut writer, listing) =
-            self.compress(Parts { size, buffer: Vec::with_capacity(size), full: parts })?;
+            self.compress(Parts { size, filling: None, memory: self.memory.clone(), full: parts })?;
         writer.hand_on().map_err(|source| self.unreadable(source))?;
         Ok(listing)
     }
@@ -42,16 +67,22 @@ impl Source {
         let unreadable = |source| self.unreadable(source);
         let mut encoder = zstd::Encoder::new(out, self.level).map_err(unreadable)?;
         encoder.set_pledged_src_size(Some(self.nar_size)).map_err(unreadable)?;
-        if self.nar_size > SPREAD && self.jobs > 1 {
-            encoder.multithread(u32::try_from(self.jobs).unwrap_or(1)).map_err(unreadable)?;
+        if self.is_spread() {
+            encoder
+                .multithread(u32::try_from(self.jobs).unwrap_or(1).min(MAX_WORKERS))
+                .map_err(unreadable)?;
+            encoder.set_parameter(CParameter::JobSize(WORKER_BYTES)).map_err(unreadable)?;
         }
-        let mut hashing =
+        let hashing =
             Hashing::new(Ticking { inner: encoder, progress: &self.progress, limit: self.nar_size });
-        let listing =
-            nar::write(self.path.as_str().as_ref(), &mut hashing).map_err(|error| match error.kind() {
-                io::ErrorKind::FileTooLarge => PushError::Changed { path: self.path.clone() },
-                _ => unreadable(error),
-            })?;
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::FileTooLarge => PushError::Changed { path: self.path.clone() },
+            _ => unreadable(error),
+        };
+        // A NAR is mostly words of eight bytes, a call of sha256 and zstd each.
+        let mut buffered = BufWriter::with_capacity(BUFFER, hashing);
+        let listing = nar::write(self.path.as_str().as_ref(), &mut buffered).map_err(failed)?;
+        let hashing = buffered.into_inner().map_err(|error| failed(error.into_error()))?;
         let (ticking, hash, size) = hashing.finish();
         if hash != self.nar_hash.0 || size != self.nar_size {
             return Err(PushError::Changed { path: self.path.clone() });
@@ -91,26 +122,30 @@ impl<W: Write> Write for Ticking<'_, W> {
 /// Cuts what is written into parts.
 struct Parts {
     size: usize,
-    buffer: Vec<u8>,
-    full: Sender<Bytes>,
+    filling: Option<(Vec<u8>, Held)>,
+    memory: Memory,
+    full: Sender<Part>,
 }
 
 impl Parts {
     fn hand_on(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let part = std::mem::replace(&mut self.buffer, Vec::with_capacity(self.size));
+        let Some((buffer, memory)) = self.filling.take() else { return Ok(()) };
         // The other side is gone when sending failed; it has the error.
-        self.full.blocking_send(part.into()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let part = Part { bytes: buffer.into(), memory };
+        self.full.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 impl Write for Parts {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(self.size - self.buffer.len());
-        self.buffer.extend_from_slice(&bytes[..taken]);
-        if self.buffer.len() == self.size {
+        let (size, memory) = (self.size, &self.memory);
+        let (buffer, _) = self.filling.get_or_insert_with(|| {
+            let held = memory.hold(size as u64);
+            (Vec::with_capacity(size), held)
+        });
+        let taken = bytes.len().min(size - buffer.len());
+        buffer.extend_from_slice(&bytes[..taken]);
+        if buffer.len() == size {
             self.hand_on()?;
         }
         Ok(taken)

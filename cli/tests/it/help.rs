@@ -1,0 +1,26 @@
+//! What `--help` says, which people read before anything else.
+
+use crate::support::Niks3;
+
+#[tokio::test]
+async fn help_texts() {
+    for (name, command) in [
+        ("niks3", &[][..]),
+        ("push", &["push"]),
+        ("pins", &["pins"]),
+        ("pins-create", &["pins", "create"]),
+        ("pins-list", &["pins", "list"]),
+        ("pins-delete", &["pins", "delete"]),
+        ("gc", &["gc"]),
+        ("whoami", &["whoami"]),
+    ] {
+        let text = Niks3::new(&[command, &["--help"]].concat()).run().await.data();
+        insta::assert_snapshot!(format!("help-{name}"), text);
+    }
+}
+
+#[tokio::test]
+async fn the_version_is_the_crates() {
+    let text = Niks3::new(&["--version"]).run().await.data();
+    assert_eq!(text, format!("niks3 {}\n", env!("CARGO_PKG_VERSION")));
+}

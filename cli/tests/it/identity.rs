@@ -1,0 +1,135 @@
+//! Tokens: missing, empty, unknown, without permission, renewed.
+
+use niks3_protocol::api::Permission;
+use niks3_protocol::server_config::StaticToken;
+
+use crate::support::script::Script;
+use crate::support::{ADMIN, Cache, Niks3};
+
+const READER: &str = "test-token-of-a-reader-0123456789abcdef";
+const PUSHER: &str = "test-token-of-a-pusher-0123456789abcdef";
+
+async fn cache() -> Cache {
+    Cache::with(|parts, folder| {
+        let token = |name: &str, text: &str, permissions, pins: &[&str]| {
+            let file = folder.join(name);
+            std::fs::write(&file, text).unwrap();
+            StaticToken {
+                name: name.to_owned(),
+                token_file: file.into_os_string().into_string().unwrap(),
+                permissions,
+                pins: pins.iter().map(|pin| (*pin).to_owned()).collect(),
+            }
+        };
+        parts.auth.static_tokens = vec![
+            token("reader", READER, vec![Permission::Read], &[]),
+            token("pusher", PUSHER, vec![Permission::Push, Permission::Pin], &["ci-*"]),
+        ];
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_do_not_do() {
+    let cache = cache().await;
+    let path = cache.store.add("tree", &[("x", b"x")]);
+    let push = || cache.niks3(&["push", path.as_str()]);
+    let with = async |token: &str| {
+        std::fs::write(cache.token_file(), token).unwrap();
+        push().run().await.failed(2)
+    };
+    insta::assert_snapshot!(with("").await, @"error: the token file FOLDER/token is empty");
+    insta::assert_snapshot!(with("unknown-token-0123456789abcdef0123456789").await, @r"
+    error: the token is not valid here: it is not one of this cache's tokens (SERVER answered 401 Unauthorized)
+    hint: is the token file the one of this cache, and made for its audience?
+    ");
+    insta::assert_snapshot!(with(READER).await, @r"
+    error: token:reader lacks the permission Push (SERVER answered 403 Forbidden)
+    hint: `niks3 whoami` shows who the server thinks you are and what you may do
+    ");
+    insta::assert_snapshot!(with("two\nlines").await, @"error: the token file FOLDER/token does not hold a token: one word of printable characters");
+    std::fs::remove_file(cache.token_file()).unwrap();
+    insta::assert_snapshot!(push().run().await.failed(2), @"error: the token file FOLDER/token cannot be read: No such file or directory (os error 2)");
+    insta::assert_snapshot!(push().without("NIKS3_AUTH_TOKEN_FILE").run().await.failed(2), @r"
+    error: no identity: send `Authorization: Bearer TOKEN` (SERVER answered 401 Unauthorized)
+    hint: is the token file the one of this cache, and made for its audience?
+    ");
+    cache.assert_nothing_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_found_where_it_usually_is() {
+    let cache = cache().await;
+    let who = || cache.niks3(&["whoami"]).without("NIKS3_AUTH_TOKEN_FILE");
+    let home = cache.folder.path();
+    std::fs::create_dir_all(home.join("niks3")).unwrap();
+    std::fs::write(home.join("niks3/auth-token"), READER).unwrap();
+    insta::assert_snapshot!(who().env("XDG_CONFIG_HOME", home).run().await.data(), @r"
+    token:reader
+    permissions: Read
+    ");
+    // The variable counts more, the file that is named most; an empty variable does not count.
+    let named = who().env("XDG_CONFIG_HOME", home).env("NIKS3_AUTH_TOKEN", PUSHER);
+    insta::assert_snapshot!(named.run().await.data(), @r"
+    token:pusher
+    permissions: Push, Pin
+    pins: ci-*
+    ");
+    let named = who().env("NIKS3_AUTH_TOKEN", PUSHER).env("NIKS3_AUTH_TOKEN_FILE", cache.token_file());
+    insta::assert_snapshot!(named.run().await.data(), @r"
+    token:default
+    permissions: Admin
+    ");
+    let empty = who().env("NIKS3_AUTH_TOKEN_FILE", "").env("NIKS3_AUTH_TOKEN", ADMIN);
+    insta::assert_snapshot!(empty.run().await.data(), @r"
+    token:default
+    permissions: Admin
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_is_refused_fails_the_push() {
+    let cache = cache().await;
+    let path = cache.store.add("tree", &[("x", b"x")]);
+    std::fs::write(cache.token_file(), PUSHER).unwrap();
+    cache.niks3(&["push", "--pin", "ci-main", path.as_str()]).run().await.succeeded();
+    let refused = cache.niks3(&["push", "--pin", "release", path.as_str()]).run().await.failed(2);
+    insta::assert_snapshot!(refused, @r"
+    All of it is in SERVER already; nothing was uploaded (TIME)
+    error: token:pusher may write pins named ci-*, not release (SERVER answered 403 Forbidden)
+    hint: `niks3 whoami` shows who the server thinks you are and what you may do
+    ");
+    insta::assert_snapshot!(cache.niks3(&["gc", "--older-than=1h"]).run().await.failed(2), @r"
+    error: token:pusher lacks the permission GC (SERVER answered 403 Forbidden)
+    hint: `niks3 whoami` shows who the server thinks you are and what you may do
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_read_anew_for_every_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let running = |state: &str| {
+        format!(
+            r#"{{"state":"{state}","phase":"vacuum_tables","params":{{"older_than":"1h","failed_uploads_older_than":"6h",
+            "force":false}},"stats":{{"failed_uploads_deleted":0,"old_closures_deleted":0,"objects_marked_for_deletion":0,
+            "objects_deleted_after_grace_period":0,"objects_failed_to_delete":0}},
+            "started_at":"2026-07-01T10:00:00Z","updated_at":"2026-07-01T10:00:00Z"}}"#
+        )
+    };
+    let renewed = file.clone();
+    let server = Script::start(move |request| {
+        // As the kubelet does it: another file takes the name.
+        let next = renewed.with_extension("next");
+        std::fs::write(&next, if request.line.starts_with("DELETE") { "second" } else { "third" }).unwrap();
+        std::fs::rename(next, &renewed).unwrap();
+        let done = request.authorization.ends_with("third");
+        (200, "", running(if done { "succeeded" } else { "running" }))
+    })
+    .await;
+    let run = Niks3::new(&["gc", "--older-than=1h", "--server-url", &server.url]);
+    run.env("NIKS3_AUTH_TOKEN_FILE", &file).run().await.succeeded();
+    let tokens: Vec<String> = server.requests().into_iter().map(|request| request.authorization).collect();
+    assert_eq!(tokens, ["Bearer first", "Bearer second", "Bearer third"]);
+}

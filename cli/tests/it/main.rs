@@ -1,0 +1,15 @@
+//! The real program against a real server on a real socket, with real PostgreSQL, real S3 and real Nix:
+//! `e2e/services cargo test -p niks3-cli`.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod support;
+
+mod bad_input;
+mod failures;
+mod gc;
+mod help;
+mod identity;
+mod older_servers;
+mod pins;
+mod push;

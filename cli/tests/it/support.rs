@@ -1,0 +1,313 @@
+//! What every test has: a server of its own, a Nix store of its own, and the program.
+
+pub(crate) mod nix;
+pub(crate) mod relay;
+pub(crate) mod script;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use niks3_protocol::nix::{PublicKey, SecretKey};
+use niks3_protocol::server_config::AuthSection;
+use niks3_server::app::{App, Settings};
+use niks3_server::bucket::{BucketConfig, StaticCredentials};
+use niks3_server::serve;
+use niks3_server::settings::Parts;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+
+use nix::NixStore;
+use relay::Relay;
+
+/// The token that may do everything.
+pub(crate) const ADMIN: &str = "test-token-of-the-admin-0123456789abcdef";
+
+/// A server with a database, a bucket and a Nix store that nothing else uses.
+pub(crate) struct Cache {
+    pub(crate) url: String,
+    pub(crate) app: Arc<App>,
+    /// What Nix is to trust.
+    pub(crate) public_key: PublicKey,
+    /// The way by which the program reaches S3; the server itself goes straight there.
+    pub(crate) s3: Relay,
+    pub(crate) store: NixStore,
+    pub(crate) folder: TempDir,
+    task: JoinHandle<()>,
+}
+
+impl Cache {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_, _| {}).await
+    }
+
+    /// The same, its configuration changed first; the folder is the cache's.
+    pub(crate) async fn with(change: impl FnOnce(&mut Parts, &Path)) -> Self {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let (folder, store) = (tempfile::tempdir().unwrap(), NixStore::create());
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let s3 = Relay::to(environment("NIKS3_TEST_S3_ENDPOINT").trim_start_matches("http://")).await;
+        let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
+        let mut parts = parts(&folder, &url, &s3, &store, &key).await;
+        change(&mut parts, folder.path());
+        let app = Arc::new(serve::open(parts).await.unwrap());
+        let running = Arc::clone(&app);
+        let task = tokio::spawn(async move {
+            serve::serve(running, listener, std::future::pending()).await.unwrap();
+        });
+        std::fs::write(folder.path().join("token"), ADMIN).unwrap();
+        let cache = Self { url, app, public_key: key.public_key(), s3, store, folder, task };
+        cache.wait_until_ready().await;
+        cache
+    }
+
+    async fn wait_until_ready(&self) {
+        for _ in 0..200 {
+            if reqwest::get(format!("{}/readyz", self.url)).await.unwrap().status().is_success() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server is not ready after 10 s");
+    }
+
+    /// The program with those arguments, for this cache.
+    pub(crate) fn niks3(&self, arguments: &[&str]) -> Niks3 {
+        Niks3::new(arguments)
+            .env("NIKS3_SERVER_URL", &self.url)
+            .env("NIKS3_AUTH_TOKEN_FILE", self.token_file())
+            .envs(self.store.variables())
+            .hide(self.url.trim_start_matches("http://"), "SERVER")
+            .hide(&self.s3.address.to_string(), "S3")
+            .hide(self.store.directory(), "/nix/store")
+            .hide(&self.folder.path().display().to_string(), "FOLDER")
+    }
+
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.folder.path().join("token")
+    }
+
+    /// The server goes, as when its machine is switched off.
+    pub(crate) async fn stop(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
+    /// Requests answered so far, by method and route, except those of the tests themselves.
+    pub(crate) async fn requests(&self) -> BTreeMap<String, u64> {
+        let text = reqwest::get(format!("{}/metrics", self.url)).await.unwrap().text().await.unwrap();
+        let mut requests = BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("niks3_http_requests_total{")) {
+            let (labels, count) = line.rsplit_once("} ").unwrap();
+            let label =
+                |name: &str| labels.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap();
+            if label("route").starts_with("/api/") {
+                let request = format!("{} {} {}", label("method"), label("route"), label("status"));
+                *requests.entry(request).or_insert(0) += count.parse::<u64>().unwrap();
+            }
+        }
+        requests
+    }
+
+    /// The number a query gives.
+    pub(crate) async fn count(&self, query: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(&self.app.db).await.unwrap()
+    }
+
+    /// What readers see: `GET` of a key.
+    pub(crate) async fn get(&self, key: &str) -> reqwest::Response {
+        reqwest::get(format!("{}/{key}", self.url)).await.unwrap()
+    }
+
+    /// Asserts that nothing of a push became visible.
+    pub(crate) async fn assert_nothing_committed(&self) {
+        assert_eq!(self.count("select count(*) from closures").await, 0, "a closure was committed");
+        assert_eq!(self.count("select count(*) from objects where live").await, 0, "an object is live");
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &SecretKey) -> Parts {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("niks3-cli-{}-{count}", std::process::id());
+    let server: PgConnectOptions = environment("DATABASE_URL").parse().unwrap();
+    let mut connection = server.connect().await.unwrap();
+    let create = format!("create database \"{name}\" template template0");
+    sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let key_file = folder.path().join("signing-key");
+    std::fs::write(&key_file, key.to_secret_text()).unwrap();
+    Parts {
+        database: server.database(&name),
+        max_connections: 10,
+        bucket: BucketConfig {
+            endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
+            public_endpoint: Some(format!("http://{}", s3.address)),
+            bucket: name,
+            prefix: String::new(),
+            region: "us-east-1".to_owned(),
+            path_style: true,
+            credentials: Some(StaticCredentials {
+                access_key: environment("NIKS3_TEST_S3_ACCESS_KEY"),
+                secret_key: environment("NIKS3_TEST_S3_SECRET_KEY"),
+            }),
+            request_timeout: Duration::from_secs(30),
+            create_bucket: true,
+        },
+        signing_keys: vec![key_file],
+        auth: AuthSection::default(),
+        api_token: Some(ADMIN.to_owned()),
+        oidc: None,
+        settings: Settings {
+            cache_url: url.to_owned(),
+            store_dir: store.directory().to_owned(),
+            priority: 30,
+            want_mass_query: true,
+            presign_expiry: Duration::from_hours(5),
+            read_proxy: true,
+            s3_concurrency: 20,
+        },
+    }
+}
+
+/// One run of the program, in an environment that has nothing but what the test gives.
+pub(crate) struct Niks3 {
+    command: Command,
+    hidden: Vec<(String, String)>,
+}
+
+impl Niks3 {
+    pub(crate) fn new(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_niks3"));
+        command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command.env("PATH", environment("PATH")).env("HOME", "/nonexistent");
+        Self { command, hidden: Vec::new() }
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn envs(mut self, variables: Vec<(String, String)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Shows `name` in the outcome's texts wherever `text` stands.
+    pub(crate) fn hide(mut self, text: &str, name: &str) -> Self {
+        self.hidden.push((text.to_owned(), name.to_owned()));
+        self
+    }
+
+    /// Runs it to its end; three minutes at most.
+    pub(crate) async fn run(mut self) -> Outcome {
+        let output = tokio::time::timeout(Duration::from_mins(3), self.command.output());
+        let output = output.await.expect("the program did not end within 3 minutes").unwrap();
+        let text = |bytes: Vec<u8>| {
+            let mut text = String::from_utf8(bytes).unwrap();
+            for (hidden, name) in &self.hidden {
+                text = text.replace(hidden, name);
+            }
+            hide_numbers(&hide_hashes(&text))
+        };
+        Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// `None` where a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Outcome {
+    /// Asserts success; gives what was said to people.
+    #[track_caller]
+    pub(crate) fn succeeded(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stderr
+    }
+
+    /// Asserts success; gives the data.
+    #[track_caller]
+    pub(crate) fn data(self) -> String {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Asserts this exit code and one line `error: …`, a hint at most after it; gives the lines.
+    #[track_caller]
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "{}{}", self.stdout, self.stderr);
+        assert_eq!(self.stdout, "", "a failure gives no data");
+        let mut lines = self.stderr.lines().skip_while(|line| !line.starts_with("error: "));
+        assert!(lines.next().is_some_and(|line| line.len() > "error: ".len()), "{}", self.stderr);
+        assert!(lines.all(|line| line.starts_with("hint: ")), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+/// `/nix/store/HASH-name`, so that texts stay the same wherever a test's store lies.
+fn hide_hashes(text: &str) -> String {
+    let mut parts = text.split("/nix/store/");
+    let mut hidden = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        hidden.push_str("/nix/store/");
+        match part.split_at_checked(32) {
+            Some((hash, rest)) if rest.starts_with('-') && !hash.starts_with("000") => {
+                hidden.push_str("HASH");
+                hidden.push_str(rest);
+            }
+            _ => hidden.push_str(part),
+        }
+    }
+    hidden
+}
+
+/// `TIME` for `0.4 s`, `SIZE` for `288 B`: the paths in a NAR are as long as the test's folder makes them.
+fn hide_numbers(text: &str) -> String {
+    let units = ["s", "B", "KiB", "MiB"];
+    let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    for index in (1..words.len()).rev() {
+        let unit: String = words[index].chars().take_while(char::is_ascii_alphabetic).collect();
+        let number = words[index - 1].trim_start_matches('(');
+        if units.contains(&unit.as_str()) && number.parse::<f64>().is_ok() {
+            let opening = if words[index - 1].starts_with('(') { "(" } else { "" };
+            let name = if unit == "s" { "TIME" } else { "SIZE" };
+            let rest = words.remove(index).split_off(unit.len());
+            words[index - 1] = format!("{opening}{name}{rest}");
+        }
+    }
+    words.join(" ")
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests are told by e2e/services where their services are")]
+pub(crate) fn environment(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set; run the tests inside their services: e2e/services cargo test -p niks3-cli")
+    })
+}

@@ -1,0 +1,112 @@
+//! The way from the program to S3, which counts and can be cut: what a failing network is to a push.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// Forwards connections while it is up.
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    target: String,
+    counts: Arc<Counts>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    connections: AtomicU64,
+    bytes: AtomicU64,
+    /// After so many bytes the relay goes down by itself.
+    limit: AtomicU64,
+}
+
+impl Relay {
+    /// A relay to `host:port`, up.
+    pub(crate) async fn to(target: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let counts = Arc::new(Counts { limit: AtomicU64::new(u64::MAX), ..Counts::default() });
+        let mut relay = Self { address, target: target.to_owned(), counts, task: None };
+        relay.up();
+        relay
+    }
+
+    /// Connections opened so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes sent to S3 so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.counts.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Cuts everything once so many more bytes have gone to S3.
+    pub(crate) fn cut_after(&self, bytes: u64) {
+        self.counts.limit.store(self.bytes() + bytes, Ordering::Relaxed);
+    }
+
+    /// Lets connections through, without a limit.
+    pub(crate) fn up(&mut self) {
+        self.counts.limit.store(u64::MAX, Ordering::Relaxed);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let listener = socket.listen(256).unwrap();
+        let (target, counts) = (self.target.clone(), Arc::clone(&self.counts));
+        self.task = Some(tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => {
+                        let (target, counts) = (target.clone(), Arc::clone(&counts));
+                        counts.connections.fetch_add(1, Ordering::Relaxed);
+                        connections.spawn(forward(accepted.unwrap().0, target, counts));
+                    }
+                    // One connection met the limit: all are cut, and no new one is taken.
+                    Some(Ok(true)) = connections.join_next() => return,
+                }
+            }
+        }));
+    }
+
+    /// Cuts every connection and takes no new one.
+    pub(crate) async fn down(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+/// Gives whether the limit was met.
+async fn forward(client: TcpStream, target: String, counts: Arc<Counts>) -> bool {
+    let Ok(service) = TcpStream::connect(&target).await else { return false };
+    let ((mut from_client, mut to_client), (mut from_service, mut to_service)) =
+        (client.into_split(), service.into_split());
+    let back = tokio::spawn(async move { copy(&mut from_service, &mut to_client).await });
+    let mut buffer = vec![0; 64 << 10];
+    let met = loop {
+        match from_client.read(&mut buffer).await {
+            Ok(count) if count > 0 => {
+                let sent = counts.bytes.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+                if sent > counts.limit.load(Ordering::Relaxed) {
+                    break true;
+                }
+                if to_service.write_all(&buffer[..count]).await.is_err() {
+                    break false;
+                }
+            }
+            _ => break false,
+        }
+    };
+    if met {
+        back.abort();
+    }
+    met
+}
