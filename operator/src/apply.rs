@@ -1,15 +1,20 @@
-//! Server-side apply and pruning, for both reconcilers.
+//! Server-side apply and pruning, for both reconcilers. What is as it was left is not written again: a resync of
+//! many caches only reads.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::context::Context;
 use crate::labels::{OPERATOR, is_child_of};
 
 /// A child that could not be written.
@@ -49,56 +54,147 @@ impl ApplyError {
     }
 }
 
-/// Makes `object` what it should be and gives back what the API server made of it.
-pub async fn apply<K>(client: &Client, object: &K) -> Result<K, ApplyError>
+/// What was written last, by kind, namespace and name: a digest of what was wanted, and what the object looked
+/// like afterwards.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<HashMap<String, (u64, u64)>>);
+
+impl Written {
+    fn is(&self, key: &str, wanted: u64, found: u64) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) == Some(&(wanted, found))
+    }
+
+    fn put(&self, key: String, wanted: u64, found: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (wanted, found));
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// The children of one kind: those that are there, and which of them nobody wants.
+pub struct Children<'a, K> {
+    context: &'a Context,
+    api: Api<K>,
+    found: BTreeMap<String, PartialObjectMeta<K>>,
+}
+
+impl<'a, K> Children<'a, K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
         + Serialize
-        + DeserializeOwned,
-{
-    let name = object.name_any();
-    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    let how = PatchParams::apply(OPERATOR).force();
-    api.patch(&name, &how, &Patch::Apply(object))
-        .await
-        .map_err(|source| ApplyError::new::<K>("apply", &name, source))
-}
-
-/// Deletes the children of the owner with this uid that are not among `keep`.
-pub async fn prune<K>(
-    client: &Client,
-    namespace: &str,
-    selector: &str,
-    uid: &str,
-    keep: &BTreeSet<String>,
-) -> Result<(), ApplyError>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
         + DeserializeOwned
         + 'static,
 {
-    let metadata: Api<PartialObjectMeta<K>> = Api::namespaced(client.clone(), namespace);
-    let list = ListParams::default().labels(selector);
-    let found =
-        metadata.list(&list).await.map_err(|source| ApplyError::new::<K>("list", selector, source))?;
-    for object in found {
-        let name = object.name_any();
-        if keep.contains(&name)
-            || !is_child_of(&object.metadata, uid)
-            || object.metadata.deletion_timestamp.is_some()
-        {
-            continue;
-        }
-        tracing::info!(kind = %K::kind(&()), namespace, name, "deleting a child that is no longer wanted");
-        match metadata.delete(&name, &DeleteParams::background()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_not_found() => {}
-            Err(source) => return Err(ApplyError::new::<K>("delete", &name, source)),
-        }
+    /// The children of the owner with this uid.
+    pub async fn list(
+        context: &'a Context,
+        namespace: &str,
+        selector: &str,
+        uid: &str,
+    ) -> Result<Self, ApplyError> {
+        let metadata: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), namespace);
+        let list = ListParams::default().labels(selector);
+        let found =
+            metadata.list(&list).await.map_err(|source| ApplyError::new::<K>("list", selector, source))?;
+        let ours = found.items.into_iter().filter(|object| is_child_of(&object.metadata, uid));
+        Ok(Self {
+            context,
+            api: Api::namespaced(context.client.clone(), namespace),
+            found: ours.map(|object| (object.name_any(), object)).collect(),
+        })
     }
-    Ok(())
+
+    /// Makes each of `wanted` what it should be. Nothing is deleted.
+    pub async fn apply(&mut self, wanted: &[K]) -> Result<(), ApplyError> {
+        for object in wanted {
+            let (name, digest) = (object.name_any(), digest(object));
+            let (key, found) = (key(object), self.found.remove(&name));
+            if found.is_some_and(|found| self.context.written.is(&key, digest, look(&found.metadata))) {
+                continue;
+            }
+            let how = PatchParams::apply(OPERATOR).force();
+            let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
+                .await
+                .map_err(|source| ApplyError::new::<K>("apply", &name, source))?;
+            self.context.written.put(key, digest, look(made.meta()));
+        }
+        Ok(())
+    }
+
+    /// Deletes the children that `apply` was not asked for.
+    pub async fn prune(self) -> Result<(), ApplyError> {
+        let unwanted = self.found.values().filter(|object| object.metadata.deletion_timestamp.is_none());
+        for object in unwanted {
+            let name = object.name_any();
+            tracing::info!(kind = %K::kind(&()), name, "deleting a child that is no longer wanted");
+            self.context.written.remove(&key_of::<K>(&object.metadata));
+            match self.api.delete(&name, &DeleteParams::background()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(source) => return Err(ApplyError::new::<K>("delete", &name, source)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    key_of::<K>(object.meta())
+}
+
+fn key_of<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> String {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}/{}/{}", K::kind(&()), part(&meta.namespace), part(&meta.name))
+}
+
+fn digest(object: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(object).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What of an object changes when somebody edits it, and not when its status does.
+fn look(meta: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    meta.uid.hash(&mut hasher);
+    match meta.generation {
+        Some(generation) if generation > 0 => generation.hash(&mut hasher),
+        _ => meta.resource_version.hash(&mut hasher),
+    }
+    meta.labels.hash(&mut hasher);
+    for owner in meta.owner_references.iter().flatten() {
+        (&owner.uid, owner.controller).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(value: serde_json::Value) -> ObjectMeta {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_status_is_no_edit() {
+        let before = meta(serde_json::json!({"uid": "a", "generation": 2, "resourceVersion": "1"}));
+        let status = meta(serde_json::json!({"uid": "a", "generation": 2, "resourceVersion": "2"}));
+        let edited = meta(serde_json::json!({"uid": "a", "generation": 3, "resourceVersion": "3"}));
+        let labelled = meta(serde_json::json!({"uid": "a", "generation": 2, "labels": {"a": "b"}}));
+        assert_eq!(look(&before), look(&status));
+        assert_ne!(look(&before), look(&edited));
+        assert_ne!(look(&before), look(&labelled));
+    }
+
+    #[test]
+    fn without_a_generation_any_change_counts() {
+        let before = meta(serde_json::json!({"uid": "a", "resourceVersion": "1"}));
+        let after = meta(serde_json::json!({"uid": "a", "resourceVersion": "2"}));
+        assert_ne!(look(&before), look(&after));
+    }
 }

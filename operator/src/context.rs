@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::runtime::events::Recorder;
 
+use crate::apply::Written;
 use crate::args::Images;
 use crate::cache::probe::Probe;
 use crate::labels::OPERATOR;
@@ -26,6 +27,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who failed how often in a row.
     pub backoff: Backoff,
+    /// Which children are as they were left.
+    pub written: Written,
 }
 
 impl Context {
@@ -38,6 +41,7 @@ impl Context {
             probe,
             metrics: Metrics::default(),
             backoff: Backoff::default(),
+            written: Written::default(),
         }
     }
 }

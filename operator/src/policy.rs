@@ -6,14 +6,13 @@ pub mod observe;
 pub mod report;
 pub mod validate;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt as _;
 
-use crate::apply::{ApplyError, apply, prune};
+use crate::apply::{ApplyError, Children};
 use crate::context::Context;
 use crate::crd::GCPolicy;
 use crate::labels::{self, Component};
@@ -71,19 +70,12 @@ pub async fn reconcile(policy: &GCPolicy, context: &Context) -> Result<Duration,
 }
 
 async fn apply_all(policy: &GCPolicy, wanted: &Resources, context: &Context) -> Result<(), ApplyError> {
-    let client = &context.client;
-    if let Some(account) = &wanted.service_account {
-        apply(client, account).await?;
-    }
-    if let Some(cron_job) = &wanted.cron_job {
-        apply(client, cron_job).await?;
-    }
     let (namespace, uid) = (policy.namespace().unwrap_or_default(), policy.uid().unwrap_or_default());
     let all = labels::all_of_component(Component::Gc);
-    prune::<CronJob>(client, &namespace, &all, &uid, &name(wanted.cron_job.as_ref())).await?;
-    prune::<ServiceAccount>(client, &namespace, &all, &uid, &name(wanted.service_account.as_ref())).await
-}
-
-fn name<K: kube::Resource>(wanted: Option<&K>) -> BTreeSet<String> {
-    wanted.map(kube::ResourceExt::name_any).into_iter().collect()
+    let mut accounts: Children<'_, ServiceAccount> = Children::list(context, &namespace, &all, &uid).await?;
+    accounts.apply(wanted.service_account.as_slice()).await?;
+    let mut cron_jobs: Children<'_, CronJob> = Children::list(context, &namespace, &all, &uid).await?;
+    cron_jobs.apply(wanted.cron_job.as_slice()).await?;
+    cron_jobs.prune().await?;
+    accounts.prune().await
 }

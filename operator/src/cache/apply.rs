@@ -1,7 +1,5 @@
 //! Writes the children, in an order in which each finds what it needs, and deletes what is no longer wanted.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -9,9 +7,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-use crate::apply::{ApplyError, apply, prune};
+use crate::apply::{ApplyError, Children};
 use crate::context::Context;
-use crate::labels;
+use crate::labels::{self, Names};
 
 use super::build::Resources;
 use super::validate::ValidCache;
@@ -21,8 +19,6 @@ use super::validate::ValidCache;
 pub struct Applied {
     /// The server.
     pub deployment: Deployment,
-    /// The embedded servers.
-    pub stateful_sets: Vec<StatefulSet>,
     /// The names of the Secrets that were made.
     pub made: Vec<String>,
 }
@@ -40,28 +36,33 @@ pub async fn apply_all(
         made.push(secret.name_any());
     }
     align_owners(client, cache).await?;
-    for account in &resources.service_accounts {
-        apply(client, account).await?;
-    }
-    for config_map in &resources.config_maps {
-        apply(client, config_map).await?;
-    }
-    for service in &resources.services {
-        apply(client, service).await?;
-    }
-    let mut stateful_sets = Vec::new();
-    for stateful_set in &resources.stateful_sets {
-        stateful_sets.push(apply(client, stateful_set).await?);
-    }
-    let mut deployment = Deployment::default();
-    for wanted in &resources.deployments {
-        deployment = apply(client, wanted).await?;
-    }
-    for budget in &resources.disruption_budgets {
-        apply(client, budget).await?;
-    }
-    prune_all(resources, cache, client).await?;
-    Ok(Applied { deployment, stateful_sets, made })
+    let (namespace, uid, all) = (&cache.namespace, &cache.owner.uid, &labels::all_of(&cache.name));
+    let mut accounts: Children<'_, ServiceAccount> = Children::list(context, namespace, all, uid).await?;
+    accounts.apply(&resources.service_accounts).await?;
+    let mut config_maps: Children<'_, ConfigMap> = Children::list(context, namespace, all, uid).await?;
+    config_maps.apply(&resources.config_maps).await?;
+    let mut services: Children<'_, Service> = Children::list(context, namespace, all, uid).await?;
+    services.apply(&resources.services).await?;
+    let mut stateful_sets: Children<'_, StatefulSet> = Children::list(context, namespace, all, uid).await?;
+    stateful_sets.apply(&resources.stateful_sets).await?;
+    let mut deployments: Children<'_, Deployment> = Children::list(context, namespace, all, uid).await?;
+    deployments.apply(&resources.deployments).await?;
+    let mut budgets: Children<'_, PodDisruptionBudget> = Children::list(context, namespace, all, uid).await?;
+    budgets.apply(&resources.disruption_budgets).await?;
+    // At the end: what is no longer wanted may serve until its successor is there.
+    budgets.prune().await?;
+    deployments.prune().await?;
+    stateful_sets.prune().await?;
+    services.prune().await?;
+    config_maps.prune().await?;
+    accounts.prune().await?;
+    Ok(Applied { deployment: deployment(client, cache).await?, made })
+}
+
+/// The server's Deployment with its status.
+async fn deployment(client: &Client, cache: &ValidCache) -> Result<Deployment, ApplyError> {
+    let (api, name) = (Api::namespaced(client.clone(), &cache.namespace), Names(&cache.name).server());
+    api.get(&name).await.map_err(|source| ApplyError::new::<Deployment>("read", &name, source))
 }
 
 /// `create` alone: where another operator was faster, its Secret is the one that counts, and what was built
@@ -90,17 +91,4 @@ async fn align_owners(client: &Client, cache: &ValidCache) -> Result<(), ApplyEr
         .await
         .map(|_| ())
         .map_err(|source| ApplyError::new::<Secret>("patch", &generated.name, source))
-}
-
-async fn prune_all(resources: &Resources, cache: &ValidCache, client: &Client) -> Result<(), ApplyError> {
-    fn names<K: kube::Resource>(wanted: &[K]) -> BTreeSet<String> {
-        wanted.iter().map(kube::ResourceExt::name_any).collect()
-    }
-    let (namespace, uid, all) = (&cache.namespace, &cache.owner.uid, &labels::all_of(&cache.name));
-    prune::<PodDisruptionBudget>(client, namespace, all, uid, &names(&resources.disruption_budgets)).await?;
-    prune::<Deployment>(client, namespace, all, uid, &names(&resources.deployments)).await?;
-    prune::<StatefulSet>(client, namespace, all, uid, &names(&resources.stateful_sets)).await?;
-    prune::<Service>(client, namespace, all, uid, &names(&resources.services)).await?;
-    prune::<ConfigMap>(client, namespace, all, uid, &names(&resources.config_maps)).await?;
-    prune::<ServiceAccount>(client, namespace, all, uid, &names(&resources.service_accounts)).await
 }

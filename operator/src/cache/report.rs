@@ -23,8 +23,9 @@ use super::validate::{Invalid, ValidCache};
 
 pub use crate::status::ReportError;
 
-/// A cache that is well is looked at again after so long: Secrets are not watched.
-pub const RESYNC: Duration = Duration::from_mins(1);
+/// A cache that is well is looked at again after so long: Secrets are not watched, which would take the right to
+/// list them all.
+pub const RESYNC: Duration = Duration::from_mins(5);
 /// One that is not well, after so long.
 const RETRY: Duration = Duration::from_secs(5);
 /// The status says how much the cache holds at most so often.

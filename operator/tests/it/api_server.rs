@@ -14,12 +14,15 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
+use kube::client::ClientBuilder;
 use kube::config::{
     AuthInfo, Cluster, Context, KubeConfigOptions, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use kube::{Api, Client, Config};
 use tokio::sync::OnceCell;
+
+use crate::faults::Faults;
 
 const PROGRAMS_VARIABLE: &str = "NIKS3_PROGRAMS";
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -63,6 +66,13 @@ static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 pub(crate) async fn client() -> Client {
     let server = SERVER.get_or_init(start).await;
     Client::try_from(server.config.clone()).expect("the client should be made")
+}
+
+/// The same, its calls passing through a layer.
+pub(crate) async fn client_through(layer: &Faults) -> Client {
+    let server = SERVER.get_or_init(start).await;
+    let builder = ClientBuilder::try_from(server.config.clone()).expect("the client should be made");
+    builder.with_layer(layer).build()
 }
 
 /// A namespace of the test's own.

@@ -12,7 +12,9 @@
 mod api_server;
 mod caches;
 mod crds;
+mod faults;
 mod lease;
 mod manifests;
 mod policies;
+mod resilience;
 mod world;

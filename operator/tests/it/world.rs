@@ -17,10 +17,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api_server;
+use crate::faults::Faults;
 
 pub(crate) struct World {
+    /// What the reconcilers get. Their calls go through `faults`, those of the test do not.
     pub(crate) context: Context,
+    pub(crate) faults: Faults,
     pub(crate) namespace: String,
+    client: Client,
 }
 
 impl World {
@@ -33,11 +37,13 @@ impl World {
             postgres: "postgres:test".to_owned(),
             pull_policy: None,
         };
-        Self { context: Context::new(client, images, Probe::default()), namespace }
+        let faults = Faults::default();
+        let watched = api_server::client_through(&faults).await;
+        Self { context: Context::new(watched, images, Probe::default()), faults, namespace, client }
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.context.client.clone()
+        self.client.clone()
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
