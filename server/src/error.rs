@@ -161,6 +161,12 @@ impl From<sqlx::Error> for ApiError {
                     message: "the cache's database is not available".to_owned(),
                 }
             }
+            // 22021 and 22P05: a text with a NUL, which PostgreSQL does not store.
+            sqlx::Error::Database(ref cause)
+                if cause.code().is_some_and(|code| code == "22021" || code == "22P05") =>
+            {
+                Self::BadRequest("a text of the request holds the character NUL".to_owned())
+            }
             error => Self::Internal(Box::new(error)),
         }
     }
@@ -175,6 +181,7 @@ impl From<PushError> for ApiError {
             PushError::UploadNotFound(_) | PushError::MultipartNotFound(_) => Self::NotFound(message),
             PushError::NotUploaded(_)
             | PushError::DanglingReference(_)
+            | PushError::Incomplete
             | PushError::Changed(_)
             | PushError::Lost(_) => Self::Conflict(message),
             PushError::BeingDeleted(_) => Self::Unavailable { after: Duration::from_secs(5), message },

@@ -25,6 +25,9 @@ use crate::bucket::{BucketError, ObjectHead};
 use crate::db;
 use crate::db::uploads::Upload;
 
+/// S3's largest object: 5 TiB.
+const MAX_NAR_SIZE: u64 = 5 << 40;
+
 /// Whether a commit has seen the object in the bucket.
 pub async fn object_is_live(app: &App, key: &ObjectKey) -> Result<bool, PushError> {
     let mut conn = app.db.acquire().await?;

@@ -20,8 +20,8 @@ pub struct ObjectState {
 pub struct CommittedObjects {
     /// Row ids.
     pub ids: Vec<i64>,
-    /// Bytes in the bucket.
-    pub stored_sizes: Vec<i64>,
+    /// Bytes in the bucket, of those that were looked for.
+    pub stored_sizes: Vec<Option<i64>>,
     /// Bytes of NARs, uncompressed.
     pub nar_sizes: Vec<Option<i64>>,
     /// Ids they refer to, as array literals: PostgreSQL has no ragged arrays.
@@ -71,11 +71,22 @@ pub async fn list_states(conn: &mut PgConnection, keys: &[String]) -> sqlx::Resu
     .await
 }
 
-/// Locks rows until the transaction ends, in the order of their keys.
-pub async fn lock(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
-    sqlx::query!("select id from objects where key = any($1) order by key for update", keys)
-        .fetch_all(conn)
-        .await?;
+/// Locks `missing`, of `keys`, until the transaction ends, and uncondemns what of `keys` is condemned and not
+/// yet claimed: in one go, so that all are locked in the order of their keys.
+pub async fn lock_and_lift(conn: &mut PgConnection, keys: &[String], missing: &[String]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with locked as (
+             select id from objects
+             where key = any($1) and (key = any($2) or condemned_at is not null)
+             order by key for update
+         )
+         update objects o set condemned_at = null from locked
+         where o.id = locked.id and o.condemned_at is not null and o.deleting_since is null",
+        keys,
+        missing
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -92,16 +103,24 @@ pub async fn set_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Res
 }
 
 /// Makes live, and uncondemned, what a commit found in the bucket.
+///
+/// What is live already keeps its references and gains those it lacks: of two pushes at once of one path with
+/// different content, either's narinfo may be the one in the bucket; and an object that was deleted and pushed
+/// again has another id than the one its referrers knew.
 pub async fn set_live(conn: &mut PgConnection, objects: &CommittedObjects) -> sqlx::Result<()> {
     sqlx::query!(
         "update objects o
-         set live = true, stored_size = seen.stored_size, nar_size = coalesce(seen.nar_size, o.nar_size),
-             refs = seen.refs::bigint[], condemned_at = null
+         set live = true, stored_size = coalesce(seen.stored_size, o.stored_size),
+             nar_size = coalesce(seen.nar_size, o.nar_size), condemned_at = null,
+             refs = case when o.live then array(
+                 select distinct target from unnest(o.refs || seen.refs::bigint[]) as target
+                 where exists (select from objects there where there.id = target)
+             ) else seen.refs::bigint[] end
          from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
              as seen (id, stored_size, nar_size, refs)
-         where o.id = seen.id",
+         where o.id = seen.id and not (o.live and o.refs @> seen.refs::bigint[])",
         &objects.ids,
-        &objects.stored_sizes,
+        &objects.stored_sizes as &[Option<i64>],
         &objects.nar_sizes as &[Option<i64>],
         &objects.refs
     )
@@ -132,6 +151,26 @@ pub async fn list_reachable(conn: &mut PgConnection, keys: &[String]) -> sqlx::R
     )
     .fetch_all(conn)
     .await
+}
+
+/// The rows of everything the keys reach, themselves included; without a key where a reference leads to none.
+pub async fn list_reachable_rows(
+    conn: &mut PgConnection,
+    keys: &[String],
+) -> sqlx::Result<Vec<(i64, Option<String>)>> {
+    let rows = sqlx::query!(
+        "with recursive reached (id) as (
+             select id from objects where key = any($1)
+             union
+             select unnest(o.refs) from reached join objects o using (id)
+         )
+         select reached.id as \"id!\", o.key as \"key?\"
+         from reached left join objects o on o.id = reached.id",
+        keys
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.key)).collect())
 }
 
 /// Live objects, and the sum of their NARs' bytes.

@@ -73,10 +73,21 @@ pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<bool> {
     Ok(row.is_some())
 }
 
-/// Notes what was not live at begin; whether the upload is still there.
-pub async fn set_missing(conn: &mut PgConnection, id: i64, missing: &[String]) -> sqlx::Result<bool> {
-    let done =
-        sqlx::query!("update uploads set missing = $2 where id = $1", id, missing).execute(conn).await?;
+/// Notes what was not live at begin, for which addresses are handed out now; whether the upload is still there.
+pub async fn set_missing(
+    conn: &mut PgConnection,
+    id: i64,
+    missing: &[String],
+    addresses: Duration,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update uploads set missing = $2, addresses_until = clock_timestamp() + $3::interval where id = $1",
+        id,
+        missing,
+        interval(addresses)
+    )
+    .execute(conn)
+    .await?;
     Ok(done.rows_affected() == 1)
 }
 

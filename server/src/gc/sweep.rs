@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::GcError;
@@ -36,6 +37,7 @@ pub(super) async fn take_over(
         if stop.is_cancelled() {
             return Err(GcError::Stopped);
         }
+        let asked_at = Instant::now();
         let mut conn = app.db.acquire().await?;
         let claimed = db::marks::take_over(&mut conn, progress.id, settle, limit).await?;
         drop(conn);
@@ -43,7 +45,7 @@ pub(super) async fn take_over(
             return Ok(());
         }
         tracing::info!(run = progress.id, count = claimed.len(), "taking over unfinished deletions");
-        delete(app, progress, claimed).await?;
+        delete(app, progress, claimed, asked_at).await?;
     }
 }
 
@@ -111,16 +113,34 @@ async fn claim_and_delete(
     }
     let (ids, since): (Vec<i64>, Vec<OffsetDateTime>) =
         batch.into_iter().map(|(_, id, since)| (id, since)).unzip();
+    let asked_at = Instant::now();
     let mut conn = app.db.acquire().await?;
     let claimed = db::marks::claim(&mut conn, progress.id, &ids, &since).await?;
     drop(conn);
-    delete(app, progress, claimed).await
+    delete(app, progress, claimed, asked_at).await
 }
 
 /// Deletes what was claimed and settles each key by what the bucket said of it; gives the ids it confirmed.
-/// A key without an answer stays claimed until T has passed.
-async fn delete(app: &App, progress: &Progress, claimed: Vec<Claimed>) -> Result<Vec<i64>, GcError> {
+/// A key without an answer stays claimed until T has passed. T counts from the claim, so after a claim that
+/// took long nothing is sent: another sweeper might take it over while that is still under way.
+async fn delete(
+    app: &App,
+    progress: &Progress,
+    claimed: Vec<Claimed>,
+    asked_at: Instant,
+) -> Result<Vec<i64>, GcError> {
     if claimed.is_empty() {
+        return Ok(Vec::new());
+    }
+    if asked_at.elapsed() > app.bucket.config().request_timeout {
+        tracing::warn!(
+            run = progress.id,
+            count = claimed.len(),
+            "a claim took too long and is left to the next run"
+        );
+        progress.count(|stats| {
+            stats.objects_failed_to_delete += i64::try_from(claimed.len()).unwrap_or(i64::MAX)
+        });
         return Ok(Vec::new());
     }
     let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();

@@ -14,7 +14,7 @@ use niks3_protocol::api::pending_closures::{
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use tokio::time::Instant;
 
-use super::{PushError, look};
+use super::{MAX_NAR_SIZE, PushError, look};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::bucket::Presigner;
@@ -27,8 +27,6 @@ const WAIT_FOR_DELETES: Duration = Duration::from_secs(10);
 const FIRST_PARTS: u64 = 100;
 /// Multipart uploads opened at S3 at a time for one begin.
 const CONCURRENT_OPENS: usize = 16;
-/// S3's largest object: 5 TiB.
-const MAX_NAR_SIZE: u64 = 5 << 40;
 
 /// Opens an upload and says what is missing and where to send it.
 pub async fn begin(
@@ -100,8 +98,17 @@ async fn open(
 fn check(roots: &[String], mut objects: Vec<UploadObject>) -> Result<Vec<UploadObject>, PushError> {
     let invalid = |message: String| Err(PushError::Invalid(message));
     objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    objects.dedup_by(|a, b| a.key == b.key && a.kind == b.kind);
-    for object in &objects {
+    objects.dedup_by(|again, first| {
+        let same = again.key == first.key && again.kind == first.kind;
+        if same {
+            first.refs.append(&mut again.refs);
+            first.nar_size = first.nar_size.max(again.nar_size);
+        }
+        same
+    });
+    for object in &mut objects {
+        object.refs.sort_unstable();
+        object.refs.dedup();
         let key: ObjectKey = object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
         if key.kind() != object.kind {
             return invalid(format!("{key} is named as {:?}, which its key is not", object.kind));
@@ -143,7 +150,9 @@ async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<HashSet<Stri
         let complete = states.len() == keys.len();
         let missing: Vec<String> =
             states.into_iter().filter(|state| !state.live).map(|state| state.key).collect();
-        let open = db::uploads::set_missing(&mut transaction, id, &missing).await?;
+        // The addresses are signed after this, however long the deletions were waited for.
+        let addresses = app.config.presign_expiry;
+        let open = db::uploads::set_missing(&mut transaction, id, &missing, addresses).await?;
         transaction.commit().await?;
         if !open {
             return Err(PushError::UploadNotFound(id));

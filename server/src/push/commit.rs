@@ -55,7 +55,8 @@ struct Seen<'a> {
     upload: &'a Upload,
     plan: &'a [UploadObject],
     sizes: &'a HashMap<String, i64>,
-    outside: &'a [String],
+    /// What the upload depends on beside its own keys, and the rows of that.
+    outside: &'a HashMap<String, i64>,
 }
 
 /// What the plan refers to outside the upload, and all that reaches, becomes part of the upload: in a
@@ -65,7 +66,7 @@ async fn protect_outside(
     id: i64,
     upload: &Upload,
     plan: &[UploadObject],
-) -> Result<Vec<String>, PushError> {
+) -> Result<HashMap<String, i64>, PushError> {
     let own: HashSet<&str> = upload.keys.iter().map(String::as_str).collect();
     let mut outside: Vec<String> = plan
         .iter()
@@ -76,15 +77,21 @@ async fn protect_outside(
     outside.sort_unstable();
     outside.dedup();
     if outside.is_empty() {
-        return Ok(outside);
+        return Ok(HashMap::new());
     }
     let mut transaction = app.db.begin().await?;
-    let mut reachable = db::objects::list_reachable(&mut transaction, &outside).await?;
-    reachable.retain(|key| !own.contains(key.as_str()));
-    if let Some(unknown) = outside.iter().find(|key| !reachable.contains(key)) {
-        return Err(PushError::DanglingReference(unknown.clone()));
+    let rows = db::objects::list_reachable_rows(&mut transaction, &outside).await?;
+    if rows.iter().any(|(_, key)| key.is_none()) {
+        return Err(PushError::Incomplete);
     }
-    db::uploads::add_keys(&mut transaction, id, &reachable).await?;
+    let mut reachable: HashMap<String, i64> =
+        rows.into_iter().filter_map(|(row, key)| Some((key?, row))).collect();
+    reachable.retain(|key, _| !own.contains(key.as_str()));
+    if let Some(unknown) = outside.into_iter().find(|key| !reachable.contains_key(key)) {
+        return Err(PushError::DanglingReference(unknown));
+    }
+    let keys: Vec<String> = reachable.keys().cloned().collect();
+    db::uploads::add_keys(&mut transaction, id, &keys).await?;
     transaction.commit().await?;
     Ok(reachable)
 }
@@ -102,33 +109,34 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
     if !db::uploads::lock(conn, id).await? {
         return Err(PushError::UploadNotFound(id));
     }
-    db::objects::lock(conn, &upload.missing).await?;
     let mut keys = upload.keys.clone();
-    keys.extend_from_slice(outside);
-    db::objects::lift_condemnations(conn, &keys).await?;
+    keys.extend(outside.keys().cloned());
+    db::objects::lock_and_lift(conn, &keys, &upload.missing).await?;
     let states = db::objects::list_states(conn, &keys).await?;
     let rows: HashMap<&str, &ObjectState> = states.iter().map(|state| (state.key.as_str(), state)).collect();
     for key in &keys {
         match rows.get(key.as_str()) {
             None => return Err(PushError::Changed(key.clone())),
+            // Deleted and pushed again meanwhile: what refers to it leads to the row that is gone.
+            Some(row) if outside.get(key).is_some_and(|id| *id != row.id) => {
+                return Err(PushError::Changed(key.clone()));
+            }
             Some(row) if row.deleting => return Err(PushError::BeingDeleted(key.clone())),
             Some(row) if row.live || sizes.contains_key(key) => {}
-            Some(_) if outside.contains(key) => return Err(PushError::DanglingReference(key.clone())),
+            Some(_) if outside.contains_key(key) => return Err(PushError::DanglingReference(key.clone())),
             Some(_) => return Err(PushError::Lost(key.clone())),
         }
     }
 
     db::narinfos::insert_of_upload(conn, id, &upload.missing).await?;
-    let logs = logs_of(conn, &upload.missing, &rows).await?;
+    let logs = logs_of(conn, &upload.keys, &rows).await?;
     let mut committed = CommittedObjects::default();
     for object in *plan {
-        let (Some(size), Some(row)) = (sizes.get(&object.key), rows.get(object.key.as_str())) else {
-            continue;
-        };
+        let Some(row) = rows.get(object.key.as_str()) else { continue };
         let ids = object.refs.iter().filter_map(|key| rows.get(key.as_str())).map(|row| row.id);
         let ids: Vec<String> = ids.chain(logs.get(&object.key).copied()).map(|id| id.to_string()).collect();
         committed.ids.push(row.id);
-        committed.stored_sizes.push(*size);
+        committed.stored_sizes.push(sizes.get(&object.key).copied());
         committed.nar_sizes.push(object.nar_size.and_then(|size| i64::try_from(size).ok()));
         committed.refs.push(format!("{{{}}}", ids.join(",")));
     }
@@ -138,14 +146,17 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
     Ok(())
 }
 
-/// The row of each new narinfo's build log, where the upload has it: no narinfo names its log, yet a log is to
+/// The row of each narinfo's build log, where the upload has it: no narinfo names its log, yet a log is to
 /// live as long as its path.
 async fn logs_of(
     conn: &mut PgConnection,
-    new_keys: &[String],
+    keys: &[String],
     rows: &HashMap<&str, &ObjectState>,
 ) -> Result<HashMap<String, i64>, PushError> {
-    let derivers = db::narinfos::list_derivers(conn, new_keys).await?;
+    if !keys.iter().any(|key| key.starts_with("log/")) {
+        return Ok(HashMap::new());
+    }
+    let derivers = db::narinfos::list_derivers(conn, keys).await?;
     let logs = derivers.into_iter().filter_map(|(key, deriver)| {
         let base = deriver.rsplit('/').next()?;
         Some((key, rows.get(format!("log/{base}").as_str())?.id))

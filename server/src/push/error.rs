@@ -27,6 +27,9 @@ pub enum PushError {
     /// The closure refers to what the cache does not have.
     #[error("the closure refers to {0}, which is neither in the upload nor in the cache; push it too")]
     DanglingReference(String),
+    /// The closure refers to what is itself no longer whole.
+    #[error("part of what the closure refers to outside its upload was collected; push the whole closure")]
+    Incomplete,
     /// A row of the upload went, which only a hand in the database can do.
     #[error("{0} changed while the upload was open; begin again")]
     Changed(String),

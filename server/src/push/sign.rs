@@ -7,7 +7,7 @@ use niks3_protocol::nix::{Signature, signature};
 use niks3_protocol::object_key::ObjectKey;
 use serde_json::Value;
 
-use super::{PushError, load_own};
+use super::{MAX_NAR_SIZE, PushError, load_own};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::db;
@@ -51,8 +51,12 @@ pub async fn sign(
         .collect::<Result<_, _>>()
         .map_err(|error| PushError::Invalid(error.to_string()))?;
     let literals: Vec<String> = signatures.values().map(|list| array_literal(list)).collect();
-    let mut conn = app.db.acquire().await?;
-    db::uploads::insert_narinfos(&mut conn, id, &keys, &bodies, &literals).await?;
+    let mut transaction = app.db.begin().await?;
+    if !db::uploads::lock(&mut transaction, id).await? {
+        return Err(PushError::UploadNotFound(id));
+    }
+    db::uploads::insert_narinfos(&mut transaction, id, &keys, &bodies, &literals).await?;
+    transaction.commit().await?;
     Ok(SignResponse { signatures })
 }
 
@@ -100,6 +104,16 @@ fn check(
     let Some(nar) = nar else {
         return Err(PushError::Foreign(format!("{key}: the NAR {} is not part of its upload", narinfo.url)));
     };
+    if narinfo.nar_size > MAX_NAR_SIZE {
+        return invalid("the NAR is larger than the 5 TiB S3 can hold".to_owned());
+    }
+    if narinfo
+        .ca
+        .as_deref()
+        .is_some_and(|ca| ca.is_empty() || !ca.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return invalid("the content address is not one".to_owned());
+    }
     if nar.nar_size.is_some_and(|size| size != narinfo.nar_size) {
         return invalid(format!(
             "the NAR has {:?} bytes in the upload, {} here",

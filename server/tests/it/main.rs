@@ -5,4 +5,6 @@
 mod support;
 
 mod auth;
+mod gc_races;
 mod health;
+mod push;

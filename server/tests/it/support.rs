@@ -1,6 +1,9 @@
 //! A server of each test's own: a database, a bucket, a signing key and a port that nothing else uses.
 
 pub(crate) mod closure;
+pub(crate) mod crash;
+pub(crate) mod dice;
+pub(crate) mod inspect;
 pub(crate) mod issuer;
 pub(crate) mod relay;
 
@@ -138,13 +141,6 @@ impl TestServer {
         (&mut self.task).await.unwrap();
     }
 
-    /// Runs statements on its database: for what only time or an accident would bring about.
-    pub(crate) async fn sql(&self, statements: &str) {
-        let mut connection = self.place.database.connect().await.unwrap();
-        sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
-
     /// Where it keeps its things.
     pub(crate) fn place(&self) -> &Place {
         &self.place
@@ -244,4 +240,22 @@ pub(crate) fn environment(name: &str) -> String {
             "{name} is not set; run the tests inside their services: e2e/services cargo test -p niks3-server"
         )
     })
+}
+
+/// `host:port` of S3.
+pub(crate) fn s3_address() -> String {
+    environment("NIKS3_TEST_S3_ENDPOINT").trim_start_matches("http://").to_owned()
+}
+
+/// A number for the choices of a randomized test: another each time, or the one to repeat.
+#[expect(clippy::disallowed_methods, reason = "a run is repeated by hand")]
+pub(crate) fn seed() -> u64 {
+    let random = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_nanos().into();
+    std::env::var("NIKS3_TEST_SEED").map_or_else(|_| random(), |seed| seed.parse().unwrap())
+}
+
+/// How long a randomized test goes on.
+#[expect(clippy::disallowed_methods, reason = "long runs are asked for by hand")]
+pub(crate) fn seconds_of_races() -> u64 {
+    std::env::var("NIKS3_TEST_SECONDS").map_or(7, |seconds| seconds.parse().unwrap())
 }

@@ -1,17 +1,29 @@
-//! A way to a service that can be cut: what a failing network is to the server.
+//! A way to a service that can be cut, or be slow: what a failing network is to the server.
 
 use std::net::SocketAddr;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::dice::Dice;
 
 /// Forwards connections to a service while it is up.
 pub(crate) struct Relay {
     /// Where it listens while it is up.
     pub(crate) address: SocketAddr,
     target: String,
+    late: Option<Late>,
     task: Option<JoinHandle<()>>,
+}
+
+/// A delete of S3 arrives up to so many milliseconds late, one in sixteen twice that; also after who sent it
+/// has hung up.
+#[derive(Clone)]
+struct Late {
+    dice: Dice,
+    millis: u64,
 }
 
 impl Relay {
@@ -19,7 +31,12 @@ impl Relay {
     pub(crate) async fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, target: target.to_owned(), task: None }
+        Self { address, target: target.to_owned(), late: None, task: None }
+    }
+
+    /// Makes it slow to delete from its next [`Self::up`] on.
+    pub(crate) fn delay(&mut self, dice: Dice, millis: u64) {
+        self.late = Some(Late { dice, millis });
     }
 
     /// Lets connections through.
@@ -28,14 +45,20 @@ impl Relay {
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
         let listener = socket.listen(64).unwrap();
-        let target = self.target.clone();
+        let (target, mut late) = (self.target.clone(), self.late.clone());
         self.task = Some(tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((mut stream, _)) = listener.accept().await {
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
                 let target = target.clone();
+                let late = late.as_mut().map(Late::branch);
                 connections.spawn(async move {
-                    let Ok(mut service) = TcpStream::connect(&target).await else { return };
-                    let _ = copy_bidirectional(&mut stream, &mut service).await;
+                    let Ok(service) = TcpStream::connect(&target).await else { return };
+                    let (from_client, to_client) = client.into_split();
+                    let (from_service, to_service) = service.into_split();
+                    tokio::join!(
+                        forward(from_client, to_service, late),
+                        forward(from_service, to_client, None)
+                    );
                 });
             }
         }));
@@ -48,4 +71,26 @@ impl Relay {
             let _ = task.await;
         }
     }
+}
+
+impl Late {
+    fn branch(&mut self) -> Self {
+        Self { dice: Dice::new(self.dice.roll(u64::MAX), 0), millis: self.millis }
+    }
+}
+
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut late: Option<Late>) {
+    let mut chunk = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        if let Some(Late { dice, millis }) = &mut late
+            && chunk[..length].windows(7).any(|window| window == b"?delete")
+        {
+            let twice = dice.roll(16) == 0;
+            dice.pause(if twice { *millis * 2 } else { *millis }).await;
+        }
+        if to.write_all(&chunk[..length]).await.is_err() {
+            return;
+        }
+    }
+    let _ = to.shutdown().await;
 }
