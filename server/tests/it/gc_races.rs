@@ -24,7 +24,7 @@ use crate::support::{ADMIN, Place, s3_address, seconds_of_races, seed};
 
 /// Store paths that everybody pushes.
 const PATHS: usize = 40;
-const PUSHERS: u64 = 12;
+const PUSHERS: u64 = 8;
 const REPLICAS: usize = 2;
 /// Deletes reach S3 up to so many milliseconds late: some after the server gave them up.
 const LATE: u64 = 500;
@@ -59,8 +59,8 @@ impl World {
             let direct: BTreeSet<usize> =
                 (0..dice.roll(6) / 3).filter(|_| index > 0).map(|_| dice.index(index)).collect();
             let references: Vec<&TestPath> = direct.iter().map(|target| &paths[*target].0).collect();
-            // Many paths have equal content: their NAR is one object, which others' collection may take away.
-            let nar = format!("the content of {}", index % 8).into_bytes();
+            // Two paths have equal content: their NAR is one object, which a collection of either may take away.
+            let nar = format!("the content of {}", index % 20).into_bytes();
             let path = TestPath::with_nar(&format!("path-{index}"), nar, &references);
             let reached: BTreeSet<usize> =
                 direct.iter().flat_map(|target| paths[*target].1.clone()).collect();
