@@ -66,6 +66,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
     let printer = Printer::new(args.global.quiet);
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(blocking_threads(&args.command))
         .build()
         .map_err(CommandError::Start)
         .and_then(|runtime| runtime.block_on(dispatch(args, printer)));
@@ -76,6 +77,15 @@ pub(crate) fn run(args: Args) -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Those that compress, and some for what ends soon: each thread costs memory.
+fn blocking_threads(command: &Command) -> usize {
+    let jobs = match command {
+        Command::Push(push) => push.jobs.map_or(0, usize::from),
+        _ => 0,
+    };
+    std::thread::available_parallelism().map_or(2, usize::from).max(jobs) + 4
 }
 
 async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {

@@ -27,8 +27,8 @@ use crate::client::{Client, ClientError};
 use crate::nar::{self, Listing};
 use crate::progress::Progress;
 use crate::store;
-use compress::{Part, Source};
-use memory::Memory;
+use compress::Source;
+use memory::{Memory, Part};
 
 /// Parts of one NAR under way at a time.
 const PARTS_IN_FLIGHT: usize = 3;
@@ -163,7 +163,8 @@ impl Engine {
             source.compress_whole()
         })
         .await??;
-        self.put(path, address(nar)?, &headers(ObjectKind::Nar), part.bytes).await?;
+        self.put(path, address(nar)?, &headers(ObjectKind::Nar), part.bytes.clone()).await?;
+        self.memory.take_back(part);
         Ok(listing)
     }
 
@@ -215,8 +216,8 @@ impl Engine {
                 .cloned()
                 .ok_or_else(|| PushError::Unexpected(format!("more parts of {key}")))?;
             sent.push(async move {
-                let etag = self.put(path, &url, &HeaderMap::new(), part.bytes).await?;
-                drop(part.memory);
+                let etag = self.put(path, &url, &HeaderMap::new(), part.bytes.clone()).await?;
+                self.memory.take_back(part);
                 Ok::<_, PushError>(CompletedPart { part_number, etag })
             });
             if sent.len() >= PARTS_IN_FLIGHT

@@ -3,7 +3,6 @@
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use niks3_protocol::nix::{NarHash, StorePath};
 use tokio::sync::mpsc::Sender;
 use zstd::zstd_safe::CParameter;
@@ -12,7 +11,7 @@ use crate::nar::{self, Hashing, Listing};
 use crate::progress::Progress;
 use crate::push::PushError;
 
-use super::memory::{Held, Memory};
+use super::memory::{Buffer, Memory, Part};
 
 /// NARs above this many bytes are compressed on several cores.
 const SPREAD: u64 = 64 << 20;
@@ -35,12 +34,6 @@ pub(super) struct Source {
     pub(super) memory: Memory,
 }
 
-/// Compressed bytes, and the memory that is held for them.
-pub(super) struct Part {
-    pub(super) bytes: Bytes,
-    pub(super) memory: Held,
-}
-
 impl Source {
     /// Whether it is compressed on several cores.
     pub(super) fn is_spread(&self) -> bool {
@@ -49,10 +42,8 @@ impl Source {
 
     /// All of it in memory.
     pub(super) fn compress_whole(&self) -> Result<(Part, Listing), PushError> {
-        let mut memory = self.memory.hold(self.nar_size);
-        let (bytes, listing) = self.compress(Vec::new())?;
-        memory.shrink_to(bytes.capacity() as u64);
-        Ok((Part { bytes: bytes.into(), memory }, listing))
+        let (whole, listing) = self.compress(Whole(self.memory.buffer(self.nar_size)))?;
+        Ok((whole.0.into_part(), listing))
     }
 
     /// In parts of `size` bytes, the last one shorter, each handed on when it is full.
@@ -119,33 +110,43 @@ impl<W: Write> Write for Ticking<'_, W> {
     }
 }
 
+/// Gathers all that is written.
+struct Whole(Buffer);
+
+impl Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Cuts what is written into parts.
 struct Parts {
     size: usize,
-    filling: Option<(Vec<u8>, Held)>,
+    filling: Option<Buffer>,
     memory: Memory,
     full: Sender<Part>,
 }
 
 impl Parts {
     fn hand_on(&mut self) -> io::Result<()> {
-        let Some((buffer, memory)) = self.filling.take() else { return Ok(()) };
+        let Some(buffer) = self.filling.take() else { return Ok(()) };
         // The other side is gone when sending failed; it has the error.
-        let part = Part { bytes: buffer.into(), memory };
-        self.full.blocking_send(part).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.full.blocking_send(buffer.into_part()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
 
 impl Write for Parts {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let (size, memory) = (self.size, &self.memory);
-        let (buffer, _) = self.filling.get_or_insert_with(|| {
-            let held = memory.hold(size as u64);
-            (Vec::with_capacity(size), held)
-        });
-        let taken = bytes.len().min(size - buffer.len());
-        buffer.extend_from_slice(&bytes[..taken]);
-        if buffer.len() == size {
+        let filling = &mut self.filling.get_or_insert_with(|| memory.buffer(size as u64)).bytes;
+        let taken = bytes.len().min(size - filling.len());
+        filling.extend_from_slice(&bytes[..taken]);
+        if filling.len() == size {
             self.hand_on()?;
         }
         Ok(taken)
