@@ -32,12 +32,24 @@ pub async fn create(
     if db::closures::refresh(&mut transaction, std::slice::from_ref(&key)).await?.is_empty() {
         return Ok(false);
     }
+    // The hash finds the closure, whatever name and store stand around it.
+    let pushed = db::narinfos::find_store_path(&mut transaction, &key).await?;
+    if pushed.is_some_and(|pushed| pushed != path.as_str()) {
+        return Ok(false);
+    }
     db::pins::upsert(&mut transaction, name.as_str(), &key, path.as_str(), &identity.name).await?;
     transaction.commit().await?;
     // Should this fail, the pin holds all the same; the caller is told and may write it again.
     let object = format!("{PIN_PREFIX}{name}");
-    app.bucket.put_own(&object, "text/plain; charset=utf-8", path.as_str().as_bytes().to_vec()).await?;
-    Ok(true)
+    let body = path.as_str().as_bytes().to_vec();
+    match app.bucket.put_own(&object, "text/plain; charset=utf-8", body).await {
+        // A file system behind S3 ends at names of 255 bytes.
+        Err(error) if error.failure == Failure::Refused => Err(PushError::Invalid(format!(
+            "the closure is pinned, but the storage does not take the pin's object: {}",
+            error.message
+        ))),
+        result => Ok(result.map(|()| true)?),
+    }
 }
 
 /// Removes a name; false where it was not there.

@@ -33,6 +33,11 @@ pub async fn insert_of_upload(
     Ok(())
 }
 
+/// Whose narinfo a key is, where it was signed here.
+pub async fn find_store_path(conn: &mut PgConnection, key: &str) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select store_path from narinfos where key = $1", key).fetch_optional(conn).await
+}
+
 /// The derivers of narinfos that name one: `(key, whole path)`.
 pub async fn list_derivers(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<(String, String)>> {
     let rows = sqlx::query!(

@@ -5,7 +5,9 @@
 //! compares closures and bucket. The choices follow from a seed that is printed; the timing does not, so a
 //! seed repeats the load, not every interleaving. `NIKS3_TEST_SEED` and `NIKS3_TEST_SECONDS` repeat and extend.
 //!
-//! That it can fail was tried: see the end of docs/gc.md for what each rule is there for.
+//! That it can fail was tried: without `o.condemned_at = wanted.since` in `db/marks.rs` (a claim that asks no
+//! more whether a push came since the mark) every second run of 20 s ended with a closure whose NAR was gone.
+//! `gc.rs` makes that one order of events every time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,16 +25,16 @@ use crate::support::relay::Relay;
 use crate::support::{ADMIN, Place, s3_address, seconds_of_races, seed};
 
 /// Store paths that everybody pushes.
-const PATHS: usize = 40;
-const PUSHERS: u64 = 8;
+const PATHS: usize = 16;
+const PUSHERS: u64 = 5;
 const REPLICAS: usize = 2;
 /// Deletes reach S3 up to so many milliseconds late: some after the server gave them up.
-const LATE: u64 = 500;
+const LATE: u64 = 800;
 /// The limit on one S3 request.
-const REQUEST: Duration = Duration::from_millis(700);
+const REQUEST: Duration = Duration::from_millis(1000);
 /// T in this world, where nothing takes longer than twice [`LATE`]: claims get older than the server's T then.
 const SETTLED: &str = "update objects set deleting_since = deleting_since - interval '1 day'
-    where deleting_since between now() - interval '1 hour' and now() - interval '1400 ms'";
+    where deleting_since between now() - interval '1 hour' and now() - interval '2 s'";
 
 struct World {
     place: Place,
@@ -59,8 +61,8 @@ impl World {
             let direct: BTreeSet<usize> =
                 (0..dice.roll(6) / 3).filter(|_| index > 0).map(|_| dice.index(index)).collect();
             let references: Vec<&TestPath> = direct.iter().map(|target| &paths[*target].0).collect();
-            // Two paths have equal content: their NAR is one object, which a collection of either may take away.
-            let nar = format!("the content of {}", index % 20).into_bytes();
+            // Paths of equal content have one NAR, which a collection of either may take from the other.
+            let nar = format!("the content of {}", index % 6).into_bytes();
             let path = TestPath::with_nar(&format!("path-{index}"), nar, &references);
             let reached: BTreeSet<usize> =
                 direct.iter().flat_map(|target| paths[*target].1.clone()).collect();
@@ -288,7 +290,7 @@ async fn whatever_a_committed_closure_reaches_is_in_the_bucket() {
         tasks.spawn(async move {
             while world.going_on() {
                 let _ = world.push(&mut dice).await;
-                dice.pause(200).await;
+                dice.pause(500).await;
             }
         });
     }

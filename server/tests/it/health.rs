@@ -1,18 +1,167 @@
-//! Starting, being ready, losing what it needs, and stopping.
+//! Being ready, losing what it needs, and getting it back by itself.
 
-use reqwest::StatusCode;
+use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 
-use crate::support::TestServer;
-use crate::support::closure::TestPath;
+use crate::support::closure::{TestPath, begin_request};
+use crate::support::relay::Relay;
+use crate::support::{ADMIN, Place, TestServer, environment, refusal, s3_address};
+
+impl TestServer {
+    async fn readiness(&self) -> (StatusCode, Readiness) {
+        let answer = self.get("/readyz?verbose").await;
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    /// The check of a dependency once it is as wanted; ten seconds at most.
+    async fn wait_for_check(&self, name: Dependency, ok: bool) -> ReadinessCheck {
+        for _ in 0..100 {
+            let (_, readiness) = self.readiness().await;
+            let check = readiness.checks.into_iter().find(|check| check.name == name).unwrap();
+            if check.ok == ok {
+                return check;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("{name:?} should have become ok: {ok}");
+    }
+
+    async fn is_alive(&self) {
+        for path in ["/livez", "/health", "/metrics"] {
+            assert_eq!(self.get(path).await.status(), StatusCode::OK, "{path}");
+        }
+    }
+}
 
 #[tokio::test]
-async fn a_pushed_closure_is_served() {
+async fn a_ready_server_says_so() {
     let server = TestServer::start().await;
-    let dependency = TestPath::new("dependency", &[]);
-    let root = TestPath::new("root", &[&dependency]);
-    server.push(&[&root, &dependency]).await;
-    let answer = server.get(&format!("/{}", root.key())).await;
-    assert_eq!(answer.status(), StatusCode::OK);
-    assert!(answer.text().await.unwrap().contains("Sig: test-1:"));
+    server.is_alive().await;
+    assert_eq!(server.get("/health").await.text().await.unwrap(), "OK");
+    let (status, readiness) = server.readiness().await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(readiness.ready && readiness.checks.len() >= 3 && readiness.checks.iter().all(|check| check.ok));
+
+    let path = TestPath::new("counted", &[]);
+    server.push(&[&path]).await;
+    let text = server.get("/metrics").await.text().await.unwrap();
+    let counted =
+        "niks3_http_requests_total{method=\"POST\",route=\"/api/pending_closures\",status=\"200\"} 1";
+    assert!(text.contains(counted), "{text}");
+    assert!(text.contains("niks3_auth_attempts_total{outcome=\"accepted\"}") && text.ends_with("# EOF\n"));
+    assert!(!text.contains(&path.key()), "no key becomes a label");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn without_its_database_it_lives_refuses_pushes_and_recovers() {
+    let place = Place::create().await;
+    let target = environment("DATABASE_URL");
+    let target = target.split('@').nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let mut relay = Relay::to(&target).await;
+    let port = relay.address.port();
+    // The database is away when the server starts.
+    let server = TestServer::launch(place, |parts| {
+        parts.database = parts.database.clone().host("127.0.0.1").port(port);
+    })
+    .await;
+    server.is_alive().await;
+    let path = TestPath::new("path", &[]);
+    let begin = async || {
+        let request = server.request(Method::POST, "/api/pending_closures");
+        request.json(&begin_request(&path, &[&path])).send().await.unwrap()
+    };
+    let check = server.wait_for_check(Dependency::Database, false).await;
+    assert!(!check.message.is_empty() && !check.message.contains("127.0.0.1"), "{check:?}");
+    assert_eq!(server.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(begin().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+
+    relay.up().await;
+    server.wait_until_ready().await;
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    server.upload(ADMIN, &begun, &[&path]).await;
+
+    relay.down().await;
+    let check = server.wait_for_check(Dependency::Database, false).await;
+    assert_eq!(check.reason, "ConnectionFailed");
+    server.is_alive().await;
+    for answer in [begin().await, server.complete(ADMIN, &begun.id).await] {
+        assert!(answer.headers().contains_key("retry-after"));
+        let (status, text) = refusal(answer).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+        assert!(text.contains("database is not available"), "{text}");
+    }
+    let (_, readiness) = server.readiness().await;
+    let storage = readiness.checks.iter().find(|check| check.name == Dependency::Storage).unwrap();
+    assert!(storage.ok, "{storage:?}");
+
+    // By itself, and the push goes on where it was.
+    relay.up().await;
+    server.wait_until_ready().await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn without_its_bucket_it_lives_refuses_pushes_and_recovers() {
+    let (place, mut relay) = (Place::create().await, Relay::to(&s3_address()).await);
+    let url = format!("http://{}", relay.address);
+    let server = TestServer::launch(place, |parts| {
+        parts.bucket.public_endpoint = parts.bucket.endpoint.replace(url);
+        parts.bucket.request_timeout = std::time::Duration::from_secs(1);
+    })
+    .await;
+    server.is_alive().await;
+    let check = server.wait_for_check(Dependency::Storage, false).await;
+    assert_eq!(check.reason, "EndpointUnreachable");
+    // nix-cache-info and the landing page need no bucket.
+    assert_eq!(server.get("/nix-cache-info").await.status(), StatusCode::OK);
+
+    relay.up().await;
+    server.wait_until_ready().await;
+    let path = TestPath::new("path", &[]);
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    server.upload(ADMIN, &begun, &[&path]).await;
+
+    relay.down().await;
+    server.wait_for_check(Dependency::Storage, false).await;
+    let text = server.get("/readyz").await.text().await.unwrap();
+    assert!(text.contains("Storage: EndpointUnreachable"), "{text}");
+    server.is_alive().await;
+    let mut large = begin_request(&path, &[&path]);
+    large.objects[1].key = TestPath::with_nar("large", b"large".to_vec(), &[]).nar_key();
+    large.objects[1].nar_size = Some(20 << 20);
+    let begin = server.request(Method::POST, "/api/pending_closures").json(&large).send().await.unwrap();
+    for answer in [server.complete(ADMIN, &begun.id).await, begin] {
+        let (status, text) = refusal(answer).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{text}");
+        assert!(text.contains("storage is not available (EndpointUnreachable)"), "{text}");
+    }
+    assert_eq!(server.get(&format!("/{}", path.key())).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let committed = server.place().rows::<(i64,)>("select count(*) from closures").await;
+    assert_eq!(committed, [(0,)], "nothing is half committed");
+
+    relay.up().await;
+    server.wait_until_ready().await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(server.get(&format!("/{}", path.key())).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_a_sentence() {
+    let server = TestServer::start().await;
+    for (method, path, expected) in [
+        (Method::GET, "/api/nothing", StatusCode::NOT_FOUND),
+        (Method::PUT, "/api/pins/x", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::POST, "/x.narinfo", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::GET, "/api/closures/x", StatusCode::NOT_FOUND),
+        (Method::GET, "/api/closures/a%00b", StatusCode::BAD_REQUEST),
+    ] {
+        let answer = server.request(method.clone(), path).send().await.unwrap();
+        let (status, text) = refusal(answer).await;
+        assert_eq!(status, expected, "{method} {path}: {text}");
+    }
+    let config: serde_json::Value = server.get("/api/cache-config").await.json().await.unwrap();
+    assert_eq!(config["substituter_url"], server.url);
+    assert_eq!(config["public_keys"], json!([server.public_key.to_string()]));
 }

@@ -8,4 +8,6 @@ mod auth;
 mod gc;
 mod gc_races;
 mod health;
+mod pins;
 mod push;
+mod sign;
