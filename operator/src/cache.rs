@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::BinaryCache;
+use crate::crd::binary_cache::Suspend;
 
 use self::observe::ObserveError;
 use self::report::{Outcome, ReportError};
@@ -46,6 +47,9 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
     if cache.metadata.deletion_timestamp.is_some() {
         return Ok(report::RESYNC);
     }
+    if cache.spec.suspend == Suspend::Reconcile {
+        return Ok(report::paused(cache, context).await?);
+    }
     let observed = observe::observe(cache, context).await?;
     let valid = validate::validate(cache, &observed, &context.images);
     let applied = match &valid {
@@ -53,7 +57,7 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
         Err(_) => None,
     };
     let probed = match (&valid, &applied) {
-        (Ok(valid), Some(Ok(_))) => Some(probe::ask(valid, context).await),
+        (Ok(valid), Some(Ok(_))) if !valid.suspended => Some(probe::ask(valid, context).await),
         _ => None,
     };
     let outcome = Outcome { valid: &valid, applied: applied.as_ref(), probed: probed.as_ref() };

@@ -4,6 +4,7 @@ mod findings;
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource as _, ResourceExt as _};
@@ -12,7 +13,7 @@ use niks3_protocol::api::cache_config::CacheStats;
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::binary_cache::SigningKeyStatus;
-use crate::crd::conditions::{self, ConditionType, Finding, Verdict};
+use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
 use crate::crd::{BinaryCache, BinaryCacheStatus};
 use crate::labels::{Component, Names, selector_text};
 use crate::status;
@@ -28,6 +29,8 @@ pub use crate::status::ReportError;
 pub const RESYNC: Duration = Duration::from_mins(5);
 /// One that is not well, after so long.
 const RETRY: Duration = Duration::from_secs(5);
+/// The reason of a cache that stands still on purpose.
+const SUSPENDED: &str = "Suspended";
 /// The status says how much the cache holds at most so often.
 const STATS_AGE: i64 = 300;
 
@@ -67,8 +70,39 @@ pub async fn report(
             status::publish_condition(context, &reference, condition).await;
         }
     }
-    let ready = findings.iter().any(|f| f.about == ConditionType::Ready && f.verdict == Verdict::True);
-    Ok(if ready { RESYNC } else { RETRY })
+    let settled = findings
+        .iter()
+        .any(|f| f.about == ConditionType::Ready && (f.verdict == Verdict::True || f.reason == SUSPENDED));
+    Ok(if settled { RESYNC } else { RETRY })
+}
+
+/// Says that the operator keeps its hands off; what was known before stays. Gives back when to look again.
+pub async fn paused(cache: &BinaryCache, context: &Context) -> Result<Duration, ReportError> {
+    let old = cache.status.clone().unwrap_or_default();
+    let new = while_paused(&old, cache.metadata.generation, Timestamp::now());
+    if new != old {
+        status::write(&context.client, cache, &new).await?;
+    }
+    let about = ConditionType::ReconciliationPaused.as_str();
+    if conditions::changed(&old.conditions, &new.conditions).iter().any(|condition| condition.type_ == about)
+    {
+        let reference = cache.object_ref(&());
+        status::publish(context, &reference, EventType::Normal, about, findings::PAUSED).await;
+    }
+    Ok(RESYNC)
+}
+
+fn while_paused(old: &BinaryCacheStatus, generation: Option<i64>, now: Timestamp) -> BinaryCacheStatus {
+    let known = |condition: &&Condition| condition.type_ != ConditionType::ReconciliationPaused.as_str();
+    let mut kept: Vec<Condition> = old.conditions.iter().filter(known).cloned().collect();
+    let mut findings =
+        vec![Finding::yes(ConditionType::ReconciliationPaused, Reason::SuspendReconcile, findings::PAUSED)];
+    if !kept.iter().any(|condition| condition.type_ == ConditionType::Ready.as_str()) {
+        findings.push(Finding::unknown(ConditionType::Ready, Reason::SuspendReconcile, findings::PAUSED));
+    }
+    kept.extend(conditions::next(&old.conditions, &findings, generation, now));
+    kept.sort_by(|a, b| a.type_.cmp(&b.type_));
+    BinaryCacheStatus { observed_generation: generation, conditions: kept, ..old.clone() }
 }
 
 fn next(
@@ -150,6 +184,26 @@ fn size(bytes: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_keeps_what_was_known() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let before = BinaryCacheStatus {
+            conditions: conditions::next(
+                &[],
+                &[Finding::yes(ConditionType::Ready, Reason::Ready, "well")],
+                Some(1),
+                at(1),
+            ),
+            ..BinaryCacheStatus::default()
+        };
+        let paused = while_paused(&before, Some(2), at(2));
+        assert_eq!((paused.observed_generation, &paused.conditions[0]), (Some(2), &before.conditions[0]));
+        assert_eq!(paused.conditions[1].type_, "ReconciliationPaused");
+        assert_eq!(while_paused(&paused, Some(2), at(3)), paused, "said once");
+        let fresh = while_paused(&BinaryCacheStatus::default(), Some(1), at(1));
+        assert_eq!((&*fresh.conditions[0].type_, &*fresh.conditions[0].status), ("Ready", "Unknown"));
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -12,7 +12,7 @@ use niks3_protocol::server_config::{self, AddressingStyle as ServerAddressing};
 use crate::args::Images;
 use crate::crd::binary_cache::{
     AddressingStyle, Auth, EmbeddedDatabase, EmbeddedStorage, KubernetesAuthMode, PullPolicy, ReadProxyMode,
-    RetentionMode, S3,
+    RetentionMode, S3, Suspend,
 };
 use crate::crd::conditions::Reason;
 use crate::crd::schema::Resources;
@@ -64,8 +64,10 @@ pub struct ValidCache {
     pub rules: Vec<server_config::KubernetesRule>,
     /// Shared secrets.
     pub tokens: Vec<Token>,
-    /// How many pods.
+    /// How many pods; none while the server is suspended.
     pub replicas: i32,
+    /// Whether the server stands still.
+    pub suspended: bool,
     /// Of the server.
     pub image: String,
     /// Of the server's and embedded images.
@@ -140,6 +142,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
             format!("BinaryCache {other} is older and has this bucket and prefix; choose another prefix");
         return Err(Invalid { reason: Reason::BucketConflict, message });
     }
+    let suspended = spec.suspend == Suspend::Server;
     let endpoint = labels::endpoint(&name, &namespace);
     let url = spec.url.clone().unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
@@ -155,7 +158,8 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         rules: rules(&spec.auth, &name, &namespace),
         priority: spec.cache_info.priority,
         read_proxy: spec.server.read_proxy.mode == ReadProxyMode::Proxy,
-        replicas: spec.server.replicas,
+        replicas: if suspended { 0 } else { spec.server.replicas },
+        suspended,
         image: server_image(spec, images),
         pull_policy: spec.server.image_pull_policy.or(images.pull_policy),
         resources: spec.server.resources.clone(),

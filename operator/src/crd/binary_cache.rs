@@ -90,6 +90,12 @@ pub struct BinaryCacheSpec {
     #[serde(default)]
     pub server: Server,
 
+    /// Stops the operator or the server for a while. `Reconcile`: the operator changes nothing of this cache, not
+    /// even what somebody else broke. `Server`: the server's pods and the collections stop; volumes, keys and
+    /// embedded servers stay, so that Nix still reads from a bucket that clients reach themselves.
+    #[serde(default)]
+    pub suspend: Suspend,
+
     /// What happens to things that cannot be made again when the cache is deleted. Buckets, databases and
     /// volumes are never deleted.
     #[serde(default)]
@@ -161,6 +167,18 @@ pub struct SecretKeyRef {
     /// The key within the Secret.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
+}
+
+/// What stands still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum Suspend {
+    /// Nothing.
+    #[default]
+    None,
+    /// The operator keeps its hands off.
+    Reconcile,
+    /// No pod of the server runs and nothing is collected.
+    Server,
 }
 
 /// What happens when the cache is deleted.

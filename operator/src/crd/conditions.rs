@@ -42,6 +42,8 @@ words! {
         Available,
         /// A change is being rolled out.
         Progressing,
+        /// The operator keeps its hands off. Absent unless it does.
+        ReconciliationPaused,
         /// The cache to collect is there.
         CachesResolved,
         /// The last collection did what it was asked for.
@@ -92,6 +94,10 @@ words! {
         MinimumReplicasUnavailable,
         /// Not known yet.
         Reconciling,
+        /// The spec asks for standstill.
+        Suspended,
+        /// The spec asks the operator to keep its hands off.
+        SuspendReconcile,
         /// Another policy, older, has the cache.
         Conflicted,
         /// The schedule is not cron.

@@ -47,7 +47,7 @@ pub struct GCPolicySpec {
     #[serde(default = "GCPolicySpec::default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
-    /// No collection is begun while this is true.
+    /// No collection is begun while this is true; nor while the cache's server is suspended.
     #[serde(default)]
     pub suspend: bool,
     /// What is kept.

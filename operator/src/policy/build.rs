@@ -64,7 +64,7 @@ fn cron_job(policy: &ValidPolicy) -> CronJob {
         spec: Some(CronJobSpec {
             schedule: policy.schedule.clone(),
             time_zone: Some(policy.time_zone.clone()),
-            suspend: Some(policy.suspend),
+            suspend: Some(policy.suspended.is_some()),
             concurrency_policy: Some("Forbid".to_owned()),
             starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
             successful_jobs_history_limit: Some(policy.successful_jobs),

@@ -8,7 +8,7 @@ use kube::runtime::events::EventType;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::crd::conditions::{self, ConditionType, Finding, Reason};
+use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
 use crate::crd::gc_policy::{CollectedCache, LastRun, RunResult};
 use crate::crd::{GCPolicy, GCPolicyStatus};
 use crate::labels::Names;
@@ -112,6 +112,11 @@ fn findings(
         ],
     };
     let mut ready = Finding::summary(&findings, &[accepted, resolved], "collections are scheduled");
+    if let Some(why) = valid.as_ref().ok().and_then(|valid| valid.suspended.as_deref())
+        && ready.verdict == Verdict::True
+    {
+        ready = Finding::no(ConditionType::Ready, Reason::Suspended, why);
+    }
     if let (Some(error), None) = (error, &refused) {
         ready = Finding::no(ConditionType::Ready, Reason::ApplyFailed, error.sentence());
     }

@@ -7,7 +7,7 @@ use niks3_protocol::duration::GoDuration;
 use crate::apply::ApplyError;
 use crate::args::Images;
 use crate::cache::validate::{audience, server_image};
-use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy};
+use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy, Suspend};
 use crate::crd::conditions::{ConditionType, Reason};
 use crate::crd::gc_policy::Retention;
 use crate::crd::schema::Duration;
@@ -53,8 +53,8 @@ pub struct ValidPolicy {
     pub schedule: String,
     /// Of the schedule.
     pub time_zone: String,
-    /// No collection is begun.
-    pub suspend: bool,
+    /// Why no collection is begun, where none is.
+    pub suspended: Option<String>,
     /// What is kept.
     pub limits: Limits,
     /// How many Jobs are kept.
@@ -113,13 +113,22 @@ fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: Limits, images: &I
         pull_policy: cache.spec.server.image_pull_policy.or(images.pull_policy),
         schedule: spec.schedule.clone(),
         time_zone: spec.time_zone.clone(),
-        suspend: spec.suspend,
+        suspended: suspended(policy, cache),
         limits,
         successful_jobs: spec.successful_jobs_history_limit,
         failed_jobs: spec.failed_jobs_history_limit,
         cache: cache_name,
         namespace,
     }
+}
+
+/// Why no collection is begun.
+fn suspended(policy: &GCPolicy, cache: &BinaryCache) -> Option<String> {
+    if policy.spec.suspend {
+        return Some("spec.suspend is set: no collection is begun".to_owned());
+    }
+    let stands = cache.spec.suspend == Suspend::Server;
+    stands.then(|| format!("BinaryCache {} is suspended: no collection is begun", cache.name_any()))
 }
 
 fn limits(retention: &Retention) -> Result<Limits, Invalid> {

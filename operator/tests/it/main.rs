@@ -17,4 +17,5 @@ mod lease;
 mod manifests;
 mod policies;
 mod resilience;
+mod suspend;
 mod world;

@@ -20,6 +20,11 @@ const PARTS: [ConditionType; 6] = [
     ConditionType::Available,
 ];
 
+/// What is said while the operator keeps its hands off.
+pub(super) const PAUSED: &str = "spec.suspend is Reconcile: the operator changes nothing";
+/// What is said while the server stands still.
+const SUSPENDED: &str = "spec.suspend is Server: no pod of the server runs";
+
 /// One finding for each condition of a cache.
 pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
     let mut findings = match outcome.valid {
@@ -47,7 +52,10 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
             findings
         }
     };
-    let ready = Finding::summary(&findings, &PARTS, "the cache takes pushes and serves reads");
+    let mut ready = Finding::summary(&findings, &PARTS, "the cache takes pushes and serves reads");
+    if outcome.valid.as_ref().is_ok_and(|valid| valid.suspended) {
+        ready = Finding::no(ConditionType::Ready, Reason::Suspended, SUSPENDED);
+    }
     findings.push(ready);
     findings
 }
@@ -82,6 +90,7 @@ fn signing(valid: &ValidCache) -> Finding {
 fn running(valid: &ValidCache, applied: &Applied, probed: Option<&Result<Answer, String>>) -> [Finding; 4] {
     let ready_pods = applied.deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let dependency = |about, name| match probed {
+        _ if valid.suspended => Finding::unknown(about, Reason::Suspended, SUSPENDED),
         Some(Ok(answer)) => {
             let check = answer.readiness.checks.iter().find(|check| check.name == name);
             check.map_or_else(
@@ -118,7 +127,9 @@ fn answered(about: ConditionType, check: &ReadinessCheck) -> Finding {
 
 fn available(valid: &ValidCache, ready_pods: i32) -> Finding {
     let message = format!("{ready_pods} of {} pods are ready", valid.replicas);
-    if ready_pods > 0 {
+    if valid.suspended {
+        Finding::no(ConditionType::Available, Reason::Suspended, SUSPENDED)
+    } else if ready_pods > 0 {
         Finding::yes(ConditionType::Available, Reason::MinimumReplicasAvailable, message)
     } else {
         Finding::no(ConditionType::Available, Reason::MinimumReplicasUnavailable, message)
@@ -138,8 +149,8 @@ fn progressing(valid: &ValidCache, deployment: &Deployment) -> Finding {
     let updated = status.updated_replicas.unwrap_or(0);
     let settled = status.observed_generation >= deployment.metadata.generation
         && updated == valid.replicas
-        && status.replicas == Some(valid.replicas)
-        && status.ready_replicas == Some(valid.replicas);
+        && status.replicas.unwrap_or(0) == valid.replicas
+        && status.ready_replicas.unwrap_or(0) == valid.replicas;
     if settled {
         Finding::no(about, Reason::Stable, "nothing is changing")
     } else {

@@ -1,0 +1,45 @@
+//! Manifests that the API server takes.
+
+use serde_json::json;
+
+use crate::api_server;
+
+use super::{cache, create, embedded, own_s3, policy, retention, rule, with};
+
+#[tokio::test]
+async fn accepted_manifests() {
+    let client = api_server::client().await;
+    let namespace = api_server::namespace(&client).await;
+    let forty = "a".repeat(40);
+    for (what, object) in [
+        ("the smallest", cache("main", embedded())),
+        ("a long name", cache(&forty, embedded())),
+        ("own S3", cache("main", own_s3())),
+        ("an URL", cache("main", with(&embedded(), &json!({"url": "https://cache.example.org"})))),
+        (
+            "a key generated under a name",
+            cache("main", with(&embedded(), &json!({"signing": {"keys": [{"name": "example-1"}]}}))),
+        ),
+        (
+            "any ServiceAccount",
+            cache(
+                "main",
+                with(&embedded(), &rule(json!({"serviceAccounts": [{"namespace": "*", "name": "*"}]}))),
+            ),
+        ),
+        (
+            "numbers as quantities",
+            cache("main", with(&embedded(), &json!({"server": {"resources": {"limits": {"cpu": 2}}}}))),
+        ),
+        ("null where nothing is meant", cache("main", with(&embedded(), &json!({})))),
+        ("a cache at rest", cache("main", with(&embedded(), &json!({"suspend": "Server"})))),
+        ("hands off", cache("main", with(&embedded(), &json!({"suspend": "Reconcile"})))),
+        ("a policy", policy(retention())),
+        (
+            "a policy without grace",
+            policy(with(&retention(), &json!({"retention": {"deletionGrace": "0s"}}))),
+        ),
+    ] {
+        create(&client, &namespace, &object).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}

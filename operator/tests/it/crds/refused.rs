@@ -1,0 +1,86 @@
+//! Manifests that the API server refuses, and what it says.
+
+use serde_json::{Value, json};
+
+use crate::api_server;
+
+use super::{cache, create, embedded, own_s3, policy, retention, rule, with};
+
+#[tokio::test]
+async fn refused_manifests() {
+    let client = api_server::client().await;
+    let namespace = api_server::namespace(&client).await;
+    let long = "a".repeat(41);
+    let e = |patch: Value| cache("main", with(&embedded(), &patch));
+    let s = |patch: Value| cache("main", with(&own_s3(), &json!({"storage": {"s3": patch}})));
+    let p = |patch: Value| policy(with(&retention(), &patch));
+    for (object, message) in [
+        (cache(&long, embedded()), "metadata.name: at most 40 characters"),
+        (cache("1st", embedded()), "metadata.name: at most 40 characters"),
+        (cache("main-gc", embedded()), "metadata.name: must not end in -s3, -postgres or -gc"),
+        (e(json!({"url": "cache.example.org"})), "spec.url: Invalid value"),
+        (e(json!({"url": "ftp://cache.example.org"})), "url: must begin with http:// or https://"),
+        (e(json!({"url": "https://cache.example.org/"})), "must not end in /"),
+        (e(json!({"cacheInfo": {"priority": -1}})), "spec.cacheInfo.priority"),
+        (e(json!({"storage": {"embedded": null}})), "storage: set exactly one of s3 and embedded"),
+        (e(json!({"storage": own_s3()["storage"]})), "storage: set exactly one of s3 and embedded"),
+        (e(json!({"storage": null})), "spec.storage: Required value"),
+        (e(json!({"storage": {"embedded": {"size": "-1Gi"}}})), "spec.storage.embedded.size"),
+        (
+            e(json!({"database": {"embedded": null}})),
+            "database: set exactly one of urlSecretRef and embedded",
+        ),
+        (
+            e(json!({"database": {"urlSecretRef": {"name": "db"}}})),
+            "database: set exactly one of urlSecretRef and embedded",
+        ),
+        (s(json!({"bucket": "No_Bucket"})), "spec.storage.s3.bucket"),
+        (s(json!({"prefix": "/a"})), "spec.storage.s3.prefix"),
+        (s(json!({"endpoint": "minio:9000"})), "endpoint: must be http://host[:port]"),
+        (s(json!({"endpoint": "http://minio:9000/bucket"})), "endpoint: must be http://host[:port]"),
+        (
+            s(json!({"publicEndpoint": "http://minio:9000/bucket"})),
+            "publicEndpoint: must be http://host[:port]",
+        ),
+        (s(json!({"addressingStyle": "path"})), "spec.storage.s3.addressingStyle: Unsupported value"),
+        (s(json!({"credentials": {"secretRef": null}})), "credentials: set secretRef"),
+        (e(json!({"signing": {"keys": [{"name": "a"}, {"name": "b"}]}})), "spec.signing.keys: Too many"),
+        (e(json!({"signing": {"keys": [{"name": "a:b"}]}})), "spec.signing.keys[0].name"),
+        (
+            e(rule(json!({"serviceAccounts": [{"namespace": "ci-*", "name": "builder"}]}))),
+            "serviceAccounts: * stands only for a whole name",
+        ),
+        (
+            e(rule(json!({"serviceAccounts": [{"namespace": "*", "name": "a"}], "permissions": ["Admin"]}))),
+            "permissions: Admin cannot be given to *",
+        ),
+        (e(rule(json!({"serviceAccounts": []}))), "rules[0].serviceAccounts"),
+        (e(rule(json!({"permissions": ["Everything"]}))), "rules[0].permissions[0]: Unsupported value"),
+        (e(rule(json!({"permissions": ["Push", "Push"]}))), "Duplicate value"),
+        (e(json!({"server": {"replicas": 0}})), "spec.server.replicas"),
+        (
+            e(json!({"server": {"readProxy": {"mode": "Redirect"}}})),
+            "spec.server.readProxy.mode: Unsupported value",
+        ),
+        (e(json!({"suspend": "All"})), "spec.suspend: Unsupported value"),
+        (
+            e(json!({"deletionPolicy": {"signingKeys": "Keep"}})),
+            "spec.deletionPolicy.signingKeys: Unsupported value",
+        ),
+        (p(json!({"cacheRef": null})), "cacheRef: set the cache to collect"),
+        (p(json!({"schedule": "TZ=Europe/Berlin 17 3 * * *"})), "schedule: has no time zone; use timeZone"),
+        (p(json!({"retention": {"olderThan": null}})), "retention.olderThan: set it"),
+        (p(json!({"retention": {"olderThan": "59m"}})), "retention.olderThan: at least 1h"),
+        (p(json!({"retention": {"olderThan": "30d"}})), "spec.retention.olderThan"),
+        (
+            p(json!({"retention": {"failedUploadsOlderThan": "30m"}})),
+            "retention.failedUploadsOlderThan: at least 1h",
+        ),
+        (p(json!({"retention": {"deletionGrace": "soon"}})), "spec.retention.deletionGrace"),
+        (p(json!({"failedJobsHistoryLimit": 101})), "spec.failedJobsHistoryLimit"),
+    ] {
+        let answer = create(&client, &namespace, &object).await;
+        let error = answer.expect_err(&format!("{message} should be why this is refused: {object}"));
+        assert!(error.contains(message), "wanted {message:?}, got {error}");
+    }
+}
