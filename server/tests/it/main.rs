@@ -8,6 +8,8 @@ mod auth;
 mod gc;
 mod gc_races;
 mod health;
+mod multipart;
 mod pins;
 mod push;
+mod push_races;
 mod sign;
