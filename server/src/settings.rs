@@ -108,10 +108,10 @@ impl Parts {
 /// An URL, or the `key=value` form of libpq that niks3 1.7 also takes.
 fn database(text: &str) -> anyhow::Result<PgConnectOptions> {
     // The URL holds a password: no error may repeat it.
-    if text.contains("://") {
-        return text
-            .parse()
-            .map_err(|_| anyhow::anyhow!("the database URL is not postgres://user:password@host/database"));
+    if let Some((scheme, _)) = text.split_once("://") {
+        // sqlx takes any scheme.
+        let parsed = ["postgres", "postgresql"].contains(&scheme).then(|| text.parse().ok()).flatten();
+        return parsed.context("the database URL is not postgres://user:password@host/database");
     }
     let mut options = PgConnectOptions::new();
     for pair in text.split_whitespace() {

@@ -49,6 +49,7 @@ impl Bucket {
     /// Opens an object. The limit on one request covers the time to its first byte; the body is read as
     /// fast as the reader takes it.
     pub async fn get(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
+        let since = http_date(wanted.if_modified_since);
         let answer = self
             .client
             .get_object()
@@ -56,10 +57,11 @@ impl Bucket {
             .key(self.full_key(key))
             .set_range(wanted.range)
             .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(http_date(wanted.if_modified_since))
+            .set_if_modified_since(since)
             .send()
             .await;
         match answer {
+            Ok(object) if is_unmodified(object.last_modified, since) => Ok(ReadAnswer::NotModified),
             Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
                 content_length: object.content_length.unwrap_or(0),
                 content_range: object.content_range.filter(|range| !range.is_empty()),
@@ -74,6 +76,7 @@ impl Bucket {
 
     /// What [`Self::get`] would find, its bytes left out.
     pub async fn peek(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
+        let since = http_date(wanted.if_modified_since);
         let answer = self
             .client
             .head_object()
@@ -81,10 +84,11 @@ impl Bucket {
             .key(self.full_key(key))
             .set_range(wanted.range)
             .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(http_date(wanted.if_modified_since))
+            .set_if_modified_since(since)
             .send()
             .await;
         match answer {
+            Ok(object) if is_unmodified(object.last_modified, since) => Ok(ReadAnswer::NotModified),
             Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
                 content_length: object.content_length.unwrap_or(0),
                 content_range: object.content_range.filter(|range| !range.is_empty()),
@@ -96,6 +100,11 @@ impl Bucket {
             Err(error) => answer_to(BucketError::from_sdk("head", key, &error)),
         }
     }
+}
+
+/// Some servers compare the fraction of the second too, which no HTTP date has: they call every object modified.
+fn is_unmodified(modified: Option<DateTime>, since: Option<DateTime>) -> bool {
+    matches!((modified, since), (Some(modified), Some(since)) if modified.secs() <= since.secs())
 }
 
 fn http_date(text: Option<String>) -> Option<DateTime> {

@@ -10,6 +10,8 @@ mod gc_races;
 mod health;
 mod multipart;
 mod pins;
+mod proxy;
 mod push;
 mod push_races;
 mod sign;
+mod start;

@@ -64,6 +64,13 @@ impl Place {
         put.send().await.unwrap();
     }
 
+    /// Writes an object as zstd that says so.
+    pub(crate) async fn write_encoded(&self, key: &str, bytes: &[u8]) {
+        let body = ByteStream::from(zstd::encode_all(bytes, 3).unwrap());
+        let put = s3().put_object().bucket(self.bucket()).key(key).content_encoding("zstd").body(body);
+        put.send().await.unwrap();
+    }
+
     /// Removes an object past the server: an accident.
     pub(crate) async fn lose_object(&self, key: &str) {
         s3().delete_object().bucket(self.bucket()).key(key).send().await.unwrap();
