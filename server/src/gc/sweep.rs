@@ -139,7 +139,7 @@ async fn delete(
             "a claim took too long and is left to the next run"
         );
         progress.count(|stats| {
-            stats.objects_failed_to_delete += i64::try_from(claimed.len()).unwrap_or(i64::MAX)
+            stats.objects_failed_to_delete += i64::try_from(claimed.len()).unwrap_or(i64::MAX);
         });
         return Ok(Vec::new());
     }

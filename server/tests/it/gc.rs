@@ -208,7 +208,7 @@ async fn a_push_after_the_mark_defeats_the_claim() {
     let (place, mut relay) = (Place::create().await, Relay::to(&s3_address()).await);
     let url = format!("http://{}", relay.address);
     relay.delay(Dice::new(0, 0), 1);
-    relay.up().await;
+    relay.up();
     let server =
         TestServer::at(place, |parts| parts.bucket.public_endpoint = parts.bucket.endpoint.replace(url))
             .await;
@@ -221,7 +221,7 @@ async fn a_push_after_the_mark_defeats_the_claim() {
 
     relay.down().await;
     relay.delay(Dice::new(0, 0), 3000);
-    relay.up().await;
+    relay.up();
     let started = server.start_gc("older-than=1h&deletion-grace=1h").await;
     let claimed = "select key from objects where deleting_since is not null";
     while server.place().rows::<(String,)>(claimed).await.is_empty() {

@@ -77,7 +77,7 @@ async fn without_its_database_it_lives_refuses_pushes_and_recovers() {
     assert_eq!(server.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(begin().await.status(), StatusCode::SERVICE_UNAVAILABLE);
 
-    relay.up().await;
+    relay.up();
     server.wait_until_ready().await;
     let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
     server.upload(ADMIN, &begun, &[&path]).await;
@@ -97,7 +97,7 @@ async fn without_its_database_it_lives_refuses_pushes_and_recovers() {
     assert!(storage.ok, "{storage:?}");
 
     // By itself, and the push goes on where it was.
-    relay.up().await;
+    relay.up();
     server.wait_until_ready().await;
     assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
 }
@@ -117,7 +117,7 @@ async fn without_its_bucket_it_lives_refuses_pushes_and_recovers() {
     // nix-cache-info and the landing page need no bucket.
     assert_eq!(server.get("/nix-cache-info").await.status(), StatusCode::OK);
 
-    relay.up().await;
+    relay.up();
     server.wait_until_ready().await;
     let path = TestPath::new("path", &[]);
     let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
@@ -141,7 +141,7 @@ async fn without_its_bucket_it_lives_refuses_pushes_and_recovers() {
     let committed = server.place().rows::<(i64,)>("select count(*) from closures").await;
     assert_eq!(committed, [(0,)], "nothing is half committed");
 
-    relay.up().await;
+    relay.up();
     server.wait_until_ready().await;
     assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(server.get(&format!("/{}", path.key())).await.status(), StatusCode::OK);

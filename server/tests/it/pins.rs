@@ -118,7 +118,7 @@ async fn a_pin_holds_while_the_bucket_is_asked_in_any_order() {
     assert_eq!(list(&replica).await.len(), 1);
     server.place().sql("update closures set updated_at = now() - interval '1 day'").await;
     let pinned = list(&server).await[0]["store_path"].as_str().unwrap().to_owned();
-    let (run, _) = (server.request(Method::DELETE, "/api/closures?older-than=1h&force=true"), ());
+    let run = server.request(Method::DELETE, "/api/closures?older-than=1h&force=true");
     assert_eq!(run.send().await.unwrap().status(), StatusCode::ACCEPTED);
     for _ in 0..500 {
         let status: Value =

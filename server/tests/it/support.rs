@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
 use niks3_protocol::server_config::AuthSection;
-use niks3_server::app::{App, Settings};
+use niks3_server::app::Settings;
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
 use niks3_server::serve;
 use niks3_server::settings::Parts;
@@ -32,8 +32,6 @@ pub(crate) const ADMIN: &str = "test-token-of-the-admin-0123456789abcdef";
 
 /// A running server.
 pub(crate) struct TestServer {
-    /// What its handlers see; tests may call the logic below them directly.
-    pub(crate) app: Arc<App>,
     /// Its origin, without a slash at the end.
     pub(crate) url: String,
     /// Speaks to it, without following redirects or undoing encodings.
@@ -84,21 +82,20 @@ impl TestServer {
         let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
         let mut parts = place.parts(&url, &key);
         change(&mut parts);
-        let app = Arc::new(serve::open(parts).await.unwrap());
+        let app = Arc::new(Box::pin(serve::open(parts)).await.unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = Arc::clone(&app);
         let task = tokio::spawn(async move {
             let stopped = async move {
                 let _ = stopped.await;
             };
-            serve::serve(running, listener, stopped).await.unwrap();
+            serve::serve(app, listener, stopped).await.unwrap();
         });
         let http = reqwest::Client::builder()
             .timeout(Duration::from_mins(1))
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .unwrap();
-        Self { app, url, http, public_key: key.public_key(), place, stop: Some(stop), task }
+        Self { url, http, public_key: key.public_key(), place, stop: Some(stop), task }
     }
 
     /// A request with the admin's token.

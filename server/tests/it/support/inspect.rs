@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use niks3_protocol::object_key::ObjectKey;
 use sqlx::postgres::PgRow;
@@ -47,7 +48,7 @@ impl Place {
     pub(crate) async fn in_bucket(&self, key: &str) -> bool {
         match s3().head_object().bucket(self.bucket()).key(key).send().await {
             Ok(_) => true,
-            Err(error) if error.as_service_error().is_some_and(|error| error.is_not_found()) => false,
+            Err(error) if error.as_service_error().is_some_and(HeadObjectError::is_not_found) => false,
             Err(error) => panic!("HEAD {key}: {error:?}"),
         }
     }

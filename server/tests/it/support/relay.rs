@@ -40,7 +40,7 @@ impl Relay {
     }
 
     /// Lets connections through.
-    pub(crate) async fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
