@@ -113,14 +113,15 @@ where
         for object in wanted {
             let (name, digest) = (object.name_any(), digest(object));
             let (key, found) = (key(object), self.found.remove(&name));
-            if found.is_some_and(|found| self.context.written.is(&key, digest, look(&found.metadata))) {
+            if found.is_some_and(|found| self.context.written.is(&key, digest, look(object, &found.metadata)))
+            {
                 continue;
             }
             let how = PatchParams::apply(OPERATOR).force();
             let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
                 .await
                 .map_err(|source| ApplyError::new::<K>("apply", &name, source))?;
-            self.context.written.put(key, digest, look(made.meta()));
+            self.context.written.put(key, digest, look(object, made.meta()));
         }
         Ok(())
     }
@@ -157,8 +158,9 @@ fn digest(object: &impl Serialize) -> u64 {
     hasher.finish()
 }
 
-/// What of an object changes when somebody edits it, and not when its status does.
-fn look(meta: &ObjectMeta) -> u64 {
+/// What of an object changes when somebody edits it, and not when its status does. Controllers keep annotations
+/// of their own on it, so only those that are wanted count.
+fn look<K: Resource<DynamicType = ()>>(wanted: &K, meta: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
     meta.uid.hash(&mut hasher);
     match meta.generation {
@@ -166,6 +168,9 @@ fn look(meta: &ObjectMeta) -> u64 {
         _ => meta.resource_version.hash(&mut hasher),
     }
     meta.labels.hash(&mut hasher);
+    for key in wanted.annotations().keys() {
+        meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).hash(&mut hasher);
+    }
     for owner in meta.owner_references.iter().flatten() {
         (&owner.uid, owner.controller).hash(&mut hasher);
     }
@@ -174,27 +179,42 @@ fn look(meta: &ObjectMeta) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
     use super::*;
 
     fn meta(value: serde_json::Value) -> ObjectMeta {
         serde_json::from_value(value).unwrap()
     }
 
+    fn wanted() -> ConfigMap {
+        ConfigMap {
+            metadata: meta(serde_json::json!({"annotations": {"ours": "a"}})),
+            ..ConfigMap::default()
+        }
+    }
+
     #[test]
     fn a_status_is_no_edit() {
+        let wanted = wanted();
         let before = meta(serde_json::json!({"uid": "a", "generation": 2, "resourceVersion": "1"}));
         let status = meta(serde_json::json!({"uid": "a", "generation": 2, "resourceVersion": "2"}));
         let edited = meta(serde_json::json!({"uid": "a", "generation": 3, "resourceVersion": "3"}));
         let labelled = meta(serde_json::json!({"uid": "a", "generation": 2, "labels": {"a": "b"}}));
-        assert_eq!(look(&before), look(&status));
-        assert_ne!(look(&before), look(&edited));
-        assert_ne!(look(&before), look(&labelled));
+        assert_eq!(look(&wanted, &before), look(&wanted, &status));
+        assert_ne!(look(&wanted, &before), look(&wanted, &edited));
+        assert_ne!(look(&wanted, &before), look(&wanted, &labelled));
+        let with =
+            |key: &str| meta(serde_json::json!({"uid": "a", "generation": 2, "annotations": {key: "b"}}));
+        assert_eq!(look(&wanted, &before), look(&wanted, &with("of-a-controller")));
+        assert_ne!(look(&wanted, &before), look(&wanted, &with("ours")));
     }
 
     #[test]
     fn without_a_generation_any_change_counts() {
+        let wanted = wanted();
         let before = meta(serde_json::json!({"uid": "a", "resourceVersion": "1"}));
         let after = meta(serde_json::json!({"uid": "a", "resourceVersion": "2"}));
-        assert_ne!(look(&before), look(&after));
+        assert_ne!(look(&wanted, &before), look(&wanted, &after));
     }
 }

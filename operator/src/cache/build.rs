@@ -15,7 +15,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
 use super::validate::{Database, Storage, ValidCache};
 
-pub use pod::{SECRET_MODE, USER, env, hardened, read_only};
+pub use pod::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
 
 /// The port the server listens on.
 pub const SERVER_PORT: i32 = 5751;

@@ -10,6 +10,7 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::context::Context;
+use crate::crd::binary_cache::CloudNativePg;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels::{Names, SECRET_VERSIONS};
 
@@ -121,6 +122,7 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     if spec.database.embedded.is_some() {
         secrets.insert(names.postgres());
     }
+    secrets.extend(spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret));
     secrets.extend(spec.database.url_secret_ref.as_ref().map(|secret| secret.name.clone()));
     secrets.extend(spec.auth.static_tokens.iter().map(|token| token.secret_key_ref.name.clone()));
     secrets

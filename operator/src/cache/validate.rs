@@ -2,20 +2,18 @@
 
 mod keys;
 mod secrets;
+mod valid;
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
 use niks3_protocol::server_config::{self, AddressingStyle as ServerAddressing};
 
 use crate::args::Images;
 use crate::crd::binary_cache::{
-    AddressingStyle, Auth, EmbeddedDatabase, EmbeddedStorage, KubernetesAuthMode, PullPolicy, ReadProxyMode,
-    RetentionMode, S3, Suspend,
+    AddressingStyle, Auth, DisruptionMode, EmbeddedDatabase, EmbeddedStorage, KubernetesAuthMode,
+    ReadProxyMode, RetentionMode, S3, Server, Suspend,
 };
 use crate::crd::conditions::Reason;
-use crate::crd::schema::Resources;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels;
 
@@ -23,6 +21,10 @@ use super::observe::{Observed, with_slash};
 pub use keys::Signing;
 use secrets::Resolver;
 pub use secrets::{Generated, Missing, SecretFile};
+pub use valid::{Database, Embedded, Storage, Token, ValidCache};
+
+/// Where CloudNativePG writes the address of the database.
+const CNPG_KEY: &str = "uri";
 
 /// A spec that cannot be carried out. It waits for an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,106 +33,6 @@ pub struct Invalid {
     pub reason: Reason,
     /// One sentence.
     pub message: String,
-}
-
-/// A cache that can be built.
-#[derive(Debug)]
-pub struct ValidCache {
-    /// Its name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// What makes it the owner of its children.
-    pub owner: OwnerReference,
-    /// Where Nix reads from.
-    pub url: String,
-    /// Its address inside the cluster.
-    pub endpoint: String,
-    /// `Priority` of `nix-cache-info`.
-    pub priority: i32,
-    /// Whether the server serves what the cache holds.
-    pub read_proxy: bool,
-    /// Where the objects are.
-    pub storage: Storage,
-    /// Where the index is.
-    pub database: Database,
-    /// What it signs with.
-    pub signing: Signing,
-    /// For `trusted-public-keys`; as last known while the key is missing.
-    pub public_keys: Vec<String>,
-    /// The audience of ServiceAccount tokens; none where they are not taken.
-    pub audience: Option<String>,
-    /// Who may do what.
-    pub rules: Vec<server_config::KubernetesRule>,
-    /// Shared secrets.
-    pub tokens: Vec<Token>,
-    /// How many pods; none while the server is suspended.
-    pub replicas: i32,
-    /// Whether the server stands still.
-    pub suspended: bool,
-    /// Of the server.
-    pub image: String,
-    /// Of the server's and embedded images.
-    pub pull_policy: Option<PullPolicy>,
-    /// Of the server.
-    pub resources: Resources,
-    /// The Secrets the pods read, and which version of them.
-    pub secret_versions: BTreeMap<String, String>,
-    /// What the spec refers to and is not there.
-    pub missing: Vec<Missing>,
-}
-
-/// Where the objects are.
-#[derive(Debug)]
-pub enum Storage {
-    /// A bucket of the user's own.
-    Own {
-        /// The bucket, without paths of credentials.
-        section: Box<server_config::S3Section>,
-        /// The Secret's key with the access key id.
-        access_key: SecretFile,
-        /// The Secret's key with the secret access key.
-        secret_key: SecretFile,
-    },
-    /// A server the operator runs.
-    Embedded(Box<Embedded>),
-}
-
-/// Where the index is.
-#[derive(Debug)]
-pub enum Database {
-    /// A database of the user's own, by its URL.
-    Own(SecretFile),
-    /// A server the operator runs.
-    Embedded(Box<Embedded>),
-}
-
-/// A server the operator runs on a volume.
-#[derive(Debug)]
-pub struct Embedded {
-    /// Size of the volume.
-    pub size: String,
-    /// Class of the volume.
-    pub storage_class_name: Option<String>,
-    /// What runs.
-    pub image: String,
-    /// CPU and memory.
-    pub resources: Resources,
-    /// Its credentials.
-    pub credentials: Generated,
-}
-
-/// A shared secret.
-#[derive(Debug)]
-pub struct Token {
-    /// What logs call its bearer.
-    pub name: String,
-    /// Where it is.
-    pub secret: SecretFile,
-    /// What its bearer may do.
-    pub permissions: Vec<niks3_protocol::api::Permission>,
-    /// Which pins its bearer may write.
-    pub pins: Vec<String>,
 }
 
 /// Makes a spec and what was found into a cache that can be built.
@@ -143,6 +45,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         return Err(Invalid { reason: Reason::BucketConflict, message });
     }
     let suspended = spec.suspend == Suspend::Server;
+    let replicas = if suspended { 0 } else { spec.server.replicas };
     let endpoint = labels::endpoint(&name, &namespace);
     let url = spec.url.clone().unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
@@ -158,11 +61,15 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         rules: rules(&spec.auth, &name, &namespace),
         priority: spec.cache_info.priority,
         read_proxy: spec.server.read_proxy.mode == ReadProxyMode::Proxy,
-        replicas: if suspended { 0 } else { spec.server.replicas },
+        replicas,
         suspended,
         image: server_image(spec, images),
         pull_policy: spec.server.image_pull_policy.or(images.pull_policy),
         resources: spec.server.resources.clone(),
+        pull_secrets: spec.server.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
+        scheduling: spec.server.scheduling.clone(),
+        service: spec.server.service.clone(),
+        max_unavailable: max_unavailable(&spec.server, replicas),
         secret_versions: resolver.versions,
         missing: resolver.missing,
         name,
@@ -186,6 +93,12 @@ pub fn audience(cache: &BinaryCache) -> String {
 /// The image of a cache's server and collector.
 pub fn server_image(spec: &BinaryCacheSpec, images: &Images) -> String {
     spec.server.image.clone().unwrap_or_else(|| images.server.clone())
+}
+
+/// How many pods may be moved at a time. With one pod a budget would only keep nodes from being drained.
+fn max_unavailable(server: &Server, replicas: i32) -> Option<IntOrString> {
+    let budget = &server.pod_disruption_budget;
+    (budget.mode == DisruptionMode::Auto && replicas >= 2).then(|| budget.max_unavailable.clone())
 }
 
 fn union(what: &str) -> Invalid {
@@ -239,9 +152,11 @@ fn database(
     resolver: &mut Resolver<'_>,
     images: &Images,
 ) -> Result<Database, Invalid> {
-    match (&spec.database.url_secret_ref, &spec.database.embedded) {
-        (Some(url), None) => Ok(Database::Own(resolver.file(&url.name, &url.key))),
-        (None, Some(embedded)) => {
+    let database = &spec.database;
+    match (&database.url_secret_ref, &database.cloud_native_pg, &database.embedded) {
+        (Some(url), None, None) => Ok(Database::Own(resolver.file(&url.name, &url.key))),
+        (None, Some(cluster), None) => Ok(Database::Own(resolver.file(&cluster.secret(), CNPG_KEY))),
+        (None, None, Some(embedded)) => {
             let EmbeddedDatabase { size, storage_class_name, image, resources } = embedded.clone();
             let name = labels::Names(resolver.cache).postgres();
             Ok(Database::Embedded(Box::new(Embedded {

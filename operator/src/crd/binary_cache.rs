@@ -12,16 +12,19 @@ use serde::{Deserialize, Serialize};
 pub use access::{
     Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ServiceAccountRef, StaticToken,
 };
-pub use server::{PullPolicy, ReadProxy, ReadProxyMode, Server};
+pub use server::{
+    DisruptionBudget, DisruptionMode, PullPolicy, PullSecret, ReadProxy, ReadProxyMode, Scheduling, Server,
+    ServerService, ServiceType,
+};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
 pub use storage::{
-    AddressingStyle, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, S3, S3Credentials,
-    S3SecretRef, Storage,
+    AddressingStyle, CloudNativePg, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, S3,
+    S3Credentials, S3SecretRef, Storage,
 };
 
 /// What the cache should be. Objects are kept in S3, the index of them in PostgreSQL; both may be brought
 /// along or run by the operator.
-#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "niks3.dev",
     version = "v1alpha1",
@@ -75,7 +78,8 @@ pub struct BinaryCacheSpec {
     /// Where the objects are kept. Exactly one of `s3` and `embedded`.
     pub storage: Storage,
 
-    /// Where the index of the objects is kept. Exactly one of `urlSecretRef` and `embedded`.
+    /// Where the index of the objects is kept. Exactly one of `urlSecretRef`,
+    /// `cloudNativePG` and `embedded`.
     pub database: Database,
 
     /// With which key store paths are signed. Left out, a key is generated.

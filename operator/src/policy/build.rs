@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cache::build::{SECRET_MODE, USER, env, hardened, read_only};
+use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
 use crate::crd::schema::Resources as ContainerResources;
 use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
 
@@ -124,6 +124,7 @@ fn pod(policy: &ValidPolicy) -> PodSpec {
     };
     PodSpec {
         restart_policy: Some("Never".to_owned()),
+        image_pull_secrets: pull_secrets(&policy.pull_secrets),
         service_account_name: Some(Names(&policy.cache).gc()),
         ..hardened(USER, container, vec![token(policy)])
     }

@@ -49,6 +49,8 @@ pub struct ValidPolicy {
     pub image: String,
     /// Of the client.
     pub pull_policy: Option<PullPolicy>,
+    /// What the image is pulled with.
+    pub pull_secrets: Vec<String>,
     /// Five fields of cron.
     pub schedule: String,
     /// Of the schedule.
@@ -111,6 +113,7 @@ fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: Limits, images: &I
         audience: audience(cache),
         image: server_image(&cache.spec, images),
         pull_policy: cache.spec.server.image_pull_policy.or(images.pull_policy),
+        pull_secrets: cache.spec.server.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         schedule: spec.schedule.clone(),
         time_zone: spec.time_zone.clone(),
         suspended: suspended(policy, cache),

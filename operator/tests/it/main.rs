@@ -18,4 +18,5 @@ mod manifests;
 mod policies;
 mod resilience;
 mod suspend;
+mod workload;
 mod world;

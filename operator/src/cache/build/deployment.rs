@@ -12,12 +12,15 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest as _, Sha256};
 
 use crate::cache::validate::{Database, SecretFile, Storage, ValidCache};
+use crate::crd::binary_cache::Scheduling;
 use crate::labels::{CONFIG_HASH, Component, Names, SECRET_VERSIONS, child, labels, selector};
 
 use super::config_map::{
     CONFIG_FILE, CONFIG_FOLDER, DATABASE_FOLDER, KUBERNETES_FOLDER, S3_FOLDER, SIGNING_FOLDER, TOKENS_FOLDER,
 };
-use super::pod::{SECRET_MODE, USER, empty_dir, env, file_volume, hardened, mount, read_only, secret_volume};
+use super::pod::{
+    SECRET_MODE, USER, empty_dir, env, file_volume, hardened, mount, pull_secrets, read_only, secret_volume,
+};
 use super::{SERVER_PORT, secrets};
 
 /// Between a pod leaving the Service and its end: proxies need a moment to notice.
@@ -112,22 +115,38 @@ fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
         volume_mounts: Some(volume_mounts),
         ..Container::default()
     };
+    let scheduling = &cache.scheduling;
     PodSpec {
         service_account_name: Some(Names(&cache.name).server()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        topology_spread_constraints: Some(
-            ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-                .map(|key| TopologySpreadConstraint {
-                    max_skew: 1,
-                    topology_key: key.to_owned(),
-                    when_unsatisfiable: "ScheduleAnyway".to_owned(),
-                    label_selector: Some(selected.clone()),
-                    ..TopologySpreadConstraint::default()
-                })
-                .to_vec(),
-        ),
+        image_pull_secrets: pull_secrets(&cache.pull_secrets),
+        node_selector: (!scheduling.node_selector.is_empty()).then(|| scheduling.node_selector.clone()),
+        tolerations: (!scheduling.tolerations.is_empty()).then(|| scheduling.tolerations.clone()),
+        affinity: scheduling.affinity.clone(),
+        priority_class_name: scheduling.priority_class_name.clone(),
+        topology_spread_constraints: spread(scheduling, selected),
         ..hardened(USER, container, volumes)
     }
+}
+
+/// What the spec says of its pods, or softly over hosts and zones.
+fn spread(scheduling: &Scheduling, selected: &LabelSelector) -> Option<Vec<TopologySpreadConstraint>> {
+    let of_server = |constraint: TopologySpreadConstraint| TopologySpreadConstraint {
+        label_selector: constraint.label_selector.or_else(|| Some(selected.clone())),
+        ..constraint
+    };
+    let softly = || {
+        ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+            .map(|key| TopologySpreadConstraint {
+                max_skew: 1,
+                topology_key: key.to_owned(),
+                when_unsatisfiable: "ScheduleAnyway".to_owned(),
+                ..TopologySpreadConstraint::default()
+            })
+            .to_vec()
+    };
+    let constraints = scheduling.topology_spread_constraints.clone().unwrap_or_else(softly);
+    (!constraints.is_empty()).then(|| constraints.into_iter().map(of_server).collect())
 }
 
 fn probe(path: &str, period: i32, failures: i32) -> Probe {

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use crate::cache::validate::{Embedded, ValidCache};
 use crate::labels::{Component, Names, SECRET_VERSIONS, child, labels, selector};
 
-use super::pod::{USER, empty_dir, env, hardened, listens, mount, read_only, secret_volume};
+use super::pod::{USER, empty_dir, env, hardened, listens, mount, pull_secrets, read_only, secret_volume};
 use super::secrets::{ACCESS_KEY, PASSWORD, SECRET_KEY};
 
 pub(super) const S3_PORT: i32 = 7070;
@@ -132,7 +132,11 @@ fn stateful_set(
                     ),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(PodSpec { service_account_name: Some(Names(&cache.name).server()), ..pod }),
+                spec: Some(PodSpec {
+                    service_account_name: Some(Names(&cache.name).server()),
+                    image_pull_secrets: pull_secrets(&cache.pull_secrets),
+                    ..pod
+                }),
             },
             volume_claim_templates: Some(vec![claim(cache, server, component)]),
             // The volume is the cache: nothing that happens to this object may take it along.

@@ -1,8 +1,9 @@
 //! What all pods have in common.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, KeyToPath, PodSecurityContext, PodSpec, Probe,
-    SeccompProfile, SecretVolumeSource, SecurityContext, TCPSocketAction, Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, KeyToPath, LocalObjectReference,
+    PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext, TCPSocketAction,
+    Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -80,6 +81,12 @@ pub(super) fn secret_volume(name: &str, secret: &str, files: &[(&str, &str)]) ->
 /// One key of a Secret as one file.
 pub(super) fn file_volume(name: &str, from: &SecretFile, path: &str) -> Volume {
     secret_volume(name, &from.secret, &[(&from.key, path)])
+}
+
+/// What images are pulled with.
+pub fn pull_secrets(names: &[String]) -> Option<Vec<LocalObjectReference>> {
+    (!names.is_empty())
+        .then(|| names.iter().map(|name| LocalObjectReference { name: name.clone() }).collect())
 }
 
 /// A variable with a plain value.

@@ -1,4 +1,4 @@
-//! The addresses inside the cluster.
+//! The addresses.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -10,7 +10,14 @@ use super::SERVER_PORT;
 use super::embedded::{POSTGRES_PORT, S3_PORT};
 
 pub(super) fn server(cache: &ValidCache) -> Service {
-    service(cache, Names(&cache.name).server(), Component::Server, "http", 80, SERVER_PORT)
+    let wanted = &cache.service;
+    let mut service = service(cache, Names(&cache.name).server(), Component::Server, "http", 80, SERVER_PORT);
+    service.metadata.annotations = (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone());
+    if let Some(spec) = &mut service.spec {
+        spec.type_ = Some(wanted.type_.as_str().to_owned());
+        spec.load_balancer_class.clone_from(&wanted.load_balancer_class);
+    }
+    service
 }
 
 pub(super) fn s3(cache: &ValidCache) -> Service {

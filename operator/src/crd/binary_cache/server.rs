@@ -1,13 +1,19 @@
 //! `spec.server`: how the server runs.
 
+mod scheduling;
+mod service;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::crd::schema::Resources;
 
+pub use scheduling::{DisruptionBudget, DisruptionMode, Scheduling};
+pub use service::{ServerService, ServiceType};
+
 /// How the server runs.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Server {
     /// How many pods. Any number may serve one cache; two or more survive the loss of a node and get a
@@ -25,6 +31,12 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<PullPolicy>,
 
+    /// Secrets to pull images with, of embedded servers and the collector too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<PullSecret>,
+
     /// CPU and memory.
     #[serde(default = "Server::default_resources")]
     pub resources: Resources,
@@ -32,6 +44,18 @@ pub struct Server {
     /// Whether the server serves what the cache holds.
     #[serde(default)]
     pub read_proxy: ReadProxy,
+
+    /// Where the pods run.
+    #[serde(default)]
+    pub scheduling: Scheduling,
+
+    /// The address inside the cluster, or outside of it.
+    #[serde(default)]
+    pub service: ServerService,
+
+    /// How many pods may be away at a time while nodes are drained.
+    #[serde(default)]
+    pub pod_disruption_budget: DisruptionBudget,
 }
 
 impl Server {
@@ -50,10 +74,23 @@ impl Default for Server {
             replicas: Self::default_replicas(),
             image: None,
             image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
             resources: Self::default_resources(),
             read_proxy: ReadProxy::default(),
+            scheduling: Scheduling::default(),
+            service: ServerService::default(),
+            pod_disruption_budget: DisruptionBudget::default(),
         }
     }
+}
+
+/// A Secret of the type `kubernetes.io/dockerconfigjson` in the cache's namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecret {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// When an image is pulled.

@@ -160,13 +160,16 @@ impl EmbeddedStorage {
 
 /// Where the index of the objects is kept.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[x_kube(validation = Rule::new("[has(self.urlSecretRef), has(self.embedded)].exists_one(x, x)")
-    .message("database: set exactly one of urlSecretRef and embedded").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("[has(self.urlSecretRef), has(self.cloudNativePG), has(self.embedded)].exists_one(x, x)")
+    .message("database: set exactly one of urlSecretRef, cloudNativePG and embedded").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct Database {
     /// A PostgreSQL of your own (15 or newer), as a URL in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_secret_ref: Option<DatabaseUrlRef>,
+    /// A cluster of CloudNativePG in the cache's namespace, by name. Only its Secret is read.
+    #[serde(default, rename = "cloudNativePG", skip_serializing_if = "Option::is_none")]
+    pub cloud_native_pg: Option<CloudNativePg>,
     /// A PostgreSQL that the operator runs on a volume, for trying out and for small teams. The volume stays
     /// when the cache is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,6 +192,26 @@ pub struct DatabaseUrlRef {
 impl DatabaseUrlRef {
     fn default_key() -> String {
         "uri".to_owned()
+    }
+}
+
+/// A cluster of CloudNativePG. What it writes about its application's user, under the key `uri`, is the address.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudNativePg {
+    /// The name of the `Cluster`.
+    #[schemars(length(min = 1, max = 50))]
+    pub cluster_name: String,
+    /// The Secret. Left out, it is `CLUSTER-app`. Until CloudNativePG has made it, the cache waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: Option<String>,
+}
+
+impl CloudNativePg {
+    /// Where the address stands.
+    pub fn secret(&self) -> String {
+        self.secret_name.clone().unwrap_or_else(|| format!("{}-app", self.cluster_name))
     }
 }
 

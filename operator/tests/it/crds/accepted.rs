@@ -32,6 +32,33 @@ async fn accepted_manifests() {
             cache("main", with(&embedded(), &json!({"server": {"resources": {"limits": {"cpu": 2}}}}))),
         ),
         ("null where nothing is meant", cache("main", with(&embedded(), &json!({})))),
+        (
+            "a pod's surroundings",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"server": {
+                        "imagePullSecrets": [{"name": "registry"}],
+                        "scheduling": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"operator": "Exists"}],
+                            "affinity": {"nodeAffinity": {}}, "topologySpreadConstraints": [],
+                            "priorityClassName": "high"},
+                        "service": {"type": "LoadBalancer", "loadBalancerClass": "example.org/lb"},
+                        "podDisruptionBudget": {"maxUnavailable": "25%"}
+                    }}),
+                ),
+            ),
+        ),
+        (
+            "a cluster of CloudNativePG",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"database": {"embedded": null, "cloudNativePG": {"clusterName": "db"}}}),
+                ),
+            ),
+        ),
         ("a cache at rest", cache("main", with(&embedded(), &json!({"suspend": "Server"})))),
         ("hands off", cache("main", with(&embedded(), &json!({"suspend": "Reconcile"})))),
         ("a policy", policy(retention())),

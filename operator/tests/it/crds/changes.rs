@@ -46,6 +46,11 @@ async fn refused_changes() {
             json!({"signing": {"keys": [{"name": "a"}]}}),
             "where a key comes from cannot be changed",
         ),
+        (
+            with(&embedded(), &json!({"server": {"service": {"type": "LoadBalancer"}}})),
+            json!({"server": {"service": {"loadBalancerClass": "example.org/lb"}}}),
+            "loadBalancerClass: cannot be changed",
+        ),
     ]
     .into_iter()
     .enumerate()

@@ -6,15 +6,27 @@ use crate::api_server;
 
 use super::{cache, create, embedded, own_s3, policy, retention, rule, with};
 
-#[tokio::test]
-async fn refused_manifests() {
+/// A cache on embedded servers, changed.
+fn e(patch: Value) -> Value {
+    cache("main", with(&embedded(), &patch))
+}
+
+/// Each is refused, for the reason beside it.
+async fn refused<const N: usize>(table: [(Value, &str); N]) {
     let client = api_server::client().await;
     let namespace = api_server::namespace(&client).await;
+    for (object, message) in table {
+        let answer = create(&client, &namespace, &object).await;
+        let error = answer.expect_err(&format!("{message} should be why this is refused: {object}"));
+        assert!(error.contains(message), "wanted {message:?}, got {error}");
+    }
+}
+
+#[tokio::test]
+async fn refused_caches() {
     let long = "a".repeat(41);
-    let e = |patch: Value| cache("main", with(&embedded(), &patch));
     let s = |patch: Value| cache("main", with(&own_s3(), &json!({"storage": {"s3": patch}})));
-    let p = |patch: Value| policy(with(&retention(), &patch));
-    for (object, message) in [
+    refused([
         (cache(&long, embedded()), "metadata.name: at most 40 characters"),
         (cache("1st", embedded()), "metadata.name: at most 40 characters"),
         (cache("main-gc", embedded()), "metadata.name: must not end in -s3, -postgres or -gc"),
@@ -28,11 +40,11 @@ async fn refused_manifests() {
         (e(json!({"storage": {"embedded": {"size": "-1Gi"}}})), "spec.storage.embedded.size"),
         (
             e(json!({"database": {"embedded": null}})),
-            "database: set exactly one of urlSecretRef and embedded",
+            "database: set exactly one of urlSecretRef, cloudNativePG and embedded",
         ),
         (
             e(json!({"database": {"urlSecretRef": {"name": "db"}}})),
-            "database: set exactly one of urlSecretRef and embedded",
+            "database: set exactly one of urlSecretRef, cloudNativePG and embedded",
         ),
         (s(json!({"bucket": "No_Bucket"})), "spec.storage.s3.bucket"),
         (s(json!({"prefix": "/a"})), "spec.storage.s3.prefix"),
@@ -57,7 +69,14 @@ async fn refused_manifests() {
         (e(rule(json!({"serviceAccounts": []}))), "rules[0].serviceAccounts"),
         (e(rule(json!({"permissions": ["Everything"]}))), "rules[0].permissions[0]: Unsupported value"),
         (e(rule(json!({"permissions": ["Push", "Push"]}))), "Duplicate value"),
-        (e(json!({"server": {"replicas": 0}})), "spec.server.replicas"),
+        (
+            e(json!({"database": {"cloudNativePG": {"clusterName": "db"}}})),
+            "database: set exactly one of urlSecretRef, cloudNativePG and embedded",
+        ),
+        (
+            e(json!({"database": {"embedded": null, "cloudNativePG": {}}})),
+            "spec.database.cloudNativePG.clusterName: Required value",
+        ),
         (
             e(json!({"server": {"readProxy": {"mode": "Redirect"}}})),
             "spec.server.readProxy.mode: Unsupported value",
@@ -67,6 +86,51 @@ async fn refused_manifests() {
             e(json!({"deletionPolicy": {"signingKeys": "Keep"}})),
             "spec.deletionPolicy.signingKeys: Unsupported value",
         ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn refused_servers() {
+    refused([
+        (e(json!({"server": {"replicas": 0}})), "spec.server.replicas"),
+        (e(json!({"server": {"imagePullSecrets": [{}]}})), "imagePullSecrets[0].name: Required value"),
+        (
+            e(json!({"server": {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}})),
+            "imagePullSecrets[1]: Duplicate value",
+        ),
+        (
+            e(json!({"server": {"service": {"type": "ExternalName"}}})),
+            "spec.server.service.type: Unsupported value",
+        ),
+        (
+            e(json!({"server": {"service": {"loadBalancerClass": "example.org/lb"}}})),
+            "loadBalancerClass: only with type: LoadBalancer",
+        ),
+        (
+            e(json!({"server": {"podDisruptionBudget": {"maxUnavailable": 0}}})),
+            "maxUnavailable: a number of pods from 1",
+        ),
+        (
+            e(json!({"server": {"podDisruptionBudget": {"maxUnavailable": "0%"}}})),
+            "maxUnavailable: a number of pods from 1",
+        ),
+        (
+            e(json!({"server": {"podDisruptionBudget": {"mode": "Always"}}})),
+            "spec.server.podDisruptionBudget.mode: Unsupported value",
+        ),
+        (
+            e(json!({"server": {"scheduling": {"topologySpreadConstraints": [{"maxSkew": 1}]}}})),
+            "topologySpreadConstraints[0].topologyKey: Required value",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn refused_policies() {
+    let p = |patch: Value| policy(with(&retention(), &patch));
+    refused([
         (p(json!({"cacheRef": null})), "cacheRef: set the cache to collect"),
         (p(json!({"schedule": "TZ=Europe/Berlin 17 3 * * *"})), "schedule: has no time zone; use timeZone"),
         (p(json!({"retention": {"olderThan": null}})), "retention.olderThan: set it"),
@@ -78,9 +142,6 @@ async fn refused_manifests() {
         ),
         (p(json!({"retention": {"deletionGrace": "soon"}})), "spec.retention.deletionGrace"),
         (p(json!({"failedJobsHistoryLimit": 101})), "spec.failedJobsHistoryLimit"),
-    ] {
-        let answer = create(&client, &namespace, &object).await;
-        let error = answer.expect_err(&format!("{message} should be why this is refused: {object}"));
-        assert!(error.contains(message), "wanted {message:?}, got {error}");
-    }
+    ])
+    .await;
 }

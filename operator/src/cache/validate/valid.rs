@@ -1,0 +1,121 @@
+//! What a valid cache is.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use niks3_protocol::server_config;
+
+use crate::crd::binary_cache::{PullPolicy, Scheduling, ServerService};
+use crate::crd::schema::Resources;
+
+use super::keys::Signing;
+use super::secrets::{Generated, Missing, SecretFile};
+
+/// A cache that can be built.
+#[derive(Debug)]
+pub struct ValidCache {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// What makes it the owner of its children.
+    pub owner: OwnerReference,
+    /// Where Nix reads from.
+    pub url: String,
+    /// Its address inside the cluster.
+    pub endpoint: String,
+    /// `Priority` of `nix-cache-info`.
+    pub priority: i32,
+    /// Whether the server serves what the cache holds.
+    pub read_proxy: bool,
+    /// Where the objects are.
+    pub storage: Storage,
+    /// Where the index is.
+    pub database: Database,
+    /// What it signs with.
+    pub signing: Signing,
+    /// For `trusted-public-keys`; as last known while the key is missing.
+    pub public_keys: Vec<String>,
+    /// The audience of ServiceAccount tokens; none where they are not taken.
+    pub audience: Option<String>,
+    /// Who may do what.
+    pub rules: Vec<server_config::KubernetesRule>,
+    /// Shared secrets.
+    pub tokens: Vec<Token>,
+    /// How many pods; none while the server is suspended.
+    pub replicas: i32,
+    /// Whether the server stands still.
+    pub suspended: bool,
+    /// Of the server.
+    pub image: String,
+    /// Of the server's and embedded images.
+    pub pull_policy: Option<PullPolicy>,
+    /// What images are pulled with.
+    pub pull_secrets: Vec<String>,
+    /// Of the server.
+    pub resources: Resources,
+    /// Where the server's pods run.
+    pub scheduling: Scheduling,
+    /// How the server is reached.
+    pub service: ServerService,
+    /// How many pods may be moved at a time; none where nothing is said about that.
+    pub max_unavailable: Option<IntOrString>,
+    /// The Secrets the pods read, and which version of them.
+    pub secret_versions: BTreeMap<String, String>,
+    /// What the spec refers to and is not there.
+    pub missing: Vec<Missing>,
+}
+
+/// Where the objects are.
+#[derive(Debug)]
+pub enum Storage {
+    /// A bucket of the user's own.
+    Own {
+        /// The bucket, without paths of credentials.
+        section: Box<server_config::S3Section>,
+        /// The Secret's key with the access key id.
+        access_key: SecretFile,
+        /// The Secret's key with the secret access key.
+        secret_key: SecretFile,
+    },
+    /// A server the operator runs.
+    Embedded(Box<Embedded>),
+}
+
+/// Where the index is.
+#[derive(Debug)]
+pub enum Database {
+    /// A database of the user's own, by its URL.
+    Own(SecretFile),
+    /// A server the operator runs.
+    Embedded(Box<Embedded>),
+}
+
+/// A server the operator runs on a volume.
+#[derive(Debug)]
+pub struct Embedded {
+    /// Size of the volume.
+    pub size: String,
+    /// Class of the volume.
+    pub storage_class_name: Option<String>,
+    /// What runs.
+    pub image: String,
+    /// CPU and memory.
+    pub resources: Resources,
+    /// Its credentials.
+    pub credentials: Generated,
+}
+
+/// A shared secret.
+#[derive(Debug)]
+pub struct Token {
+    /// What logs call its bearer.
+    pub name: String,
+    /// Where it is.
+    pub secret: SecretFile,
+    /// What its bearer may do.
+    pub permissions: Vec<niks3_protocol::api::Permission>,
+    /// Which pins its bearer may write.
+    pub pins: Vec<String>,
+}

@@ -1,0 +1,130 @@
+//! What surrounds the server's pods: pull secrets, scheduling, the Service, budgets.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::{PodSpec, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use niks3_operator::crd::BinaryCache;
+use serde_json::{Value, json};
+
+use crate::world::{World, condition, embedded};
+
+fn with_server(server: Value) -> Value {
+    let mut spec = embedded();
+    spec["server"] = server;
+    spec
+}
+
+async fn pod(world: &World) -> PodSpec {
+    world.api::<Deployment>().get("main").await.unwrap().spec.unwrap().template.spec.unwrap()
+}
+
+#[tokio::test]
+async fn every_pod_pulls_with_the_secrets() {
+    let world = World::new().await;
+    world.cache("main", with_server(json!({"imagePullSecrets": [{"name": "registry"}]}))).await;
+    let policy =
+        json!({"cacheRef": {"name": "main"}, "schedule": "@daily", "retention": {"olderThan": "720h"}});
+    world.policy("nightly", policy).await;
+    world.reconcile_cache("main").await;
+    world.reconcile_policy("nightly").await;
+    let set =
+        async |name| world.api::<StatefulSet>().get(name).await.unwrap().spec.unwrap().template.spec.unwrap();
+    let job = world.api::<CronJob>().get("main-gc").await.unwrap().spec.unwrap().job_template.spec.unwrap();
+    for pod in
+        [pod(&world).await, set("main-s3").await, set("main-postgres").await, job.template.spec.unwrap()]
+    {
+        assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "registry");
+    }
+}
+
+#[tokio::test]
+async fn pods_run_where_the_spec_says() {
+    let world = World::new().await;
+    let hosts =
+        json!({"maxSkew": 2, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"});
+    let scheduling = json!({"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "cache", "operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}}, "topologySpreadConstraints": [hosts], "priorityClassName": "high"});
+    world.cache("main", with_server(json!({"scheduling": scheduling}))).await;
+    world.reconcile_cache("main").await;
+    let found = pod(&world).await;
+    assert_eq!(found.node_selector.unwrap()["disk"], "ssd");
+    assert_eq!(found.tolerations.unwrap()[0].key.as_deref(), Some("cache"));
+    assert!(found.affinity.is_some_and(|affinity| affinity.pod_anti_affinity.is_some()));
+    assert_eq!(found.priority_class_name.as_deref(), Some("high"));
+    let spread = found.topology_spread_constraints.unwrap();
+    let selected = spread[0].label_selector.clone().unwrap().match_labels.unwrap();
+    assert_eq!((spread.len(), &*selected["app.kubernetes.io/component"]), (1, "server"));
+    let none =
+        json!({"spec": {"server": {"scheduling": {"topologySpreadConstraints": [], "affinity": null}}}});
+    world.patch::<BinaryCache>("main", none).await;
+    world.reconcile_cache("main").await;
+    let found = pod(&world).await;
+    assert_eq!((found.topology_spread_constraints, found.affinity), (None, None));
+}
+
+#[tokio::test]
+async fn the_service_is_as_wanted_and_put_right_when_its_annotations_are_edited() {
+    let world = World::new().await;
+    let service = json!({"type": "NodePort", "annotations": {"example.org/pool": "a"}});
+    world.cache("main", with_server(json!({"service": service}))).await;
+    world.reconcile_cache("main").await;
+    let read = async || world.api::<Service>().get("main").await.unwrap();
+    assert_eq!(read().await.spec.unwrap().type_.as_deref(), Some("NodePort"));
+    world
+        .patch::<Service>(
+            "main",
+            json!({"metadata": {"annotations": {"example.org/pool": "b", "other": "c"}}}),
+        )
+        .await;
+    world.reconcile_cache("main").await;
+    let annotations = read().await.metadata.annotations.unwrap();
+    assert_eq!(
+        (&*annotations["example.org/pool"], &*annotations["other"]),
+        ("a", "c"),
+        "the other is not ours"
+    );
+    let cluster_ip = json!({"spec": {"server": {"service": {"type": "ClusterIP", "annotations": null}}}});
+    world.patch::<BinaryCache>("main", cluster_ip).await;
+    world.reconcile_cache("main").await;
+    let service = read().await;
+    assert_eq!(service.spec.unwrap().type_.as_deref(), Some("ClusterIP"));
+    assert_eq!(service.metadata.annotations.unwrap().get("example.org/pool"), None);
+}
+
+#[tokio::test]
+async fn a_budget_is_as_wanted() {
+    let world = World::new().await;
+    world.cache("main", with_server(json!({"podDisruptionBudget": {"maxUnavailable": "50%"}}))).await;
+    world.reconcile_cache("main").await;
+    let budget = world.api::<PodDisruptionBudget>().get("main").await.unwrap().spec.unwrap();
+    assert_eq!(serde_json::to_value(budget.max_unavailable).unwrap(), json!("50%"));
+    let off = json!({"spec": {"server": {"podDisruptionBudget": {"mode": "Disabled"}}}});
+    world.patch::<BinaryCache>("main", off).await;
+    world.reconcile_cache("main").await;
+    assert_eq!(world.names::<PodDisruptionBudget>().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_cluster_of_cloud_native_pg_is_waited_for() {
+    let world = World::new().await;
+    let mut spec = embedded();
+    spec["database"] = json!({"cloudNativePG": {"clusterName": "db"}});
+    world.cache("main", spec).await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    assert_eq!(condition(&status, "Ready"), "False/SecretNotFound: Secret db-app does not exist");
+    world.secret("db-app", &[("uri", "postgresql://app@db-rw/app")]).await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    assert!(condition(&status, "ResolvedRefs").starts_with("True"));
+    let volume =
+        pod(&world).await.volumes.unwrap().into_iter().find(|volume| volume.name == "database").unwrap();
+    assert_eq!(volume.secret.unwrap().secret_name.as_deref(), Some("db-app"));
+    world
+        .patch::<BinaryCache>(
+            "main",
+            json!({"spec": {"database": {"cloudNativePG": {"secretName": "mine"}}}}),
+        )
+        .await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    assert_eq!(condition(&status, "ResolvedRefs"), "False/SecretNotFound: Secret mine does not exist");
+}
