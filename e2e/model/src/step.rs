@@ -1,0 +1,104 @@
+//! What may happen next.
+
+use crate::keys::KEYS;
+use crate::size::Size;
+use crate::state::{CLIENTS, COLLECTORS, State};
+use crate::{collect, push};
+
+/// A step, named as the function of the server that takes it. Numbers: who, then which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// `begin`, first transaction
+    InsertUpload(usize),
+    /// `begin`, second transaction
+    ReadStates(usize),
+    /// The client writes an object.
+    Put(usize, usize),
+    /// `complete`, before its transactions
+    Look(usize),
+    /// `complete`, first transaction
+    ProtectOutside(usize),
+    /// `complete`, second transaction
+    Commit(usize),
+    /// `uploads::delete_expired`
+    ExpireUpload(usize),
+    /// `closures::delete_old`
+    ExpireClosure(usize),
+    /// `mark::read`
+    Mark(usize),
+    /// `marks::uncondemn` and `marks::condemn`
+    Condemn(usize),
+    /// `marks::claim`
+    Claim(usize, usize),
+    /// `marks::take_over`
+    TakeOver(usize, usize),
+    /// `Deletion::Confirmed`
+    Confirm(usize, usize),
+    /// `Deletion::Refused` and `marks::give_back`
+    Refuse(usize, usize),
+    /// `Deletion::Unknown`
+    LoseAnswer(usize, usize),
+    /// A delete without an answer acts after all.
+    ActLate(usize),
+    /// `marks::remove`
+    Remove(usize, usize),
+    /// The collector's server dies.
+    Crash(usize),
+}
+
+/// Steps of somebody.
+const OF_CLIENT: [fn(usize) -> Step; 6] = [
+    Step::InsertUpload,
+    Step::ReadStates,
+    Step::Look,
+    Step::ProtectOutside,
+    Step::Commit,
+    Step::ExpireUpload,
+];
+const OF_COLLECTOR: [fn(usize) -> Step; 3] = [Step::Mark, Step::Condemn, Step::Crash];
+/// Steps of a collector with a key.
+const WITH_KEY: [fn(usize, usize) -> Step; 6] =
+    [Step::Claim, Step::TakeOver, Step::Confirm, Step::Refuse, Step::LoseAnswer, Step::Remove];
+
+impl Step {
+    /// Every step there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let clients = (0..CLIENTS).flat_map(|client| {
+            let puts = (0..KEYS).map(move |key| Self::Put(client, key));
+            OF_CLIENT.iter().map(move |step| step(client)).chain(puts)
+        });
+        let collectors = (0..COLLECTORS).flat_map(|by| {
+            let with_key = (0..KEYS).flat_map(move |key| WITH_KEY.iter().map(move |step| step(by, key)));
+            OF_COLLECTOR.iter().map(move |step| step(by)).chain(with_key)
+        });
+        let keys = (0..KEYS).flat_map(|key| [Self::ExpireClosure(key), Self::ActLate(key)]);
+        clients.chain(collectors).chain(keys)
+    }
+
+    /// The state after it, where it can happen and changes something.
+    pub fn take(self, size: &Size, before: &State) -> Option<State> {
+        let mut state = *before;
+        match self {
+            Self::InsertUpload(client) => push::insert_upload(size, &mut state, client),
+            Self::ReadStates(client) => push::read_states(size, &mut state, client),
+            Self::Put(client, key) => push::put(size, &mut state, client, key),
+            Self::Look(client) => push::look(size, &mut state, client),
+            Self::ProtectOutside(client) => push::protect_outside(size, &mut state, client),
+            Self::Commit(client) => push::commit(size, &mut state, client),
+            Self::ExpireUpload(client) => push::expire_upload(size, &mut state, client),
+            Self::ExpireClosure(key) => push::expire_closure(&mut state, key),
+            Self::Mark(by) => collect::mark(size, &mut state, by),
+            Self::Condemn(by) => collect::condemn(size, &mut state, by),
+            Self::Claim(by, key) => collect::claim(size, &mut state, by, key),
+            Self::TakeOver(by, key) => collect::take_over(size, &mut state, by, key),
+            Self::Confirm(by, key) => collect::confirm(&mut state, by, key),
+            Self::Refuse(by, key) => collect::refuse(size, &mut state, by, key),
+            Self::LoseAnswer(by, key) => collect::lose_answer(size, &mut state, by, key),
+            Self::ActLate(key) => collect::act_late(&mut state, key),
+            Self::Remove(by, key) => collect::remove(size, &mut state, by, key),
+            Self::Crash(by) => collect::crash(&mut state, by),
+        }?;
+        collect::tidy(size, &mut state);
+        (state != *before).then_some(state)
+    }
+}

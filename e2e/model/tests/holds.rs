@@ -1,0 +1,53 @@
+//! The protocol holds: every state that can be reached is gone through. `--nocapture` shows how many those are;
+//! `--ignored` goes through the larger sizes (`make model`).
+
+#![expect(clippy::print_stdout, reason = "counts are what one runs this for")]
+
+use niks3_model::{Plan, Size, Verdict, check};
+
+const THREADS: usize = 2;
+
+fn holds(what: &str, size: Size) -> Verdict {
+    let verdict = check(size, None, THREADS);
+    println!("{what}: {verdict}");
+    assert!(verdict.broken.is_empty(), "{what}: {:#?}", verdict.broken);
+    verdict
+}
+
+/// The first size: two pushes that overlap, two collections.
+#[test]
+fn while_closures_that_overlap_are_pushed() {
+    let verdict = holds("two closures that overlap", Size::FIRST);
+    assert!(verdict.never.is_empty(), "too little happens to prove anything: {:?}", verdict.never);
+}
+
+/// One push builds on what another brought.
+#[test]
+fn while_a_push_refers_to_what_it_does_not_bring() {
+    let size = Size::FIRST.pushing(Plan::TOP, Plan::DEPENDENCY);
+    holds("a reference outside the upload", size);
+}
+
+#[test]
+#[ignore = "larger"]
+fn while_the_same_closure_is_pushed_twice() {
+    holds("one closure by two clients", Size::FIRST.pushing(Plan::WHOLE, Plan::WHOLE));
+}
+
+#[test]
+#[ignore = "larger"]
+fn while_marks_are_written_in_batches() {
+    holds("a collection in batches", Size { batches: true, ..Size::FIRST });
+}
+
+#[test]
+#[ignore = "larger"]
+fn while_collectors_die() {
+    holds("collectors that die once each", Size { crashes: [1, 1], ..Size::FIRST });
+}
+
+#[test]
+#[ignore = "larger"]
+fn while_closures_are_pushed_again() {
+    holds("two pushes by one client", Size { pushes: [2, 1], ..Size::FIRST });
+}
