@@ -7,7 +7,7 @@ export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
 
 HELM_TEMPLATE = helm template niks3 charts/niks3-operator --namespace niks3-system --kube-version 1.33.0
 
-.PHONY: help demo test check unit story build generate needs down
+.PHONY: help demo test check unit story model build generate needs down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,10 +39,16 @@ unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 	@e2e/services cargo test --quiet
 	@echo "-- layers"
 	@cargo test --quiet --package niks3-e2e --lib --test layers
+	@echo "-- the model of docs/gc.md: every state of its first size, and each rule switched off"
+	@cargo test --quiet --release --package niks3-model --test holds -- --nocapture
+	@cargo test --quiet --release --package niks3-model --lib --test mutants
 
 story: build ## The demo as a test
 	@echo "-- the story on a real cluster"
 	@cargo test --quiet --package niks3-e2e --test story -- --nocapture
+
+model: ## The model of docs/gc.md at its larger sizes too, with counts (MINUTES)
+	@cargo test --quiet --release --package niks3-model -- --include-ignored --nocapture --test-threads 1
 
 build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"

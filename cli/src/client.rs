@@ -1,5 +1,7 @@
-//! The server's calls, one method each, and the PUTs to S3. Both are tried again where that can help.
+//! One server over HTTP, and the PUTs to S3. Both are tried again where that can help.
 
+mod calls;
+mod error;
 mod gc_answer;
 mod retry;
 mod token;
@@ -8,14 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use niks3_protocol::api::ErrorBody;
-use niks3_protocol::api::WhoAmI;
-use niks3_protocol::api::cache_config::CacheConfig;
-use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
-use niks3_protocol::api::gc::{GcParams, GcStatus};
-use niks3_protocol::api::multipart::{CompleteMultipartRequest, RequestPartsRequest, RequestPartsResponse};
-use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
-use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
-use niks3_protocol::nix::StorePath;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, LOCATION};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Method, StatusCode, Url};
@@ -23,7 +17,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::GlobalArgs;
-use gc_answer::{ConflictAnswer, GcAnswer};
+pub(crate) use error::ClientError;
+use gc_answer::ConflictAnswer;
 use retry::Attempts;
 pub(crate) use token::TokenError;
 use token::TokenSource;
@@ -34,83 +29,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_mins(2);
 /// Without a byte of ours acknowledged.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
-
-/// Why a call failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
-    #[error("no server: give --server-url or set NIKS3_SERVER_URL")]
-    NoServer,
-    #[error("{0:?} is not the URL of a server")]
-    BadUrl(String),
-    #[error("{what} {path} cannot be read")]
-    ReadFile { what: &'static str, path: std::path::PathBuf, source: std::io::Error },
-    #[error("{what} {path} is not PEM")]
-    Pem { what: &'static str, path: std::path::PathBuf },
-    #[error("the HTTP client cannot be set up")]
-    SetUp(#[source] reqwest::Error),
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    #[error("a client certificate and its key go together; only one of them was given")]
-    HalfIdentity,
-    #[error("{host} cannot be reached: {problem}")]
-    Unreachable {
-        host: String,
-        problem: String,
-        /// Another try may go better.
-        passing: bool,
-    },
-    #[error("{message} ({host} answered {status})")]
-    Refused { host: String, status: StatusCode, message: String },
-    #[error("{host} does not answer as a niks3 server does: {problem}")]
-    NotNiks3 { host: String, problem: String },
-    #[error("{host} is a server of an older version, which cannot {what}")]
-    TooOld { host: String, what: &'static str },
-    #[error("another collection is running")]
-    GcConflict(Box<GcStatus>),
-}
-
-impl ClientError {
-    /// Wrong configuration or permission: trying again cannot help.
-    pub(crate) fn is_configuration(&self) -> bool {
-        match self {
-            Self::NoServer
-            | Self::BadUrl(_)
-            | Self::ReadFile { .. }
-            | Self::Pem { .. }
-            | Self::SetUp(_)
-            | Self::Token(_)
-            | Self::HalfIdentity
-            | Self::NotNiks3 { .. } => true,
-            Self::Refused { status, .. } => {
-                matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
-            }
-            Self::Unreachable { .. } | Self::TooOld { .. } | Self::GcConflict(_) => false,
-        }
-    }
-
-    /// What to do about it.
-    pub(crate) fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED => {
-                Some("is the token file the one of this cache, and made for its audience?")
-            }
-            Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN => {
-                Some("`niks3 whoami` shows who the server thinks you are and what you may do")
-            }
-            Self::NotNiks3 { .. } => {
-                Some("--server-url is where paths are pushed to; Nix may read them from elsewhere")
-            }
-            _ => None,
-        }
-    }
-
-    pub(crate) fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Refused { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-}
 
 /// Talks to one server, and to the S3 it names.
 #[derive(Debug)]
@@ -173,116 +91,6 @@ impl Client {
     /// Host and port, for messages.
     pub(crate) fn host(&self) -> String {
         host(&self.base)
-    }
-
-    pub(crate) async fn cache_config(&self) -> Result<CacheConfig, ClientError> {
-        let answer = self.call(Method::GET, "api/cache-config", &[], None::<&()>).await;
-        answer.map_err(|error| match error.status() {
-            Some(status @ (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)) => {
-                ClientError::NotNiks3 {
-                    host: self.host(),
-                    problem: format!("/api/cache-config gives {status}"),
-                }
-            }
-            _ => error,
-        })
-    }
-
-    pub(crate) async fn whoami(&self) -> Result<WhoAmI, ClientError> {
-        match self.call(Method::GET, "api/whoami", &[], None::<&()>).await {
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                self.cache_config().await?;
-                Err(ClientError::TooOld { host: self.host(), what: "say who you are" })
-            }
-            answer => answer,
-        }
-    }
-
-    /// Which of the roots are there already; `None` where the server is too old to say.
-    pub(crate) async fn refresh(
-        &self,
-        closures: Vec<String>,
-    ) -> Result<Option<RefreshResponse>, ClientError> {
-        let body = RefreshRequest { closures };
-        match self.call(Method::POST, "api/closures/refresh", &[], Some(&body)).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error)
-                if matches!(
-                    error.status(),
-                    Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST)
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(crate) async fn begin(&self, request: &BeginRequest) -> Result<BeginResponse, ClientError> {
-        self.call(Method::POST, "api/pending_closures", &[], Some(request)).await
-    }
-
-    pub(crate) async fn sign(&self, id: &str, request: &SignRequest) -> Result<SignResponse, ClientError> {
-        self.call(Method::POST, &format!("api/pending_closures/{id}/sign"), &[], Some(request)).await
-    }
-
-    /// Commits. Where the answer to an earlier attempt was lost, the closure is found committed.
-    pub(crate) async fn complete(&self, id: &str, root: &str) -> Result<(), ClientError> {
-        let path = format!("api/pending_closures/{id}/complete");
-        match self.send(Method::POST, &path, &[], None::<&()>).await {
-            Err(error) if error.status() == Some(StatusCode::NOT_FOUND) => {
-                let found = self.call(Method::GET, &format!("api/closures/{root}"), &[], None::<&()>).await;
-                found.map(|_: Closure| ()).map_err(|_| error)
-            }
-            result => result.map(drop),
-        }
-    }
-
-    pub(crate) async fn request_parts(
-        &self,
-        request: &RequestPartsRequest,
-    ) -> Result<RequestPartsResponse, ClientError> {
-        self.call(Method::POST, "api/multipart/request-parts", &[], Some(request)).await
-    }
-
-    pub(crate) async fn complete_multipart(
-        &self,
-        request: &CompleteMultipartRequest,
-    ) -> Result<(), ClientError> {
-        self.send(Method::POST, "api/multipart/complete", &[], Some(request)).await.map(drop)
-    }
-
-    pub(crate) async fn pins(&self) -> Result<Vec<Pin>, ClientError> {
-        self.call(Method::GET, "api/pins", &[], None::<&()>).await
-    }
-
-    pub(crate) async fn create_pin(&self, name: &PinName, path: &StorePath) -> Result<(), ClientError> {
-        let body = CreatePinRequest { store_path: path.to_string() };
-        self.send(Method::POST, &format!("api/pins/{name}"), &[], Some(&body)).await.map(drop)
-    }
-
-    pub(crate) async fn delete_pin(&self, name: &PinName) -> Result<(), ClientError> {
-        self.send(Method::DELETE, &format!("api/pins/{name}"), &[], None::<&()>).await.map(drop)
-    }
-
-    pub(crate) async fn start_gc(&self, params: &GcParams) -> Result<GcStatus, ClientError> {
-        let mut query = vec![
-            ("older-than", params.older_than.to_string()),
-            ("failed-uploads-older-than", params.failed_uploads_older_than.to_string()),
-        ];
-        if params.force {
-            query.push(("force", "true".to_owned()));
-        }
-        if let Some(grace) = params.deletion_grace {
-            query.push(("deletion-grace", grace.to_string()));
-        }
-        let answer: GcAnswer = self.call(Method::DELETE, "api/closures", &query, None::<&()>).await?;
-        Ok(answer.0)
-    }
-
-    pub(crate) async fn gc_status(&self) -> Result<GcStatus, ClientError> {
-        let answer: GcAnswer = self.call(Method::GET, "api/gc/status", &[], None::<&()>).await?;
-        Ok(answer.0)
     }
 
     /// Sends an object or a part to S3; gives its `ETag`.

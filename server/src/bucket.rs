@@ -8,6 +8,7 @@ mod delete;
 mod error;
 mod multipart;
 mod presign;
+mod probe;
 mod read;
 
 use std::time::Duration;
@@ -129,19 +130,6 @@ impl Bucket {
     /// How it was opened.
     pub fn config(&self) -> &BucketConfig {
         &self.config
-    }
-
-    /// Whether the bucket is there and these credentials may list it.
-    pub async fn probe(&self) -> Result<(), BucketError> {
-        self.client
-            .list_objects_v2()
-            .bucket(&self.config.bucket)
-            .prefix(&self.config.prefix)
-            .max_keys(1)
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| BucketError::from_sdk("list", &self.config.bucket, &error))
     }
 
     /// Makes the bucket, where that was asked for and it is missing.

@@ -4,11 +4,11 @@
 //! largest NAR goes first, so that no giant is left for the end, and a giant's compression is spread over cores.
 
 mod compress;
+mod jobs;
 mod memory;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::BufReader;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,13 +21,14 @@ use niks3_protocol::object_key::ObjectKind;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::plan::{Plan, PlannedPath};
+use super::plan::Plan;
 use super::{Options, PushError};
 use crate::client::{Client, ClientError};
 use crate::nar::{self, Listing};
 use crate::progress::Progress;
 use crate::store;
 use compress::Source;
+use jobs::{Job, jobs};
 use memory::{Memory, Part};
 
 /// Parts of one NAR under way at a time.
@@ -43,16 +44,6 @@ struct Engine {
     progress: Arc<Progress>,
     cores: Arc<Semaphore>,
     memory: Memory,
-}
-
-/// One thing to send.
-enum Job {
-    /// A NAR, and its listing where that is missing too.
-    Nar { path: StorePath, nar: PendingObject, listing: Option<PendingObject> },
-    /// A listing whose NAR is there already.
-    Listing { path: StorePath, listing: PendingObject },
-    /// A build log.
-    Log { path: StorePath, file: PathBuf, log: PendingObject },
 }
 
 /// Sends everything that is missing, narinfos aside.
@@ -77,38 +68,6 @@ pub(super) async fn upload(
         .buffer_unordered(options.uploads)
         .try_collect()
         .await
-}
-
-/// The jobs, the largest NAR first. Of paths with equal content one sends the NAR.
-fn jobs(plan: &Plan, pending: &BTreeMap<String, PendingObject>) -> Result<Vec<Job>, PushError> {
-    let mut planned: Vec<&PlannedPath> = plan.paths.values().collect();
-    planned.sort_unstable_by(|a, b| (b.info.nar_size, &a.info.path).cmp(&(a.info.nar_size, &b.info.path)));
-    let mut jobs = Vec::new();
-    let mut known = HashSet::new();
-    for PlannedPath { info, narinfo, nar, listing, log } in planned {
-        let path = info.path.clone();
-        let first = known.insert(nar);
-        let listing_pending = pending.get(listing).cloned();
-        match (pending.get(nar).filter(|_| first), listing_pending) {
-            (Some(nar), listing) => {
-                jobs.push(Job::Nar { path: path.clone(), nar: nar.clone(), listing });
-            }
-            (None, Some(listing)) => jobs.push(Job::Listing { path: path.clone(), listing }),
-            (None, None) => {}
-        }
-        if let Some((key, file)) = log
-            && known.insert(key)
-            && let Some(log) = pending.get(key)
-        {
-            jobs.push(Job::Log { path, file: file.clone(), log: log.clone() });
-        }
-        known.extend([narinfo, listing]);
-    }
-    // A key nobody of this closure has could never be uploaded, and the commit would fail late.
-    match pending.keys().find(|key| !known.contains(key)) {
-        Some(key) => Err(PushError::Unexpected(key.clone())),
-        None => Ok(jobs),
-    }
 }
 
 impl Engine {

@@ -1,7 +1,8 @@
 //! What cannot work: one clear line each, and the exit code that says whose fault it is.
 
+use crate::support::Cache;
+use crate::support::program::Niks3;
 use crate::support::script::Script;
-use crate::support::{Cache, Niks3};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_that_are_none() {

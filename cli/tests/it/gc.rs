@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
+use crate::support::Cache;
+use crate::support::program::Niks3;
 use crate::support::script::Script;
-use crate::support::{Cache, Niks3};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nothing_keeps_goes_and_what_is_pinned_stays() {

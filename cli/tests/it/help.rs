@@ -1,6 +1,6 @@
 //! What `--help` says, which people read before anything else.
 
-use crate::support::Niks3;
+use crate::support::program::Niks3;
 
 #[tokio::test]
 async fn help_texts() {

@@ -3,8 +3,9 @@
 use niks3_protocol::api::Permission;
 use niks3_protocol::server_config::StaticToken;
 
+use crate::support::program::Niks3;
 use crate::support::script::Script;
-use crate::support::{ADMIN, Cache, Niks3};
+use crate::support::{ADMIN, Cache};
 
 const READER: &str = "test-token-of-a-reader-0123456789abcdef";
 const PUSHER: &str = "test-token-of-a-pusher-0123456789abcdef";

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use crate::support::Cache;
+use crate::support::program::Niks3;
 use crate::support::script::{Answer, Script};
-use crate::support::{Cache, Niks3};
 
 /// What niks3 1.7.0 answers, without a bucket behind it: uploads go to the script itself.
 async fn niks3_1_7() -> Script {

@@ -18,6 +18,8 @@ use crate::error::ApiError;
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Dependencies are asked at most so often, however many probes there are.
 const CHECK_AGE: Duration = Duration::from_secs(1);
+/// The same while something is missing: a start should not wait for the second to be over.
+const BAD_CHECK_AGE: Duration = Duration::from_millis(50);
 
 /// What is known of the dependencies.
 #[derive(Debug, Default)]
@@ -76,10 +78,11 @@ impl Health {
 
     async fn checks(&self, app: &App) -> Vec<ReadinessCheck> {
         let mut last = self.last.lock().await;
-        if let Some((at, checks)) = last.as_ref()
-            && at.elapsed() < CHECK_AGE
-        {
-            return checks.clone();
+        if let Some((at, checks)) = last.as_ref() {
+            let age = if checks.iter().all(|check| check.ok) { CHECK_AGE } else { BAD_CHECK_AGE };
+            if at.elapsed() < age {
+                return checks.clone();
+            }
         }
         let (database, storage) = tokio::join!(self.check_database(app), check_storage(app));
         let checks = vec![database, storage, check_keys(app)];

@@ -1,5 +1,8 @@
 //! Who is let in, and who is not.
 
+mod attacks;
+mod issuers;
+
 use niks3_protocol::api::{Permission, WhoAmI};
 use niks3_protocol::server_config::{KubernetesRule, ServiceAccountRef, StaticToken};
 use niks3_server::serve;
@@ -7,9 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::closure::{TestPath, begin_request};
-use crate::support::issuer::{
-    AUDIENCE, CLUSTER, Issuer, account_claims, forged, in_seconds, key, public, rsa_key, signed, token,
-};
+use crate::support::issuer::{AUDIENCE, CLUSTER, Issuer, account_claims, key, signed, token};
 use crate::support::{ADMIN, Place, TestServer, refusal};
 use jsonwebtoken::Algorithm;
 
@@ -209,198 +210,6 @@ async fn every_algorithm_of_a_key_is_taken_and_no_other() {
     ] {
         whoami(&server, &signed(key(id), algorithm, &claims)).await;
     }
-}
-
-/// The claims of a good token, some of them replaced; `null` leaves one out.
-fn changed(changes: Value) -> Value {
-    let mut claims = account_claims("ci", "builder");
-    let Value::Object(changes) = changes else { panic!("not an object") };
-    for (name, value) in changes {
-        if value.is_null() {
-            claims.as_object_mut().unwrap().remove(&name);
-        } else {
-            claims[name] = value;
-        }
-    }
-    claims
-}
-
-#[tokio::test]
-async fn claims_that_do_not_fit_are_refused() {
-    let (server, _issuer) = in_cluster(ci_rules()).await;
-    for (changes, sentence) in [
-        (json!({"aud": ["another-cache"]}), "made for another audience"),
-        (json!({"aud": "another-cache"}), "made for another audience"),
-        (json!({"aud": null}), "lacks the claim aud"),
-        (json!({"aud": []}), "made for another audience"),
-        (json!({"aud": {"a": AUDIENCE}}), "lacks the claim aud"),
-        (json!({"iss": "https://evil.example"}), "comes from another issuer"),
-        (json!({"iss": [CLUSTER, "https://evil.example"]}), "not one of this cache's tokens"),
-        (json!({"iss": null}), "not one of this cache's tokens"),
-        (json!({"exp": in_seconds(-90)}), "has expired"),
-        (json!({"exp": null}), "lacks the claim exp"),
-        (json!({"exp": "tomorrow"}), "lacks the claim exp"),
-        (json!({"nbf": in_seconds(300)}), "not valid yet"),
-        (json!({"sub": "system:serviceaccount:ci:admin"}), "its subject is not the ServiceAccount it names"),
-        (json!({"sub": "system:node:ci"}), "its subject is not the ServiceAccount it names"),
-        (json!({"sub": null}), "lacks the claim sub"),
-        (json!({"kubernetes.io": null}), "its subject is not the ServiceAccount it names"),
-        (json!({"kubernetes.io": {"namespace": "ci"}}), "its subject is not the ServiceAccount it names"),
-        (
-            json!({"kubernetes.io": {"namespace": ["ci"], "serviceaccount": {"name": "builder"}}}),
-            "its subject is not the ServiceAccount it names",
-        ),
-    ] {
-        let (status, text) = refused(&server, &token(key("rsa"), &changed(changes.clone()))).await;
-        assert_eq!(status, StatusCode::UNAUTHORIZED, "{changes}");
-        assert!(text.contains(sentence), "{changes}: {text}");
-    }
-    for changes in [
-        json!({"aud": AUDIENCE}),
-        json!({"aud": ["https://kubernetes.default.svc", AUDIENCE]}),
-        json!({"exp": in_seconds(-30)}),
-        json!({"nbf": in_seconds(30)}),
-        json!({"nbf": null}),
-    ] {
-        whoami(&server, &token(key("rsa"), &changed(changes))).await;
-    }
-}
-
-#[tokio::test]
-async fn forged_tokens_are_refused() {
-    let (server, issuer) = in_cluster(ci_rules()).await;
-    let claims = account_claims("ci", "builder");
-    let good = token(key("rsa"), &claims);
-    whoami(&server, &good).await;
-
-    let attacker = rsa_key();
-    let by_attacker =
-        |header: jsonwebtoken::Header| jsonwebtoken::encode(&header, &claims, &attacker).unwrap();
-    let of_key = |algorithm| jsonwebtoken::Header {
-        kid: Some("rsa".to_owned()),
-        ..jsonwebtoken::Header::new(algorithm)
-    };
-    // What is public of the RSA key, as the secret of an HMAC.
-    let modulus = public(key("rsa"))["n"].as_str().unwrap().to_owned();
-    let hmac = |secret: &[u8]| {
-        let secret = jsonwebtoken::EncodingKey::from_secret(secret);
-        jsonwebtoken::encode(&of_key(Algorithm::HS256), &claims, &secret).unwrap()
-    };
-    let none = |name: &str| forged(&json!({"alg": name, "kid": "rsa"}), &claims, b"");
-    let mut tampered: Vec<&str> = good.split('.').collect();
-    let other = account_claims("ci", "admin");
-    let other = token(key("rsa"), &other);
-    tampered[1] = other.split('.').nth(1).unwrap();
-    let jwk_inside = json!({"alg": "RS256", "kid": "mine", "jwk": {"kty": "RSA", "n": modulus, "e": "AQAB"}});
-    for (name, token) in [
-        ("alg none", none("none")),
-        ("alg None", none("None")),
-        ("no alg", forged(&json!({"kid": "rsa"}), &claims, b"")),
-        ("HS256 with the public modulus", hmac(modulus.as_bytes())),
-        ("HS256 with the public key's JSON", hmac(public(key("rsa")).to_string().as_bytes())),
-        ("HS256 with nothing", hmac(b"")),
-        ("another key under a known id", by_attacker(of_key(Algorithm::RS256))),
-        (
-            "the key's algorithm of another type",
-            by_attacker(jsonwebtoken::Header { kid: Some("p256".to_owned()), ..of_key(Algorithm::RS256) }),
-        ),
-        ("a key of its own in the header", forged(&jwk_inside, &claims, b"signature")),
-        ("no key id", by_attacker(jsonwebtoken::Header::new(Algorithm::RS256))),
-        ("other claims under a good signature", tampered.join(".")),
-        ("no signature", format!("{}.", good.rsplit_once('.').unwrap().0)),
-        ("a cut signature", good[..good.len() - 8].to_owned()),
-        ("two parts", good.rsplit_once('.').unwrap().0.to_owned()),
-        ("four parts", format!("{good}.x")),
-        ("a long text", "x".repeat(7000)),
-    ] {
-        let (status, text) = refused(&server, &token).await;
-        assert_eq!(status, StatusCode::UNAUTHORIZED, "{name}: {text}");
-    }
-    whoami(&server, &good).await;
-    assert!(issuer.fetches() <= 2, "{} fetches", issuer.fetches());
-}
-
-#[tokio::test]
-async fn made_up_key_ids_do_not_make_the_server_ask_again_and_again() {
-    let (server, issuer) = in_cluster(ci_rules()).await;
-    let claims = account_claims("ci", "builder");
-    let tries = (0..200).map(|number| {
-        let token = forged(&json!({"alg": "RS256", "kid": format!("key-{number}")}), &claims, b"signature");
-        let server = &server;
-        async move { refused(server, &token).await }
-    });
-    for (status, text) in futures::future::join_all(tries).await {
-        assert_eq!(status, StatusCode::UNAUTHORIZED, "{text}");
-        assert!(text.contains("its issuer does not know its key"), "{text}");
-    }
-    assert_eq!(issuer.fetches(), 1);
-    whoami(&server, &token(key("rsa"), &claims)).await;
-}
-
-#[tokio::test]
-async fn an_api_server_that_is_away_harms_only_its_own_tokens() {
-    let (place, issuer) = (Place::create().await, Issuer::api_server().await);
-    let auth = issuer.auth(&place, ci_rules());
-    issuer.stop();
-    let server = TestServer::at(place, |parts| parts.auth.kubernetes = Some(auth)).await;
-    let answer =
-        server.request_as(&token(key("rsa"), &account_claims("ci", "builder")), Method::GET, "/api/whoami");
-    let answer = answer.send().await.unwrap();
-    assert!(answer.headers().contains_key("retry-after"));
-    let (status, text) = refusal(answer).await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(text.contains("cannot be checked now: its issuer did not give its keys"), "{text}");
-    whoami(&server, ADMIN).await;
-}
-
-#[tokio::test]
-async fn providers_of_the_oidc_file_let_in_whom_their_claims_bind() {
-    let (place, ci, away) = (Place::create().await, Issuer::provider().await, Issuer::provider().await);
-    away.stop();
-    let file = json!({
-        "allow_insecure": true,
-        "providers": {
-            "ci": {
-                "issuer": ci.url,
-                "audience": AUDIENCE,
-                "bound_claims": { "repository_owner": ["myorg"], "project.path": ["group/*", "other"] },
-                "bound_subject": ["repo:myorg/*:ref:refs/heads/main"],
-            },
-            "away": { "issuer": away.url, "audience": "away", "permissions": ["Push"] },
-        },
-    });
-    let file = place.write_file("oidc.json", &file.to_string());
-    let server = TestServer::at(place, |parts| parts.oidc = Some(file.into())).await;
-    let good = json!({
-        "iss": ci.url, "aud": AUDIENCE, "exp": in_seconds(300),
-        "sub": "repo:myorg/app:ref:refs/heads/main",
-        "repository_owner": "myorg", "project": { "path": ["x", "group/app"] },
-    });
-    let identity = whoami(&server, &token(key("rsa"), &good)).await;
-    assert_eq!(identity.identity, format!("{}#repo:myorg/app:ref:refs/heads/main", ci.url));
-    assert_eq!(identity.permissions, [Permission::Read, Permission::Push, Permission::Pin, Permission::Gc]);
-
-    for (name, value, sentence) in [
-        ("repository_owner", json!("evil"), "its claim \"repository_owner\""),
-        ("repository_owner", json!(null), "its claim \"repository_owner\""),
-        ("project", json!({"path": "elsewhere/group/app"}), "its claim \"project.path\""),
-        ("sub", json!("repo:myorg/app:ref:refs/heads/dev"), "not a subject this cache lets in"),
-    ] {
-        let mut claims = good.clone();
-        claims[name] = value;
-        let (status, text) = refused(&server, &token(key("rsa"), &claims)).await;
-        assert_eq!(status, StatusCode::FORBIDDEN, "{claims}");
-        assert!(text.contains(sentence), "{text}");
-    }
-    let mut claims = good.clone();
-    claims["aud"] = json!("another");
-    assert_eq!(refused(&server, &token(key("rsa"), &claims)).await.0, StatusCode::UNAUTHORIZED);
-    claims["iss"] = json!(away.url);
-    assert_eq!(refused(&server, &token(key("rsa"), &claims)).await.0, StatusCode::SERVICE_UNAVAILABLE);
-    whoami(&server, &token(key("rsa"), &good)).await;
-
-    let config = server.get(&format!("/api/cache-config?issuer={}", away.url)).await;
-    assert_eq!(config.json::<Value>().await.unwrap()["oidc_audience"], "away");
 }
 
 #[tokio::test]

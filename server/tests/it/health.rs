@@ -1,8 +1,15 @@
 //! Being ready, losing what it needs, and getting it back by itself.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::support::closure::{TestPath, begin_request};
 use crate::support::relay::Relay;
@@ -22,7 +29,7 @@ impl TestServer {
             if check.ok == ok {
                 return check;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{name:?} should have become ok: {ok}");
     }
@@ -108,7 +115,7 @@ async fn without_its_bucket_it_lives_refuses_pushes_and_recovers() {
     let url = format!("http://{}", relay.address);
     let server = TestServer::launch(place, |parts| {
         parts.bucket.public_endpoint = parts.bucket.endpoint.replace(url);
-        parts.bucket.request_timeout = std::time::Duration::from_secs(1);
+        parts.bucket.request_timeout = Duration::from_secs(1);
     })
     .await;
     server.is_alive().await;
@@ -164,4 +171,37 @@ async fn what_is_not_there_is_said_in_a_sentence() {
     let config: serde_json::Value = server.get("/api/cache-config").await.json().await.unwrap();
     assert_eq!(config["substituter_url"], server.url);
     assert_eq!(config["public_keys"], json!([server.public_key.to_string()]));
+}
+
+/// Answers 404 to everything, on connections that it keeps open after it is gone from the address.
+async fn impostor(address: SocketAddr, met: Arc<AtomicBool>) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let mut connections = Vec::new();
+    while !met.load(Ordering::Relaxed) {
+        let next = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        let Ok(Ok((mut client, _))) = next else { continue };
+        let met = Arc::clone(&met);
+        connections.push(tokio::spawn(async move {
+            let mut request = vec![0; 8 << 10];
+            while let Ok(1..) = client.read(&mut request).await {
+                let _ = client.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+                met.store(true, Ordering::Relaxed);
+            }
+        }));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_led_to_somebody_else_is_not_kept() {
+    let (place, mut relay) = (Place::create().await, Relay::to(&s3_address()).await);
+    let (url, met) = (format!("http://{}", relay.address), Arc::new(AtomicBool::new(false)));
+    let impostor = tokio::spawn(impostor(relay.address, Arc::clone(&met)));
+    let server = TestServer::launch(place, |parts| {
+        parts.bucket.public_endpoint = parts.bucket.endpoint.replace(url);
+    })
+    .await;
+    assert_eq!(server.wait_for_check(Dependency::Storage, false).await.reason, "BucketNotFound");
+    impostor.await.unwrap();
+    relay.up();
+    server.wait_until_ready().await;
 }

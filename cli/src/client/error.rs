@@ -1,0 +1,83 @@
+//! Why a call failed, and what to do about it.
+
+use niks3_protocol::api::gc::GcStatus;
+use reqwest::StatusCode;
+
+use super::TokenError;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("no server: give --server-url or set NIKS3_SERVER_URL")]
+    NoServer,
+    #[error("{0:?} is not the URL of a server")]
+    BadUrl(String),
+    #[error("{what} {path} cannot be read")]
+    ReadFile { what: &'static str, path: std::path::PathBuf, source: std::io::Error },
+    #[error("{what} {path} is not PEM")]
+    Pem { what: &'static str, path: std::path::PathBuf },
+    #[error("the HTTP client cannot be set up")]
+    SetUp(#[source] reqwest::Error),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("a client certificate and its key go together; only one of them was given")]
+    HalfIdentity,
+    #[error("{host} cannot be reached: {problem}")]
+    Unreachable {
+        host: String,
+        problem: String,
+        /// Another try may go better.
+        passing: bool,
+    },
+    #[error("{message} ({host} answered {status})")]
+    Refused { host: String, status: StatusCode, message: String },
+    #[error("{host} does not answer as a niks3 server does: {problem}")]
+    NotNiks3 { host: String, problem: String },
+    #[error("{host} is a server of an older version, which cannot {what}")]
+    TooOld { host: String, what: &'static str },
+    #[error("another collection is running")]
+    GcConflict(Box<GcStatus>),
+}
+
+impl ClientError {
+    /// Wrong configuration or permission: trying again cannot help.
+    pub(crate) fn is_configuration(&self) -> bool {
+        match self {
+            Self::NoServer
+            | Self::BadUrl(_)
+            | Self::ReadFile { .. }
+            | Self::Pem { .. }
+            | Self::SetUp(_)
+            | Self::Token(_)
+            | Self::HalfIdentity
+            | Self::NotNiks3 { .. } => true,
+            Self::Refused { status, .. } => {
+                matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            }
+            Self::Unreachable { .. } | Self::TooOld { .. } | Self::GcConflict(_) => false,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED => {
+                Some("is the token file the one of this cache, and made for its audience?")
+            }
+            Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN => {
+                Some("`niks3 whoami` shows who the server thinks you are and what you may do")
+            }
+            Self::NotNiks3 { .. } => {
+                Some("--server-url is where paths are pushed to; Nix may read them from elsewhere")
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}

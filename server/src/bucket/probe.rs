@@ -1,0 +1,46 @@
+//! Whether the bucket can be used. Asked again and again, each time over a connection that ends with the answer:
+//! where an address led somewhere else for a moment, as that of a Service does before the node knows it, a
+//! connection kept alive would lead there for ever.
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+
+use super::{Bucket, BucketError};
+
+impl Bucket {
+    /// Whether the bucket is there and these credentials may list it.
+    pub async fn probe(&self) -> Result<(), BucketError> {
+        self.client
+            .list_objects_v2()
+            .bucket(&self.config.bucket)
+            .prefix(&self.config.prefix)
+            .max_keys(1)
+            .customize()
+            .interceptor(EndConnection)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| BucketError::from_sdk("list", &self.config.bucket, &error))
+    }
+}
+
+/// Added after the request is signed: on its way the header may be taken off.
+#[derive(Debug)]
+struct EndConnection;
+
+impl Intercept for EndConnection {
+    fn name(&self) -> &'static str {
+        "EndConnection"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().headers_mut().insert("connection", "close");
+        Ok(())
+    }
+}
