@@ -10,6 +10,7 @@ use kube::runtime::events::Recorder;
 use crate::apply::Written;
 use crate::args::Images;
 use crate::cache::probe::Probe;
+use crate::gateway::Absence;
 use crate::labels::OPERATOR;
 use crate::metrics::Metrics;
 
@@ -27,6 +28,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who failed how often in a row.
     pub backoff: Backoff,
+    /// Whether the Gateway API is missing.
+    pub gateway_absence: Absence,
     /// Which children are as they were left.
     pub written: Written,
 }
@@ -41,6 +44,7 @@ impl Context {
             probe,
             metrics: Metrics::default(),
             backoff: Backoff::default(),
+            gateway_absence: Absence::default(),
             written: Written::default(),
         }
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config};
@@ -35,6 +37,9 @@ pub async fn caches(context: Arc<Context>, concurrency: u16, stop: CancellationT
         .owns(children::<ConfigMap>(client), managed())
         .owns(children::<ServiceAccount>(client), managed())
         .owns(children::<PodDisruptionBudget>(client), managed())
+        .owns(children::<HorizontalPodAutoscaler>(client), managed())
+        .owns(children::<NetworkPolicy>(client), managed())
+        .owns(children::<Ingress>(client), managed())
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(
             reconcile_cache,

@@ -9,6 +9,7 @@ pub mod cache;
 pub mod context;
 pub mod controllers;
 pub mod crd;
+pub mod gateway;
 pub mod labels;
 pub mod lease;
 pub mod metrics;

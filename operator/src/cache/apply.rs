@@ -1,24 +1,38 @@
 //! Writes the children, in an order in which each finds what it needs, and deletes what is no longer wanted.
 
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::apply::{ApplyError, Children};
 use crate::context::Context;
+use crate::gateway::HttpRoute;
 use crate::labels::{self, Names};
 
 use super::build::Resources;
 use super::validate::ValidCache;
+
+/// Keeps the number of pods between the operator's last word and the autoscaler's first.
+const HAND_OVER: &str = "niks3-operator-scale";
 
 /// What the API server made of the children.
 #[derive(Debug)]
 pub struct Applied {
     /// The server.
     pub deployment: Deployment,
+    /// The way in by an Ingress, where there should be one.
+    pub ingress: Option<Ingress>,
+    /// The way in by the Gateway API, where there should be one and the cluster has it.
+    pub http_route: Option<HttpRoute>,
     /// The names of the Secrets that were made.
     pub made: Vec<String>,
 }
@@ -37,6 +51,9 @@ pub async fn apply_all(
     }
     align_owners(client, cache).await?;
     let (namespace, uid, all) = (&cache.namespace, &cache.owner.uid, &labels::all_of(&cache.name));
+    // First: no pod may run without them.
+    let mut networks: Children<'_, NetworkPolicy> = Children::list(context, namespace, all, uid).await?;
+    networks.apply(&resources.network_policies).await?;
     let mut accounts: Children<'_, ServiceAccount> = Children::list(context, namespace, all, uid).await?;
     accounts.apply(&resources.service_accounts).await?;
     let mut config_maps: Children<'_, ConfigMap> = Children::list(context, namespace, all, uid).await?;
@@ -45,24 +62,82 @@ pub async fn apply_all(
     services.apply(&resources.services).await?;
     let mut stateful_sets: Children<'_, StatefulSet> = Children::list(context, namespace, all, uid).await?;
     stateful_sets.apply(&resources.stateful_sets).await?;
+    hand_over(client, cache).await?;
     let mut deployments: Children<'_, Deployment> = Children::list(context, namespace, all, uid).await?;
     deployments.apply(&resources.deployments).await?;
     let mut budgets: Children<'_, PodDisruptionBudget> = Children::list(context, namespace, all, uid).await?;
     budgets.apply(&resources.disruption_budgets).await?;
+    let mut autoscalers: Children<'_, HorizontalPodAutoscaler> =
+        Children::list(context, namespace, all, uid).await?;
+    autoscalers.apply(&resources.autoscalers).await?;
+    let mut ingresses: Children<'_, Ingress> = Children::list(context, namespace, all, uid).await?;
+    ingresses.apply(&resources.ingresses).await?;
+    let http_route = http_routes(resources, cache, context).await?;
     // At the end: what is no longer wanted may serve until its successor is there.
+    ingresses.prune().await?;
+    autoscalers.prune().await?;
     budgets.prune().await?;
     deployments.prune().await?;
     stateful_sets.prune().await?;
     services.prune().await?;
     config_maps.prune().await?;
     accounts.prune().await?;
-    Ok(Applied { deployment: deployment(client, cache).await?, made })
+    networks.prune().await?;
+    let ingress = match resources.ingresses.first() {
+        Some(_) => Some(read(client, cache).await?),
+        None => None,
+    };
+    Ok(Applied { deployment: read(client, cache).await?, ingress, http_route, made })
 }
 
-/// The server's Deployment with its status.
-async fn deployment(client: &Client, cache: &ValidCache) -> Result<Deployment, ApplyError> {
-    let (api, name) = (Api::namespaced(client.clone(), &cache.namespace), Names(&cache.name).server());
-    api.get(&name).await.map_err(|source| ApplyError::new::<Deployment>("read", &name, source))
+/// A child of the server with its status.
+async fn read<K>(client: &Client, cache: &ValidCache) -> Result<K, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let (api, name) = (Api::<K>::namespaced(client.clone(), &cache.namespace), Names(&cache.name).server());
+    api.get(&name).await.map_err(|source| ApplyError::new::<K>("read", &name, source))
+}
+
+/// Routes of a cluster that may lack the Gateway API. Nothing tells when it comes: who wants a route looks again.
+async fn http_routes(
+    resources: &Resources,
+    cache: &ValidCache,
+    context: &Context,
+) -> Result<Option<HttpRoute>, ApplyError> {
+    let wanted = &resources.http_routes;
+    if wanted.is_empty() && context.gateway_absence.is_known() {
+        return Ok(None);
+    }
+    let all = &labels::all_of(&cache.name);
+    let found = Children::<'_, HttpRoute>::list(context, &cache.namespace, all, &cache.owner.uid).await;
+    // Not `is_not_found`: without the API there is no Status in the answer either.
+    let missing = found.as_ref().is_err_and(|error| error.status().is_some_and(|status| status.code == 404));
+    context.gateway_absence.note(missing);
+    if missing {
+        return Ok(None);
+    }
+    let mut routes = found?;
+    routes.apply(wanted).await?;
+    routes.prune().await?;
+    if wanted.is_empty() { Ok(None) } else { read(&context.client, cache).await.map(Some) }
+}
+
+/// Where an autoscaler takes over, the number of pods must not fall back to one between our last word and its
+/// first. So a field manager of its own keeps the number until the autoscaler writes another.
+async fn hand_over(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
+    let (Some(scaling), Some(before)) = (&cache.autoscaling, cache.replicas_before) else { return Ok(()) };
+    let name = Names(&cache.name).server();
+    let kept = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"replicas": before.clamp(scaling.min_replicas, scaling.max_replicas)},
+    });
+    let api: Api<Deployment> = Api::namespaced(client.clone(), &cache.namespace);
+    let how = PatchParams::apply(HAND_OVER).force();
+    let patched = Box::pin(api.patch(&name, &how, &Patch::Apply(kept))).await;
+    patched.map(|_| ()).map_err(|source| ApplyError::new::<Deployment>("scale", &name, source))
 }
 
 /// `create` alone: where another operator was faster, its Secret is the one that counts, and what was built

@@ -1,17 +1,24 @@
 //! Pure and infallible: a valid cache becomes its children. One kind of child a file.
 
+mod autoscaler;
 mod config_map;
 mod deployment;
 mod disruption;
 mod embedded;
+mod network;
 mod pod;
 mod secrets;
 mod service;
 mod service_account;
+mod ways_in;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+
+use crate::gateway::HttpRoute;
 
 use super::validate::{Database, Storage, ValidCache};
 
@@ -37,6 +44,14 @@ pub struct Resources {
     pub deployments: Vec<Deployment>,
     /// Of the server, where it has several pods.
     pub disruption_budgets: Vec<PodDisruptionBudget>,
+    /// Of the server, where the load decides how many pods it has.
+    pub autoscalers: Vec<HorizontalPodAutoscaler>,
+    /// Who may speak to whom, where that is limited.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// A way in from outside.
+    pub ingresses: Vec<Ingress>,
+    /// A way in from outside.
+    pub http_routes: Vec<HttpRoute>,
 }
 
 /// The children of a cache.
@@ -49,6 +64,10 @@ pub fn build(cache: &ValidCache) -> Resources {
         deployments: vec![deployment::server(cache, &config)],
         config_maps: vec![config, config_map::client(cache)],
         disruption_budgets: disruption::server(cache).into_iter().collect(),
+        autoscalers: autoscaler::server(cache).into_iter().collect(),
+        network_policies: network::policies(cache),
+        ingresses: ways_in::ingress(cache).into_iter().collect(),
+        http_routes: ways_in::http_route(cache).into_iter().collect(),
         stateful_sets: Vec::new(),
     };
     if let Storage::Embedded(server) = &cache.storage {

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt as _};
 use crate::context::Context;
 use crate::crd::binary_cache::CloudNativePg;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
-use crate::labels::{Names, SECRET_VERSIONS};
+use crate::labels::{Names, OPERATOR, SECRET_VERSIONS};
 
 /// Something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,8 @@ pub struct Observed {
     pub secrets: BTreeMap<String, Secret>,
     /// The versions of Secrets that the pods run with.
     pub secret_versions: BTreeMap<String, String>,
+    /// How many pods the operator itself asked for last; none where somebody else decides.
+    pub replicas: Option<i32>,
     /// An older cache on the same bucket and prefix, as `namespace/name`.
     pub bucket_taken_by: Option<String>,
     /// Randomness for what has to be made.
@@ -101,6 +103,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
     Ok(Observed {
         secrets,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
+        replicas: deployment.as_ref().and_then(own_replicas),
         bucket_taken_by: find_older_on_bucket(cache, &context.client).await?,
         fresh: Fresh::new().map_err(ObserveError::Random)?,
     })
@@ -124,6 +127,8 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     }
     secrets.extend(spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret));
     secrets.extend(spec.database.url_secret_ref.as_ref().map(|secret| secret.name.clone()));
+    let ingress = spec.server.ingress.as_ref();
+    secrets.extend(ingress.and_then(|ingress| ingress.tls_secret_name.clone()));
     secrets.extend(spec.auth.static_tokens.iter().map(|token| token.secret_key_ref.name.clone()));
     secrets
 }
@@ -133,6 +138,15 @@ fn versions_of(deployment: &Deployment) -> BTreeMap<String, String> {
     let annotation = template.and_then(|meta| meta.annotations.as_ref()?.get(SECRET_VERSIONS));
     let pairs = annotation.map(String::as_str).unwrap_or_default().split(',');
     pairs.filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// The replicas of a Deployment, where they are the operator's word.
+fn own_replicas(deployment: &Deployment) -> Option<i32> {
+    let ours = deployment.managed_fields().iter().any(|entry| {
+        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:spec/f:replicas"));
+        entry.manager.as_deref() == Some(OPERATOR) && fields.is_some()
+    });
+    deployment.spec.as_ref()?.replicas.filter(|_| ours)
 }
 
 /// Two caches on one bucket would collect each other's objects: the older one has it.

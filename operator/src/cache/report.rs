@@ -1,5 +1,6 @@
 //! Writes the status, and events about what changed.
 
+mod exposure;
 mod findings;
 
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Pure: everything doubtful about a spec becomes a plain value or a reason.
 
 mod keys;
+mod network;
 mod secrets;
 mod valid;
 
@@ -21,7 +22,7 @@ use super::observe::{Observed, with_slash};
 pub use keys::Signing;
 use secrets::Resolver;
 pub use secrets::{Generated, Missing, SecretFile};
-pub use valid::{Database, Embedded, Storage, Token, ValidCache};
+pub use valid::{Database, Embedded, Network, Storage, Token, ValidCache};
 
 /// Where CloudNativePG writes the address of the database.
 const CNPG_KEY: &str = "uri";
@@ -45,9 +46,11 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         return Err(Invalid { reason: Reason::BucketConflict, message });
     }
     let suspended = spec.suspend == Suspend::Server;
-    let replicas = if suspended { 0 } else { spec.server.replicas };
+    let autoscaling = spec.server.autoscaling.clone().filter(|_| !suspended);
+    let least = autoscaling.as_ref().map_or(spec.server.replicas, |scaling| scaling.min_replicas);
+    let least = if suspended { 0 } else { least };
     let endpoint = labels::endpoint(&name, &namespace);
-    let url = spec.url.clone().unwrap_or_else(|| endpoint.clone());
+    let url = spec.url.clone().or_else(|| outside(&spec.server)).unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
     let signing = Signing::of(spec, &url, &mut resolver)?;
     let storage = storage(spec, &mut resolver, images)?;
@@ -61,7 +64,13 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         rules: rules(&spec.auth, &name, &namespace),
         priority: spec.cache_info.priority,
         read_proxy: spec.server.read_proxy.mode == ReadProxyMode::Proxy,
-        replicas,
+        replicas: autoscaling.is_none().then_some(least),
+        replicas_before: observed.replicas,
+        autoscaling,
+        network: network::limits(spec, observed),
+        certificate_missing: certificate_missing(&spec.server, observed),
+        ingress: spec.server.ingress.clone(),
+        http_route: spec.server.http_route.clone(),
         suspended,
         image: server_image(spec, images),
         pull_policy: spec.server.image_pull_policy.or(images.pull_policy),
@@ -69,7 +78,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         pull_secrets: spec.server.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect(),
         scheduling: spec.server.scheduling.clone(),
         service: spec.server.service.clone(),
-        max_unavailable: max_unavailable(&spec.server, replicas),
+        max_unavailable: max_unavailable(&spec.server, least),
         secret_versions: resolver.versions,
         missing: resolver.missing,
         name,
@@ -93,6 +102,22 @@ pub fn audience(cache: &BinaryCache) -> String {
 /// The image of a cache's server and collector.
 pub fn server_image(spec: &BinaryCacheSpec, images: &Images) -> String {
     spec.server.image.clone().unwrap_or_else(|| images.server.clone())
+}
+
+/// The address that clients outside see.
+fn outside(server: &Server) -> Option<String> {
+    let route =
+        server.http_route.as_ref().and_then(|route| Some(format!("https://{}", route.hostnames.first()?)));
+    route.or_else(|| {
+        let ingress = server.ingress.as_ref()?;
+        let scheme = if ingress.tls_secret_name.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{}", ingress.host))
+    })
+}
+
+fn certificate_missing(server: &Server, observed: &Observed) -> Option<String> {
+    let secret = server.ingress.as_ref()?.tls_secret_name.as_ref()?;
+    (!observed.secrets.contains_key(secret)).then(|| secret.clone())
 }
 
 /// How many pods may be moved at a time. With one pod a budget would only keep nodes from being drained.

@@ -13,7 +13,8 @@ pub use access::{
     Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ServiceAccountRef, StaticToken,
 };
 pub use server::{
-    DisruptionBudget, DisruptionMode, PullPolicy, PullSecret, ReadProxy, ReadProxyMode, Scheduling, Server,
+    Autoscaling, DisruptionBudget, DisruptionMode, NetworkPolicyMode, ParentRef, PullPolicy, PullSecret,
+    ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerNetworkPolicy,
     ServerService, ServiceType,
 };
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
@@ -65,8 +66,9 @@ pub use storage::{
 ).message("url: must begin with http:// or https:// and must not end in /").field_path(".url").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct BinaryCacheSpec {
-    /// Where Nix reads from: the line for `substituters`. Default: the cache's address inside the cluster,
-    /// `http://NAME.NAMESPACE.svc`. Set it to what clients outside see, such as `https://cache.example.org`.
+    /// Where Nix reads from: the line for `substituters`, such as `https://cache.example.org`. Default: `https://`
+    /// and the first name of `server.httpRoute`, else that of `server.ingress` (`http://` without TLS), else the
+    /// address inside the cluster, `http://NAME.NAMESPACE.svc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub url: Option<String>,

@@ -42,6 +42,8 @@ words! {
         Available,
         /// A change is being rolled out.
         Progressing,
+        /// The ways in from outside are there. Absent where there should be none.
+        Exposed,
         /// The operator keeps its hands off. Absent unless it does.
         ReconciliationPaused,
         /// The cache to collect is there.
@@ -94,6 +96,14 @@ words! {
         MinimumReplicasUnavailable,
         /// Not known yet.
         Reconciling,
+        /// The cluster has no Gateway API.
+        GatewayAPINotInstalled,
+        /// A Gateway does not take the route, or none has looked at it yet.
+        RouteNotAccepted,
+        /// The Ingress has no address yet.
+        IngressPending,
+        /// The Secret with the certificate is missing.
+        CertificateNotReady,
         /// The spec asks for standstill.
         Suspended,
         /// The spec asks the operator to keep its hands off.

@@ -12,11 +12,13 @@
 mod api_server;
 mod caches;
 mod crds;
+mod exposure;
 mod faults;
 mod lease;
 mod manifests;
 mod policies;
 mod resilience;
+mod scaling;
 mod suspend;
 mod workload;
 mod world;

@@ -44,7 +44,7 @@ pub(super) fn server(cache: &ValidCache, config: &ConfigMap) -> Deployment {
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
-            replicas: Some(cache.replicas),
+            replicas: cache.replicas,
             revision_history_limit: Some(3),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".to_owned()),

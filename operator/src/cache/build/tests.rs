@@ -36,6 +36,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
     let observed = Observed {
         secrets: secrets.iter().map(|(name, keys)| ((*name).to_owned(), secret(name, keys))).collect(),
         secret_versions: BTreeMap::new(),
+        replicas: None,
         bucket_taken_by: None,
         fresh: fresh(),
     };
@@ -81,6 +82,10 @@ fn open(resources: &Resources) -> Vec<Value> {
         .chain(all(&resources.stateful_sets))
         .chain(all(&resources.deployments))
         .chain(all(&resources.disruption_budgets))
+        .chain(all(&resources.autoscalers))
+        .chain(all(&resources.network_policies))
+        .chain(all(&resources.ingresses))
+        .chain(all(&resources.http_routes))
         .collect()
 }
 
@@ -93,6 +98,35 @@ fn children_of_an_embedded_cache() {
 #[test]
 fn children_of_a_cache_on_own_servers() {
     let resources = build(&own());
+    insta::assert_yaml_snapshot!(open(&resources));
+}
+
+/// Only what the other snapshots lack.
+#[test]
+fn what_surrounds_the_pods_of_a_cache() {
+    let peer = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ci"}}});
+    let egress = json!({"ports": [{"port": 3128}], "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]});
+    let cache = valid(
+        &json!({
+            "storage": {"s3": {"bucket": "nix", "endpoint": "http://minio:9000", "credentials": {"secretRef": {"name": "aws"}}}},
+            "database": {"embedded": {}},
+            "server": {
+                "autoscaling": {"maxReplicas": 8},
+                "ingress": {"host": "a.example.org", "className": "nginx", "tlsSecretName": "tls"},
+                "httpRoute": {"hostnames": ["b.example.org"], "parentRefs": [{"name": "public", "sectionName": "https"}]},
+                "networkPolicy": {"mode": "Enabled", "ingressFrom": [peer], "extraEgress": [egress]},
+            }
+        }),
+        &[("aws", &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])],
+    );
+    assert_eq!(cache.url, "https://b.example.org");
+    let mut resources = build(&cache);
+    assert_eq!(resources.deployments[0].spec.as_ref().unwrap().replicas, None);
+    resources.service_accounts.clear();
+    resources.config_maps.clear();
+    resources.services.clear();
+    resources.stateful_sets.clear();
+    resources.deployments.clear();
     insta::assert_yaml_snapshot!(open(&resources));
 }
 

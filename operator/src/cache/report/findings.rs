@@ -8,16 +8,17 @@ use crate::cache::probe::Answer;
 use crate::cache::validate::ValidCache;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
 
-use super::Outcome;
+use super::{Outcome, exposure};
 
 /// What `Ready` sums up, the causes before their effects.
-const PARTS: [ConditionType; 6] = [
+const PARTS: [ConditionType; 7] = [
     ConditionType::Accepted,
     ConditionType::ResolvedRefs,
     ConditionType::SigningKeysReady,
     ConditionType::DatabaseReady,
     ConditionType::StorageReady,
     ConditionType::Available,
+    ConditionType::Exposed,
 ];
 
 /// What is said while the operator keeps its hands off.
@@ -35,7 +36,10 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
                 signing(valid),
             ];
             match outcome.applied {
-                Some(Ok(applied)) => findings.extend(running(valid, applied, outcome.probed)),
+                Some(Ok(applied)) => {
+                    findings.extend(running(valid, applied, outcome.probed));
+                    findings.extend(exposure::exposed(valid, applied));
+                }
                 Some(Err(error)) => findings.extend(unknown(Reason::ApplyFailed, &error.sentence())),
                 None => findings.extend(unknown(Reason::Reconciling, "not looked at yet")),
             }
@@ -88,6 +92,7 @@ fn signing(valid: &ValidCache) -> Finding {
 }
 
 fn running(valid: &ValidCache, applied: &Applied, probed: Option<&Result<Answer, String>>) -> [Finding; 4] {
+    let wanted = applied.deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let ready_pods = applied.deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let dependency = |about, name| match probed {
         _ if valid.suspended => Finding::unknown(about, Reason::Suspended, SUSPENDED),
@@ -108,8 +113,8 @@ fn running(valid: &ValidCache, applied: &Applied, probed: Option<&Result<Answer,
     [
         dependency(ConditionType::DatabaseReady, Dependency::Database),
         dependency(ConditionType::StorageReady, Dependency::Storage),
-        available(valid, ready_pods),
-        progressing(valid, &applied.deployment),
+        available(valid, ready_pods, wanted),
+        progressing(wanted, &applied.deployment),
     ]
 }
 
@@ -125,8 +130,8 @@ fn answered(about: ConditionType, check: &ReadinessCheck) -> Finding {
     }
 }
 
-fn available(valid: &ValidCache, ready_pods: i32) -> Finding {
-    let message = format!("{ready_pods} of {} pods are ready", valid.replicas);
+fn available(valid: &ValidCache, ready_pods: i32, wanted: i32) -> Finding {
+    let message = format!("{ready_pods} of {wanted} pods are ready");
     if valid.suspended {
         Finding::no(ConditionType::Available, Reason::Suspended, SUSPENDED)
     } else if ready_pods > 0 {
@@ -136,7 +141,7 @@ fn available(valid: &ValidCache, ready_pods: i32) -> Finding {
     }
 }
 
-fn progressing(valid: &ValidCache, deployment: &Deployment) -> Finding {
+fn progressing(wanted: i32, deployment: &Deployment) -> Finding {
     let about = ConditionType::Progressing;
     let status = deployment.status.clone().unwrap_or_default();
     let stuck = status.conditions.iter().flatten().find(|condition| {
@@ -148,16 +153,12 @@ fn progressing(valid: &ValidCache, deployment: &Deployment) -> Finding {
     }
     let updated = status.updated_replicas.unwrap_or(0);
     let settled = status.observed_generation >= deployment.metadata.generation
-        && updated == valid.replicas
-        && status.replicas.unwrap_or(0) == valid.replicas
-        && status.ready_replicas.unwrap_or(0) == valid.replicas;
+        && updated == wanted
+        && status.replicas.unwrap_or(0) == wanted
+        && status.ready_replicas.unwrap_or(0) == wanted;
     if settled {
         Finding::no(about, Reason::Stable, "nothing is changing")
     } else {
-        Finding::yes(
-            about,
-            Reason::RollingOut,
-            format!("{updated} of {} pods are up to date", valid.replicas),
-        )
+        Finding::yes(about, Reason::RollingOut, format!("{updated} of {wanted} pods are up to date"))
     }
 }

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use niks3_protocol::server_config;
 
-use crate::crd::binary_cache::{PullPolicy, Scheduling, ServerService};
+use crate::crd::binary_cache::{
+    Autoscaling, PullPolicy, Scheduling, ServerHttpRoute, ServerIngress, ServerNetworkPolicy, ServerService,
+};
 use crate::crd::schema::Resources;
 
 use super::keys::Signing;
@@ -43,8 +45,12 @@ pub struct ValidCache {
     pub rules: Vec<server_config::KubernetesRule>,
     /// Shared secrets.
     pub tokens: Vec<Token>,
-    /// How many pods; none while the server is suspended.
-    pub replicas: i32,
+    /// How many pods; 0 while the server is suspended. Left to the autoscaler where there is one.
+    pub replicas: Option<i32>,
+    /// How many pods the load asks for.
+    pub autoscaling: Option<Autoscaling>,
+    /// How many pods the operator itself asked for last; the autoscaler begins with as many.
+    pub replicas_before: Option<i32>,
     /// Whether the server stands still.
     pub suspended: bool,
     /// Of the server.
@@ -59,12 +65,31 @@ pub struct ValidCache {
     pub scheduling: Scheduling,
     /// How the server is reached.
     pub service: ServerService,
+    /// A way in from outside.
+    pub ingress: Option<ServerIngress>,
+    /// A way in from outside.
+    pub http_route: Option<ServerHttpRoute>,
+    /// The Secret with the Ingress' certificate, where it is missing.
+    pub certificate_missing: Option<String>,
+    /// Who may speak to whom, where that is limited.
+    pub network: Option<Network>,
     /// How many pods may be moved at a time; none where nothing is said about that.
     pub max_unavailable: Option<IntOrString>,
     /// The Secrets the pods read, and which version of them.
     pub secret_versions: BTreeMap<String, String>,
     /// What the spec refers to and is not there.
     pub missing: Vec<Missing>,
+}
+
+/// Who may speak to whom.
+#[derive(Debug)]
+pub struct Network {
+    /// What the spec says.
+    pub wanted: ServerNetworkPolicy,
+    /// The port of an S3 server of the user's own.
+    pub s3_port: Option<u16>,
+    /// The port of a database of the user's own.
+    pub database_port: Option<u16>,
 }
 
 /// Where the objects are.

@@ -1,5 +1,8 @@
 //! `spec.server`: how the server runs.
 
+mod exposure;
+mod network;
+mod scaling;
 mod scheduling;
 mod service;
 
@@ -9,15 +12,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::crd::schema::Resources;
 
+pub use exposure::{ParentRef, ServerHttpRoute, ServerIngress};
+pub use network::{NetworkPolicyMode, ServerNetworkPolicy};
+pub use scaling::Autoscaling;
 pub use scheduling::{DisruptionBudget, DisruptionMode, Scheduling};
 pub use service::{ServerService, ServiceType};
 
 /// How the server runs.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(
+    "!has(self.autoscaling) || (has(self.resources.requests) && 'cpu' in self.resources.requests) || (has(self.resources.limits) && 'cpu' in self.resources.limits)"
+).message("autoscaling: needs resources.requests.cpu, which it measures against").field_path(".autoscaling").reason(Reason::FieldValueRequired))]
 #[serde(rename_all = "camelCase")]
 pub struct Server {
     /// How many pods. Any number may serve one cache; two or more survive the loss of a node and get a
-    /// PodDisruptionBudget. `kubectl scale` changes it too.
+    /// PodDisruptionBudget. `kubectl scale` changes it too. With `autoscaling` it has no meaning.
     #[serde(default = "Server::default_replicas")]
     #[schemars(range(min = 1, max = 100))]
     pub replicas: i32,
@@ -53,6 +62,23 @@ pub struct Server {
     #[serde(default)]
     pub service: ServerService,
 
+    /// A way in from outside, by an Ingress. Pushes have large bodies; ingress-nginx wants the annotation
+    /// `nginx.ingress.kubernetes.io/proxy-body-size: "0"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<ServerIngress>,
+
+    /// A way in from outside, by the Gateway API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<ServerHttpRoute>,
+
+    /// As many pods as the load asks for, in place of `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+
+    /// Who may speak to the pods, and to whom they speak.
+    #[serde(default)]
+    pub network_policy: ServerNetworkPolicy,
+
     /// How many pods may be away at a time while nodes are drained.
     #[serde(default)]
     pub pod_disruption_budget: DisruptionBudget,
@@ -79,6 +105,10 @@ impl Default for Server {
             read_proxy: ReadProxy::default(),
             scheduling: Scheduling::default(),
             service: ServerService::default(),
+            ingress: None,
+            http_route: None,
+            autoscaling: None,
+            network_policy: ServerNetworkPolicy::default(),
             pod_disruption_budget: DisruptionBudget::default(),
         }
     }

@@ -59,6 +59,22 @@ async fn accepted_manifests() {
                 ),
             ),
         ),
+        (
+            "ways in, scaling, network",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"server": {
+                        "ingress": {"host": "cache.example.org"},
+                        "httpRoute": {"hostnames": ["cache"], "parentRefs": [{"name": "a", "port": 443}]},
+                        "autoscaling": {"maxReplicas": 4},
+                        "networkPolicy": {"mode": "Enabled", "ingressFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+                            "extraEgress": [{}]}
+                    }}),
+                ),
+            ),
+        ),
         ("a cache at rest", cache("main", with(&embedded(), &json!({"suspend": "Server"})))),
         ("hands off", cache("main", with(&embedded(), &json!({"suspend": "Reconcile"})))),
         ("a policy", policy(retention())),

@@ -128,6 +128,43 @@ async fn refused_servers() {
 }
 
 #[tokio::test]
+async fn refused_surroundings() {
+    refused([
+        (
+            e(json!({"server": {"ingress": {"host": "https://a.example.org"}}})),
+            "spec.server.ingress.host: Invalid value",
+        ),
+        (e(json!({"server": {"ingress": {}}})), "spec.server.ingress.host: Required value"),
+        (
+            e(json!({"server": {"httpRoute": {"parentRefs": [], "hostnames": ["a"]}}})),
+            "spec.server.httpRoute.parentRefs",
+        ),
+        (
+            e(json!({"server": {"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": []}}})),
+            "spec.server.httpRoute.hostnames",
+        ),
+        (
+            e(json!({"server": {"httpRoute": {"parentRefs": [{"name": "a"}], "hostnames": ["*.a"]}}})),
+            "spec.server.httpRoute.hostnames[0]: Invalid value",
+        ),
+        (e(json!({"server": {"autoscaling": {}}})), "spec.server.autoscaling.maxReplicas: Required value"),
+        (
+            e(json!({"server": {"autoscaling": {"minReplicas": 3, "maxReplicas": 2}}})),
+            "autoscaling: minReplicas must not be more than maxReplicas",
+        ),
+        (
+            e(json!({"server": {"autoscaling": {"maxReplicas": 2}, "resources": {"limits": {"memory": "1Gi"}}}})),
+            "autoscaling: needs resources.requests.cpu",
+        ),
+        (
+            e(json!({"server": {"networkPolicy": {"mode": "On"}}})),
+            "spec.server.networkPolicy.mode: Unsupported value",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn refused_policies() {
     let p = |patch: Value| policy(with(&retention(), &patch));
     refused([

@@ -1,0 +1,125 @@
+//! Who may speak to whom. A policy knows pods and ports, not names: what lies outside of the cache is let through
+//! by its port.
+
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::cache::validate::{Database, Network, Storage, ValidCache};
+use crate::labels::{Component, Names, child, labels, selector};
+
+use super::SERVER_PORT;
+use super::embedded::{POSTGRES_PORT, S3_PORT};
+
+const DNS_PORT: i32 = 53;
+/// Rules are applied to the address behind the Service `kubernetes`, whose port is the one or the other.
+const API_SERVER_PORTS: [i32; 2] = [443, 6443];
+
+pub(super) fn policies(cache: &ValidCache) -> Vec<NetworkPolicy> {
+    let Some(network) = &cache.network else { return Vec::new() };
+    let names = Names(&cache.name);
+    let mut policies = vec![
+        policy(
+            cache,
+            names.server(),
+            Component::Server,
+            vec![clients(cache, network, SERVER_PORT)],
+            server(cache, network),
+        ),
+        policy(
+            cache,
+            names.gc(),
+            Component::Gc,
+            Vec::new(),
+            vec![dns(), to(cache, Component::Server, SERVER_PORT)],
+        ),
+    ];
+    if let Storage::Embedded(_) = &cache.storage {
+        // Clients upload to it directly.
+        let ingress = vec![clients(cache, network, S3_PORT)];
+        policies.push(policy(cache, names.s3(), Component::S3, ingress, Vec::new()));
+    }
+    if let Database::Embedded(_) = &cache.database {
+        let ingress = vec![NetworkPolicyIngressRule {
+            from: Some(vec![pods(cache, Component::Server)]),
+            ports: Some(vec![tcp(POSTGRES_PORT)]),
+        }];
+        policies.push(policy(cache, names.postgres(), Component::Postgres, ingress, Vec::new()));
+    }
+    policies
+}
+
+fn policy(
+    cache: &ValidCache,
+    name: String,
+    component: Component,
+    ingress: Vec<NetworkPolicyIngressRule>,
+    egress: Vec<NetworkPolicyEgressRule>,
+) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: child(name, &cache.namespace, labels(&cache.name, component), Some(&cache.owner)),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(selected(cache, component)),
+            policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
+            // Left out means none at all.
+            ingress: (!ingress.is_empty()).then_some(ingress),
+            egress: (!egress.is_empty()).then_some(egress),
+        }),
+    }
+}
+
+/// Whom the server speaks to.
+fn server(cache: &ValidCache, network: &Network) -> Vec<NetworkPolicyEgressRule> {
+    let mut egress = vec![dns()];
+    if cache.audience.is_some() {
+        egress.push(anywhere(API_SERVER_PORTS.map(tcp).to_vec()));
+    }
+    match &cache.storage {
+        Storage::Embedded(_) => egress.push(to(cache, Component::S3, S3_PORT)),
+        Storage::Own { .. } => egress.extend(network.s3_port.map(|port| anywhere(vec![tcp(port.into())]))),
+    }
+    match &cache.database {
+        Database::Embedded(_) => egress.push(to(cache, Component::Postgres, POSTGRES_PORT)),
+        Database::Own(_) => egress.extend(network.database_port.map(|port| anywhere(vec![tcp(port.into())]))),
+    }
+    egress.extend(network.wanted.extra_egress.iter().cloned());
+    egress
+}
+
+/// Whoever the spec names, and the cache's own pods; everybody where it names nobody.
+fn clients(cache: &ValidCache, network: &Network, port: i32) -> NetworkPolicyIngressRule {
+    let named = &network.wanted.ingress_from;
+    let own = [Component::Server, Component::Gc].map(|component| pods(cache, component));
+    NetworkPolicyIngressRule {
+        from: (!named.is_empty()).then(|| named.iter().cloned().chain(own).collect()),
+        ports: Some(vec![tcp(port)]),
+    }
+}
+
+fn dns() -> NetworkPolicyEgressRule {
+    let udp = NetworkPolicyPort { protocol: Some("UDP".to_owned()), ..tcp(DNS_PORT) };
+    anywhere(vec![udp, tcp(DNS_PORT)])
+}
+
+fn anywhere(ports: Vec<NetworkPolicyPort>) -> NetworkPolicyEgressRule {
+    NetworkPolicyEgressRule { ports: Some(ports), to: None }
+}
+
+fn to(cache: &ValidCache, component: Component, port: i32) -> NetworkPolicyEgressRule {
+    NetworkPolicyEgressRule { ports: Some(vec![tcp(port)]), to: Some(vec![pods(cache, component)]) }
+}
+
+fn pods(cache: &ValidCache, component: Component) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { pod_selector: Some(selected(cache, component)), ..NetworkPolicyPeer::default() }
+}
+
+fn selected(cache: &ValidCache, component: Component) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector(&cache.name, component)), match_expressions: None }
+}
+
+fn tcp(port: i32) -> NetworkPolicyPort {
+    NetworkPolicyPort { port: Some(IntOrString::Int(port)), protocol: Some("TCP".to_owned()), end_port: None }
+}

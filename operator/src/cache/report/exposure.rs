@@ -1,0 +1,62 @@
+//! Pure: whether the ways in from outside are there.
+
+use k8s_openapi::api::networking::v1::Ingress;
+use serde_json::Value;
+
+use crate::cache::apply::Applied;
+use crate::cache::validate::ValidCache;
+use crate::crd::conditions::{ConditionType, Finding, Reason};
+use crate::gateway::HttpRoute;
+
+const ABOUT: ConditionType = ConditionType::Exposed;
+
+const NOT_INSTALLED: &str = "server.httpRoute: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1; \
+                             install the Gateway API";
+
+/// Nothing where no way in is wanted.
+pub(super) fn exposed(valid: &ValidCache, applied: &Applied) -> Option<Finding> {
+    if valid.ingress.is_none() && valid.http_route.is_none() {
+        return None;
+    }
+    let route = match (&valid.http_route, &applied.http_route) {
+        (None, _) => None,
+        (Some(_), None) => Some(Finding::no(ABOUT, Reason::GatewayAPINotInstalled, NOT_INSTALLED)),
+        (Some(_), Some(route)) => not_accepted(route),
+    };
+    let certificate = valid.certificate_missing.as_ref().map(|secret| {
+        let message = format!("Secret {secret} of server.ingress.tlsSecretName does not exist");
+        Finding::no(ABOUT, Reason::CertificateNotReady, message)
+    });
+    let pending = applied.ingress.as_ref().filter(|ingress| !has_address(ingress)).map(|_| {
+        let message = "the Ingress has no address yet: no controller of its class has taken it";
+        Finding::no(ABOUT, Reason::IngressPending, message)
+    });
+    let well = || Finding::yes(ABOUT, Reason::Reachable, format!("clients outside use {}", valid.url));
+    Some(route.or(certificate).or(pending).unwrap_or_else(well))
+}
+
+fn has_address(ingress: &Ingress) -> bool {
+    let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    status.and_then(|balancer| balancer.ingress.as_ref()).is_some_and(|addresses| !addresses.is_empty())
+}
+
+/// What a Gateway has against the route; nothing where all of them took it.
+fn not_accepted(route: &HttpRoute) -> Option<Finding> {
+    let parents = route.status["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some(refusing) = parents.iter().find_map(refusal) else {
+        let message = "no Gateway has looked at the HTTPRoute yet";
+        return parents.is_empty().then(|| Finding::no(ABOUT, Reason::RouteNotAccepted, message));
+    };
+    Some(Finding::no(ABOUT, Reason::RouteNotAccepted, refusing))
+}
+
+fn refusal(parent: &Value) -> Option<String> {
+    let conditions = parent["conditions"].as_array()?;
+    let bad = conditions.iter().find(|condition| {
+        ["Accepted", "ResolvedRefs"].iter().any(|about| condition["type"] == *about)
+            && condition["status"] != "True"
+    })?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = text(&parent["parentRef"]["name"]);
+    Some(format!("Gateway {name}: {}: {}", text(&bad["reason"]), text(&bad["message"])))
+}
