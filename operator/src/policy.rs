@@ -1,24 +1,22 @@
 //! `GCPolicy`: the same five steps as for a cache.
 
+pub mod apply;
 pub mod build;
 pub mod last_run;
 pub mod observe;
 pub mod report;
+pub mod run_now;
 pub mod validate;
 
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::ResourceExt as _;
+use k8s_openapi::jiff::Timestamp;
 
-use crate::apply::{ApplyError, Children};
+use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::GCPolicy;
-use crate::labels::{self, Component};
 
-use self::build::Resources;
-use self::report::ReportError;
+use self::report::{Outcome, ReportError};
 
 /// A step that failed and is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -57,25 +55,17 @@ pub async fn reconcile(policy: &GCPolicy, context: &Context) -> Result<Duration,
     }
     let observed = observe::observe(policy, context).await?;
     let valid = validate::validate(policy, &observed, &context.images);
+    let run_now = run_now::request(policy, &valid, Timestamp::now());
     // A policy that cannot be carried out has no children: what it once was allowed to do may be wrong now.
-    let wanted = valid.as_ref().map(build::build).unwrap_or_default();
-    let applied = apply_all(policy, &wanted, context).await;
-    let next = report::report(policy, &observed, &valid, applied.as_ref().err(), context).await?;
+    let wanted = valid.as_ref().map(|valid| build::build(valid, run_now.job_name())).unwrap_or_default();
+    let applied = apply::apply_all(policy, &wanted, context).await;
+    let outcome =
+        Outcome { observed: &observed, valid: &valid, run_now: &run_now, error: applied.as_ref().err() };
+    let next = report::report(policy, &outcome, context).await?;
     match applied {
         // Cron and time zone are judged by the API server; nothing changes until the spec does.
         Err(error) if validate::refused(&error).is_some() => Ok(next),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(next),
     }
-}
-
-async fn apply_all(policy: &GCPolicy, wanted: &Resources, context: &Context) -> Result<(), ApplyError> {
-    let (namespace, uid) = (policy.namespace().unwrap_or_default(), policy.uid().unwrap_or_default());
-    let all = labels::all_of_component(Component::Gc);
-    let mut accounts: Children<'_, ServiceAccount> = Children::list(context, &namespace, &all, &uid).await?;
-    accounts.apply(wanted.service_account.as_slice()).await?;
-    let mut cron_jobs: Children<'_, CronJob> = Children::list(context, &namespace, &all, &uid).await?;
-    cron_jobs.apply(wanted.cron_job.as_slice()).await?;
-    cron_jobs.prune().await?;
-    accounts.prune().await
 }

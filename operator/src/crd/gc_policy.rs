@@ -1,6 +1,8 @@
 //! `GCPolicy`: when a cache is collected, and what is kept. The comments of the fields are what
 //! `kubectl explain` shows.
 
+mod job;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -8,8 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::Duration;
 
+pub use job::{ConcurrencyPolicy, JobOptions};
+
+/// On a policy: an RFC 3339 time at which to collect once, beside the schedule. Another time asks again.
+pub const RUN_NOW: &str = "niks3.dev/run-now";
+
 /// What the policy should be.
-#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "niks3.dev",
     version = "v1alpha1",
@@ -50,8 +57,18 @@ pub struct GCPolicySpec {
     /// No collection is begun while this is true; nor while the cache's server is suspended.
     #[serde(default)]
     pub suspend: bool,
+    /// What becomes of a collection that is due while another one runs.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// A collection that could not be begun for so many seconds after its time is left out.
+    #[serde(default = "GCPolicySpec::default_starting_deadline")]
+    #[schemars(range(min = 10, max = 604_800))]
+    pub starting_deadline_seconds: i64,
     /// What is kept.
     pub retention: Retention,
+    /// How the Jobs run.
+    #[serde(default)]
+    pub job: JobOptions,
     /// How many successful Jobs are kept for looking at.
     #[serde(default = "GCPolicySpec::default_successful")]
     #[schemars(range(min = 0, max = 100))]
@@ -65,6 +82,10 @@ pub struct GCPolicySpec {
 impl GCPolicySpec {
     fn default_time_zone() -> String {
         "Etc/UTC".to_owned()
+    }
+
+    fn default_starting_deadline() -> i64 {
+        3600
     }
 
     fn default_successful() -> i32 {
@@ -133,6 +154,9 @@ pub struct GCPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub caches: Vec<CollectedCache>,
+    /// What became of the annotation `niks3.dev/run-now`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_now: Option<RunNow>,
     /// When a collection last succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_successful_time: Option<String>,
@@ -140,6 +164,20 @@ pub struct GCPolicyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What became of the annotation `niks3.dev/run-now`.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunNow {
+    /// What the annotation said.
+    pub requested: String,
+    /// The Job that was made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// A cache and its last collection.

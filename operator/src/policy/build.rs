@@ -1,17 +1,18 @@
 //! Pure and infallible: a valid policy becomes a CronJob that runs `niks3 gc`, and who it runs as.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::batch::v1::{
-    CronJob, CronJobSpec, JobSpec, JobTemplateSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
-    PodFailurePolicyRule,
+    CronJob, CronJobSpec, Job, JobSpec, JobTemplateSpec, PodFailurePolicy,
+    PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule,
 };
 use k8s_openapi::api::core::v1::{
-    Container, PodSpec, PodTemplateSpec, ProjectedVolumeSource, ResourceRequirements, ServiceAccount,
+    Container, PodSpec, PodTemplateSpec, ProjectedVolumeSource, ServiceAccount,
     ServiceAccountTokenProjection, Volume, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
-use crate::crd::schema::Resources as ContainerResources;
 use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
 
 use super::validate::ValidPolicy;
@@ -19,10 +20,6 @@ use super::validate::ValidPolicy;
 const TOKEN_FOLDER: &str = "/var/run/secrets/niks3";
 /// The kubelet renews the token long before.
 const TOKEN_SECONDS: i64 = 3600;
-/// A run that a stopped controller missed is made up for so long.
-const STARTING_DEADLINE_SECONDS: i64 = 3600;
-/// A run takes at most so long.
-const ACTIVE_DEADLINE_SECONDS: i64 = 6 * 3600;
 /// The client's exit code for a wrong configuration or permission: trying again would not help.
 const EXIT_NOT_WORTH_RETRYING: i32 = 2;
 /// Where Kubernetes takes a container's last words from.
@@ -35,11 +32,17 @@ pub struct Resources {
     pub service_account: Option<ServiceAccount>,
     /// When.
     pub cron_job: Option<CronJob>,
+    /// Once, beside the schedule.
+    pub run_now: Option<Job>,
 }
 
-/// The children of a policy.
-pub fn build(policy: &ValidPolicy) -> Resources {
-    Resources { service_account: Some(service_account(policy)), cron_job: Some(cron_job(policy)) }
+/// The children of a policy, and the Job of this name.
+pub fn build(policy: &ValidPolicy, run_now: Option<&str>) -> Resources {
+    Resources {
+        service_account: Some(service_account(policy)),
+        cron_job: Some(cron_job(policy)),
+        run_now: run_now.map(|name| once(policy, name)),
+    }
 }
 
 fn service_account(policy: &ValidPolicy) -> ServiceAccount {
@@ -56,17 +59,15 @@ fn metadata(policy: &ValidPolicy) -> ObjectMeta {
 }
 
 fn cron_job(policy: &ValidPolicy) -> CronJob {
-    let mut labels = labels(&policy.cache, Component::Gc);
-    labels.insert(POLICY_LABEL.to_owned(), policy.name.clone());
-    let labelled = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+    let labelled = ObjectMeta { labels: Some(job_labels(policy)), ..ObjectMeta::default() };
     CronJob {
         metadata: metadata(policy),
         spec: Some(CronJobSpec {
             schedule: policy.schedule.clone(),
             time_zone: Some(policy.time_zone.clone()),
             suspend: Some(policy.suspended.is_some()),
-            concurrency_policy: Some("Forbid".to_owned()),
-            starting_deadline_seconds: Some(STARTING_DEADLINE_SECONDS),
+            concurrency_policy: Some(policy.concurrency.as_str().to_owned()),
+            starting_deadline_seconds: Some(policy.starting_deadline),
             successful_jobs_history_limit: Some(policy.successful_jobs),
             failed_jobs_history_limit: Some(policy.failed_jobs),
             job_template: JobTemplateSpec {
@@ -78,10 +79,27 @@ fn cron_job(policy: &ValidPolicy) -> CronJob {
     }
 }
 
+fn job_labels(policy: &ValidPolicy) -> BTreeMap<String, String> {
+    let mut labels = labels(&policy.cache, Component::Gc);
+    labels.insert(POLICY_LABEL.to_owned(), policy.name.clone());
+    labels
+}
+
+fn once(policy: &ValidPolicy, name: &str) -> Job {
+    let labels = job_labels(policy);
+    let labelled = ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() };
+    Job {
+        metadata: child(name.to_owned(), &policy.namespace, labels, Some(&policy.owner)),
+        spec: Some(job(policy, labelled)),
+        status: None,
+    }
+}
+
 fn job(policy: &ValidPolicy, metadata: ObjectMeta) -> JobSpec {
     JobSpec {
-        backoff_limit: Some(2),
-        active_deadline_seconds: Some(ACTIVE_DEADLINE_SECONDS),
+        backoff_limit: Some(policy.job.backoff_limit),
+        active_deadline_seconds: Some(policy.job.active_deadline_seconds),
+        ttl_seconds_after_finished: Some(policy.job.ttl_seconds_after_finished),
         pod_failure_policy: Some(PodFailurePolicy {
             rules: vec![PodFailurePolicyRule {
                 action: "FailJob".to_owned(),
@@ -99,7 +117,7 @@ fn job(policy: &ValidPolicy, metadata: ObjectMeta) -> JobSpec {
 }
 
 fn pod(policy: &ValidPolicy) -> PodSpec {
-    let limits = policy.limits;
+    let (limits, job) = (policy.limits, &policy.job);
     let container = Container {
         name: "gc".to_owned(),
         image: Some(policy.image.clone()),
@@ -116,7 +134,7 @@ fn pod(policy: &ValidPolicy) -> PodSpec {
             env("NIKS3_SERVER_URL", &policy.endpoint),
             env("NIKS3_AUTH_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),
         ]),
-        resources: Some(resources()),
+        resources: Some(policy.job.resources.to_api()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![read_only("token", TOKEN_FOLDER)]),
@@ -126,12 +144,10 @@ fn pod(policy: &ValidPolicy) -> PodSpec {
         restart_policy: Some("Never".to_owned()),
         image_pull_secrets: pull_secrets(&policy.pull_secrets),
         service_account_name: Some(Names(&policy.cache).gc()),
+        node_selector: (!job.node_selector.is_empty()).then(|| job.node_selector.clone()),
+        tolerations: (!job.tolerations.is_empty()).then(|| job.tolerations.clone()),
         ..hardened(USER, container, vec![token(policy)])
     }
-}
-
-fn resources() -> ResourceRequirements {
-    ContainerResources::new("10m", "32Mi", "128Mi").to_api()
 }
 
 /// Proves to the cache, and to nobody else, who collects.

@@ -9,13 +9,14 @@ use kube::runtime::events::EventType;
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
-use crate::crd::gc_policy::{CollectedCache, LastRun, RunResult};
+use crate::crd::gc_policy::{CollectedCache, LastRun, RUN_NOW, RunNow, RunResult};
 use crate::crd::{GCPolicy, GCPolicyStatus};
 use crate::labels::Names;
 use crate::status;
 
 use super::last_run::last_run;
 use super::observe::Observed;
+use super::run_now::Request;
 use super::validate::{Invalid, ValidPolicy, refused};
 
 pub use crate::status::ReportError;
@@ -23,20 +24,35 @@ pub use crate::status::ReportError;
 /// Everything a policy depends on is watched; this is for what a watch might have lost.
 pub const RESYNC: Duration = Duration::from_mins(10);
 
+/// What a reconciliation found out.
+pub struct Outcome<'a> {
+    /// What there was.
+    pub observed: &'a Observed,
+    /// What the spec became.
+    pub valid: &'a Result<ValidPolicy, Invalid>,
+    /// What the annotation asks for.
+    pub run_now: &'a Request,
+    /// Why the children could not be written.
+    pub error: Option<&'a ApplyError>,
+}
+
 /// Writes what is new about a policy. Gives back when to look again.
 pub async fn report(
     policy: &GCPolicy,
-    observed: &Observed,
-    valid: &Result<ValidPolicy, Invalid>,
-    error: Option<&ApplyError>,
+    outcome: &Outcome<'_>,
     context: &Context,
 ) -> Result<Duration, ReportError> {
     let old = policy.status.clone().unwrap_or_default();
-    let new = next(policy, &old, observed, valid, error, Timestamp::now());
+    let new = next(policy, &old, outcome, Timestamp::now());
     if new != old {
         status::write(&context.client, policy, &new).await?;
     }
     let reference = policy.object_ref(&());
+    if new.run_now != old.run_now
+        && let Some((kind, reason, note)) = new.run_now.as_ref().and_then(|told| asked(outcome.run_now, told))
+    {
+        status::publish(context, &reference, kind, reason, &note).await;
+    }
     for condition in conditions::changed(&old.conditions, &new.conditions) {
         if condition.type_ != ConditionType::LastRunSucceeded.as_str() {
             status::publish_condition(context, &reference, condition).await;
@@ -56,17 +72,28 @@ pub async fn report(
             status::publish(context, &reference, kind, reason, &sentence(run)).await;
         }
     }
-    Ok(RESYNC)
+    Ok(match outcome.run_now {
+        // With what is left of a second, it would come too early.
+        Request::Later(_, wait) => RESYNC.min(Duration::from_secs(wait.as_secs().unsigned_abs() + 1)),
+        _ => RESYNC,
+    })
 }
 
-fn next(
-    policy: &GCPolicy,
-    old: &GCPolicyStatus,
-    observed: &Observed,
-    valid: &Result<ValidPolicy, Invalid>,
-    error: Option<&ApplyError>,
-    now: Timestamp,
-) -> GCPolicyStatus {
+/// The event about the annotation.
+fn asked(request: &Request, told: &RunNow) -> Option<(EventType, &'static str, String)> {
+    match (request, &told.job_name, &told.message) {
+        (_, Some(job), _) => {
+            Some((EventType::Normal, "GCStarted", format!("made Job {job}, as {RUN_NOW} asks")))
+        }
+        (Request::Refused(_), _, Some(why)) => {
+            Some((EventType::Warning, "RunNowRefused", format!("{RUN_NOW}: {why}")))
+        }
+        _ => None,
+    }
+}
+
+fn next(policy: &GCPolicy, old: &GCPolicyStatus, outcome: &Outcome<'_>, now: Timestamp) -> GCPolicyStatus {
+    let Outcome { observed, valid, run_now, error } = *outcome;
     let name = policy.spec.cache_ref.as_ref().map(|cache| cache.name.clone()).unwrap_or_default();
     let before = old.caches.iter().find(|cache| cache.name == name).and_then(|cache| cache.last_run.clone());
     // Jobs are deleted after a while; what they did stays known.
@@ -76,6 +103,11 @@ fn next(
     let succeeded = run.as_ref().filter(|run| run.result == RunResult::Succeeded);
     GCPolicyStatus {
         observed_generation: generation,
+        run_now: match (run_now, error) {
+            // The Job may not be there.
+            (Request::Due(..), Some(_)) => old.run_now.clone(),
+            _ => run_now.told().cloned(),
+        },
         matched_caches: Some(i32::from(valid.is_ok())),
         last_successful_time: succeeded
             .and_then(|run| run.finished_at.clone())

@@ -9,7 +9,7 @@ use crate::args::Images;
 use crate::cache::validate::{audience, server_image};
 use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy, Suspend};
 use crate::crd::conditions::{ConditionType, Reason};
-use crate::crd::gc_policy::Retention;
+use crate::crd::gc_policy::{ConcurrencyPolicy, JobOptions, Retention};
 use crate::crd::schema::Duration;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels;
@@ -57,6 +57,14 @@ pub struct ValidPolicy {
     pub time_zone: String,
     /// Why no collection is begun, where none is.
     pub suspended: Option<String>,
+    /// Whether the cache's server stands still.
+    pub cache_suspended: bool,
+    /// What becomes of a collection that is due while another one runs.
+    pub concurrency: ConcurrencyPolicy,
+    /// For how long a collection may be begun late, in seconds.
+    pub starting_deadline: i64,
+    /// How the Jobs run.
+    pub job: JobOptions,
     /// What is kept.
     pub limits: Limits,
     /// How many Jobs are kept.
@@ -117,6 +125,10 @@ fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: Limits, images: &I
         schedule: spec.schedule.clone(),
         time_zone: spec.time_zone.clone(),
         suspended: suspended(policy, cache),
+        cache_suspended: cache.spec.suspend == Suspend::Server,
+        concurrency: spec.concurrency_policy,
+        starting_deadline: spec.starting_deadline_seconds,
+        job: spec.job.clone(),
         limits,
         successful_jobs: spec.successful_jobs_history_limit,
         failed_jobs: spec.failed_jobs_history_limit,

@@ -18,6 +18,7 @@ mod lease;
 mod manifests;
 mod policies;
 mod resilience;
+mod run_now;
 mod scaling;
 mod suspend;
 mod workload;

@@ -179,6 +179,11 @@ async fn refused_policies() {
         ),
         (p(json!({"retention": {"deletionGrace": "soon"}})), "spec.retention.deletionGrace"),
         (p(json!({"failedJobsHistoryLimit": 101})), "spec.failedJobsHistoryLimit"),
+        (p(json!({"concurrencyPolicy": "Allow"})), "spec.concurrencyPolicy: Unsupported value"),
+        (p(json!({"startingDeadlineSeconds": 9})), "spec.startingDeadlineSeconds"),
+        (p(json!({"job": {"activeDeadlineSeconds": 59}})), "spec.job.activeDeadlineSeconds"),
+        (p(json!({"job": {"backoffLimit": -1}})), "spec.job.backoffLimit"),
+        (p(json!({"job": {"ttlSecondsAfterFinished": 0}})), "spec.job.ttlSecondsAfterFinished"),
     ])
     .await;
 }

@@ -1,0 +1,39 @@
+//! Writes the children of a policy.
+
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt as _};
+
+use crate::apply::{ApplyError, Children};
+use crate::context::Context;
+use crate::crd::GCPolicy;
+use crate::labels::{self, Component};
+
+use super::build::Resources;
+
+/// Makes the children what they should be, and deletes what is no longer wanted.
+pub async fn apply_all(policy: &GCPolicy, wanted: &Resources, context: &Context) -> Result<(), ApplyError> {
+    let (namespace, uid) = (policy.namespace().unwrap_or_default(), policy.uid().unwrap_or_default());
+    let all = labels::all_of_component(Component::Gc);
+    let mut accounts: Children<'_, ServiceAccount> = Children::list(context, &namespace, &all, &uid).await?;
+    accounts.apply(wanted.service_account.as_slice()).await?;
+    let mut cron_jobs: Children<'_, CronJob> = Children::list(context, &namespace, &all, &uid).await?;
+    cron_jobs.apply(wanted.cron_job.as_slice()).await?;
+    cron_jobs.prune().await?;
+    accounts.prune().await?;
+    match &wanted.run_now {
+        Some(job) => make(job, &namespace, context).await,
+        None => Ok(()),
+    }
+}
+
+/// `create` alone: a Job of this name was made for this very request.
+async fn make(job: &Job, namespace: &str, context: &Context) -> Result<(), ApplyError> {
+    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
+    match api.create(&PostParams::default(), job).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(source) => Err(ApplyError::new::<Job>("create", &job.name_any(), source)),
+    }
+}

@@ -1,0 +1,146 @@
+//! Pure: the annotation `niks3.dev/run-now`, which asks for one collection beside the schedule. What became of
+//! it stands in the status, and the Job is named after it, so that one time is one Job whatever is lost.
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use crate::crd::GCPolicy;
+use crate::crd::gc_policy::{RUN_NOW, RunNow};
+use crate::labels::Names;
+
+use super::validate::{Invalid, ValidPolicy};
+
+/// What to do about the annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Nothing: there is none, or it was dealt with.
+    Settled(Option<RunNow>),
+    /// Its time has not come.
+    Later(RunNow, SignedDuration),
+    /// It cannot be carried out now; it may be later.
+    Waiting(RunNow),
+    /// It will never be carried out.
+    Refused(RunNow),
+    /// Make this Job.
+    Due(RunNow, String),
+}
+
+impl Request {
+    /// For the status.
+    pub fn told(&self) -> Option<&RunNow> {
+        match self {
+            Self::Settled(told) => told.as_ref(),
+            Self::Later(told, _) | Self::Waiting(told) | Self::Refused(told) | Self::Due(told, _) => {
+                Some(told)
+            }
+        }
+    }
+
+    /// The Job to make.
+    pub fn job_name(&self) -> Option<&str> {
+        if let Self::Due(_, name) = self { Some(name) } else { None }
+    }
+}
+
+/// What a policy's annotation asks for.
+pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Timestamp) -> Request {
+    let Some(requested) = policy.metadata.annotations.as_ref().and_then(|all| all.get(RUN_NOW)).cloned()
+    else {
+        return Request::Settled(None);
+    };
+    let before = policy.status.as_ref().and_then(|status| status.run_now.clone());
+    if let Some(before) = before.filter(|before| before.requested == requested && before.job_name.is_some()) {
+        return Request::Settled(Some(before));
+    }
+    let why =
+        |message: String| RunNow { requested: requested.clone(), job_name: None, message: Some(message) };
+    let Ok(at) = requested.parse::<Timestamp>() else {
+        return Request::Refused(why(format!("{requested:?} is no RFC 3339 time such as {now:.0}")));
+    };
+    if at > now {
+        return Request::Later(why("its time has not come".to_owned()), at.duration_since(now));
+    }
+    let deadline = policy.spec.starting_deadline_seconds;
+    if now.duration_since(at) > SignedDuration::from_secs(deadline) {
+        let message =
+            format!("it was asked for more than startingDeadlineSeconds ({deadline}) ago; ask again");
+        return Request::Refused(why(message));
+    }
+    match valid {
+        Err(invalid) => Request::Waiting(why(invalid.message.clone())),
+        Ok(valid) if valid.cache_suspended => {
+            Request::Waiting(why(format!("BinaryCache {} is suspended", valid.cache)))
+        }
+        Ok(valid) => {
+            let name = job_name(&valid.cache, &policy.metadata.uid.clone().unwrap_or_default(), &requested);
+            let told = RunNow { requested: requested.clone(), job_name: Some(name.clone()), message: None };
+            Request::Due(told, name)
+        }
+    }
+}
+
+/// The same for the same time, so that a Job is made once.
+fn job_name(cache: &str, uid: &str, requested: &str) -> String {
+    let digest = Sha256::digest(format!("{uid} {requested}").as_bytes());
+    format!("{}-{}", Names(cache).gc(), hex::encode(&digest[..5]))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: &str = "2026-01-01T12:00:00Z";
+
+    fn asked(annotation: Option<&str>, status: &serde_json::Value) -> GCPolicy {
+        serde_json::from_value(json!({
+            "metadata": {"name": "nightly", "annotations": annotation.map(|text| json!({RUN_NOW: text}))},
+            "spec": {"cacheRef": {"name": "main"}, "schedule": "@daily", "retention": {}},
+            "status": status
+        }))
+        .unwrap()
+    }
+
+    fn answer(annotation: &str, status: &serde_json::Value) -> Request {
+        let invalid = Invalid {
+            about: crate::crd::conditions::ConditionType::CachesResolved,
+            reason: crate::crd::conditions::Reason::CacheNotFound,
+            message: "no cache".to_owned(),
+        };
+        request(&asked(Some(annotation), status), &Err(invalid), NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn a_time_is_waited_for_and_runs_out() {
+        let message = |request: Request| request.told().and_then(|told| told.message.clone()).unwrap();
+        let none = request(&asked(None, &json!(null)), &answer_error(), NOW.parse().unwrap());
+        assert_eq!(none, Request::Settled(None));
+        let wrong = answer("now", &json!(null));
+        assert!(matches!(wrong, Request::Refused(_)));
+        assert_eq!(message(wrong), r#""now" is no RFC 3339 time such as 2026-01-01T12:00:00Z"#);
+        let Request::Later(_, wait) = answer("2026-01-01T12:00:30Z", &json!(null)) else { panic!() };
+        assert_eq!(wait.as_secs(), 30);
+        assert!(matches!(answer("2026-01-01T10:59:59Z", &json!(null)), Request::Refused(_)));
+        assert!(matches!(answer("2026-01-01T13:00:01+02:00", &json!(null)), Request::Waiting(_)));
+    }
+
+    fn answer_error() -> Result<ValidPolicy, Invalid> {
+        Err(Invalid {
+            about: crate::crd::conditions::ConditionType::Accepted,
+            reason: crate::crd::conditions::Reason::InvalidSpec,
+            message: String::new(),
+        })
+    }
+
+    #[test]
+    fn what_was_made_is_not_made_again() {
+        let at = "2026-01-01T12:00:00Z";
+        let made = json!({"runNow": {"requested": at, "jobName": "main-gc-1"}});
+        assert!(matches!(answer(at, &made), Request::Settled(Some(_))));
+        let old = json!({"runNow": {"requested": "2025-01-01T12:00:00Z", "jobName": "main-gc-1"}});
+        assert!(matches!(answer(at, &old), Request::Waiting(_)));
+        assert_eq!(job_name("main", "u", at), job_name("main", "u", at));
+        assert_ne!(job_name("main", "u", at), job_name("main", "v", at));
+    }
+}
