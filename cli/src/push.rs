@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use niks3_protocol::api::cache_config::MULTI_ROOT;
+use niks3_protocol::api::cache_config::{MULTI_ROOT, SERVER_NARINFOS};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, PendingObject};
 use niks3_protocol::nix::StorePath;
 
@@ -92,8 +92,8 @@ pub(crate) async fn push(
     let (closure, config) = tokio::join!(store::closure(&roots), client.cache_config());
     tracing::debug!("the closure is known");
     let plan = Arc::new(Plan::new(closure?, &roots));
-    let multi_root = config?.extensions.iter().any(|extension| extension == MULTI_ROOT);
-    let uploads = begin(client, &plan, multi_root, options.verify_s3).await?;
+    let extensions = config?.extensions;
+    let uploads = begin(client, &plan, &extensions, options.verify_s3).await?;
     let pending: BTreeMap<String, PendingObject> =
         uploads.iter().flat_map(|upload| upload.answer.pending_objects.clone()).collect();
     let (missing, size) = plan.missing(&pending);
@@ -126,9 +126,11 @@ struct Upload {
 async fn begin(
     client: &Arc<Client>,
     plan: &Arc<Plan>,
-    multi_root: bool,
+    extensions: &[String],
     verify_s3: bool,
 ) -> Result<Vec<Upload>, PushError> {
+    let knows = |wanted: &str| extensions.iter().any(|extension| extension == wanted);
+    let (multi_root, server_narinfos) = (knows(MULTI_ROOT), knows(SERVER_NARINFOS));
     let groups: Vec<Vec<StorePath>> = if multi_root {
         vec![plan.roots.clone()]
     } else {
@@ -138,8 +140,9 @@ async fn begin(
         .map(|group| async move {
             let mut closures: Vec<String> = group.iter().map(narinfo_key).collect();
             let closure = closures.remove(0);
+            let objects = plan.objects(&group);
             let request =
-                BeginRequest { closure: closure.clone(), closures, objects: plan.objects(&group), verify_s3 };
+                BeginRequest { closure: closure.clone(), closures, objects, verify_s3, server_narinfos };
             Ok(Upload { root: closure, answer: client.begin(&request).await? })
         })
         .buffered(4)

@@ -16,6 +16,8 @@ pub const CACHE_INFO: &str = "nix-cache-info";
 pub const LANDING_PAGE: &str = "index.html";
 /// Pins are `pins/{name}`, each holding its store path.
 pub const PIN_PREFIX: &str = "pins/";
+/// Where narinfos of clients go that send their own: `staging/{upload}/{32}.narinfo`. Nobody reads them.
+pub const STAGING_PREFIX: &str = "staging/";
 /// The UUID that ties a bucket and prefix to one database.
 pub const IDENTITY_MARKER: &str = ".niks3-cache";
 

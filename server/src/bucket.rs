@@ -6,6 +6,7 @@
 
 mod delete;
 mod error;
+mod list;
 mod multipart;
 mod presign;
 mod probe;
@@ -22,9 +23,11 @@ use aws_sdk_s3::config::{
     SharedCredentialsProvider,
 };
 use aws_sdk_s3::primitives::ByteStream;
+use niks3_protocol::object_key::ObjectKey;
 
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 pub use error::{BucketError, Failure};
+pub use list::Page;
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
 
@@ -163,6 +166,25 @@ impl Bucket {
             .await
             .map(drop)
             .map_err(|error| BucketError::from_sdk("put", key, &error))
+    }
+
+    /// Writes an object of a closure, as its kind is stored, by exactly one request: a retry of the SDK's own would
+    /// hide an outstanding one behind a later answer.
+    pub async fn put_once(&self, key: &ObjectKey, body: Vec<u8>) -> Result<(), BucketError> {
+        let text = key.to_string();
+        self.client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(self.full_key(&text))
+            .content_type(key.kind().content_type())
+            .set_content_encoding(key.kind().content_encoding().map(str::to_owned))
+            .body(ByteStream::from(body))
+            .customize()
+            .config_override(aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled()))
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| BucketError::from_sdk("put", &text, &error))
     }
 
     /// Looks for an object; `None` where it is not there.

@@ -12,6 +12,7 @@ pub mod narinfos;
 pub mod objects;
 pub mod pins;
 pub mod uploads;
+pub mod writers;
 
 use std::time::Duration;
 

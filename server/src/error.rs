@@ -180,11 +180,15 @@ impl From<PushError> for ApiError {
             PushError::Foreign(_) | PushError::NotOwner(_) => Self::Forbidden(message),
             PushError::UploadNotFound(_) | PushError::MultipartNotFound(_) => Self::NotFound(message),
             PushError::NotUploaded(_)
+            | PushError::NotSigned(_)
+            | PushError::Sealed(_)
             | PushError::DanglingReference(_)
             | PushError::Incomplete
             | PushError::Changed(_)
             | PushError::Lost(_) => Self::Conflict(message),
-            PushError::BeingDeleted(_) => Self::Unavailable { after: Duration::from_secs(5), message },
+            PushError::BeingDeleted(_) | PushError::BeingWritten(_) => {
+                Self::Unavailable { after: Duration::from_secs(5), message }
+            }
             PushError::Database(error) => error.into(),
             PushError::Bucket(error) => error.into(),
         }

@@ -6,7 +6,9 @@ mod begin;
 mod commit;
 mod error;
 mod multipart;
+mod narinfos;
 mod sign;
+mod staging;
 
 pub use begin::begin;
 pub use commit::complete;
@@ -35,13 +37,14 @@ pub async fn object_is_live(app: &App, key: &ObjectKey) -> Result<bool, PushErro
 }
 
 /// Deletes uploads begun longer ago than `older_than`, but none before its addresses and T have passed, and
-/// aborts the multipart uploads they leave. How many went.
+/// removes what they leave in the bucket. How many went.
 pub async fn expire(app: &App, older_than: Duration) -> Result<u64, PushError> {
     let settle = app.bucket.config().settle_time();
     let mut conn = app.db.acquire().await?;
     let expired = db::uploads::delete_expired(&mut conn, older_than, settle).await?;
     drop(conn);
     multipart::abort_abandoned(app).await?;
+    staging::clear_abandoned(app).await?;
     Ok(expired)
 }
 

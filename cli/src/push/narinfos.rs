@@ -1,12 +1,12 @@
-//! Narinfos: signed by the server, written last, dependencies before dependents, so that whoever finds one finds
-//! all it leads to.
+//! Narinfos: signed by the server, and written by it too, but for servers that leave this to the client: there
+//! they come last, dependencies before dependents, so that whoever finds one finds all it leads to.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::{PendingObject, SignRequest};
-use niks3_protocol::nix::{NarInfo, Signature, StorePath};
+use niks3_protocol::nix::{Signature, StorePath};
 use niks3_protocol::object_key::ObjectKind;
 
 use super::plan::{Plan, PlannedPath};
@@ -43,6 +43,10 @@ pub(super) async fn sign_and_upload(
         let mut answer = client.sign(&upload.answer.id, &request).await?;
         for key in request.narinfos.keys() {
             let pending = upload.answer.pending_objects[key].clone();
+            // The server writes it when it commits.
+            if pending.presigned_url.is_none() {
+                continue;
+            }
             let signatures = answer.signatures.remove(key).unwrap_or_default();
             signed.insert(by_key[key.as_str()].info.path.clone(), (pending, signatures));
         }
@@ -69,20 +73,7 @@ async fn send(
     pending: PendingObject,
     signatures: Vec<Signature>,
 ) -> Result<(), PushError> {
-    let said = plan.paths[&path].metadata();
-    let narinfo = NarInfo {
-        store_path: said.store_path,
-        url: said.url,
-        compression: said.compression,
-        file_hash: None,
-        file_size: None,
-        nar_hash: said.nar_hash,
-        nar_size: said.nar_size,
-        references: said.references,
-        deriver: said.deriver,
-        signatures,
-        ca: said.ca,
-    };
+    let narinfo = plan.paths[&path].metadata().into_narinfo(signatures);
     let body = zstd::encode_all(narinfo.to_string().as_bytes(), LEVEL)
         .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
     let length = body.len() as u64;

@@ -8,6 +8,9 @@ use crate::nix::PublicKey;
 pub const MULTI_ROOT: &str = "multi-root";
 /// The server has `POST /api/closures/refresh`.
 pub const REFRESH: &str = "refresh";
+/// The server writes narinfos itself at the commit, so a client that says so is given no address for them:
+/// [`BeginRequest::server_narinfos`](super::pending_closures::BeginRequest::server_narinfos).
+pub const SERVER_NARINFOS: &str = "server-narinfos";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::nix::{NarHash, Signature, StorePath};
+use crate::nix::{NarHash, NarInfo, Signature, StorePath};
 use crate::object_key::ObjectKind;
 
 /// A NAR of at most this many bytes is one presigned PUT; a larger one is multipart.
@@ -33,6 +33,10 @@ pub struct BeginRequest {
     /// Look in the bucket even for objects whose rows say they are live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verify_s3: bool,
+    /// The client leaves the writing of narinfos to the server (extension
+    /// [`SERVER_NARINFOS`](super::cache_config::SERVER_NARINFOS)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub server_narinfos: bool,
 }
 
 /// One object a closure needs. The key is text here, so that the server can name the one it refuses.
@@ -68,7 +72,7 @@ pub struct BeginResponse {
     pub pending_objects: BTreeMap<String, PendingObject>,
 }
 
-/// One missing object: either an address or a multipart upload.
+/// One missing object: either an address or a multipart upload; neither for a narinfo the server writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingObject {
     /// What it is.
@@ -123,6 +127,25 @@ pub struct NarInfoMetadata {
     /// Content address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<String>,
+}
+
+impl NarInfoMetadata {
+    /// The narinfo that says this.
+    pub fn into_narinfo(self, signatures: Vec<Signature>) -> NarInfo {
+        NarInfo {
+            store_path: self.store_path,
+            url: self.url,
+            compression: self.compression,
+            file_hash: None,
+            file_size: None,
+            nar_hash: self.nar_hash,
+            nar_size: self.nar_size,
+            references: self.references,
+            deriver: self.deriver,
+            signatures,
+            ca: self.ca,
+        }
+    }
 }
 
 fn null_as_no_paths<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<StorePath>, D::Error> {

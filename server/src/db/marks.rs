@@ -96,7 +96,8 @@ pub async fn uncondemn(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<()>
 }
 
 /// Claims those that are still condemned since exactly when the snapshot said. Whatever began or committed an
-/// upload of them after that snapshot has lifted the condemnation, and so defeats the claim.
+/// upload of them after that snapshot has lifted the condemnation, and so defeats the claim. What a write may
+/// still be under way to is left: it would come back.
 pub async fn claim(
     conn: &mut PgConnection,
     run: i64,
@@ -109,6 +110,7 @@ pub async fn claim(
              select o.id from objects o
              join unnest($2::bigint[], $3::timestamptz[]) as wanted (id, since) on wanted.id = o.id
              where o.condemned_at = wanted.since and o.deleting_since is null
+               and (o.settles_at is null or o.settles_at < clock_timestamp())
              order by o.key for update of o
          )
          update objects o set deleting_since = clock_timestamp(), deleting_by = $1

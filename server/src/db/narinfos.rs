@@ -1,8 +1,55 @@
-//! `narinfos`: what each narinfo says and who pushed it.
+//! `upload_narinfos` and `narinfos`: what each narinfo is to say, and says, and who pushed it.
 
+use serde_json::Value;
 use sqlx::PgConnection;
 
-/// Keeps what was signed for an upload's new narinfos.
+/// A narinfo that was signed for an upload.
+#[derive(Debug)]
+pub struct Signed {
+    /// Its key.
+    pub key: String,
+    /// What it is to say.
+    pub narinfo: Value,
+    /// One a signing key.
+    pub signatures: Vec<String>,
+}
+
+/// Keeps what was signed until the commit.
+pub async fn insert_signed(
+    conn: &mut PgConnection,
+    id: i64,
+    keys: &[String],
+    narinfos: &[Value],
+    signatures: &[String],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into upload_narinfos (upload_id, key, narinfo, signatures)
+         select $1, signed.key, signed.narinfo, signed.signatures::text[]
+         from unnest($2::text[], $3::jsonb[], $4::text[]) as signed (key, narinfo, signatures)
+         on conflict (upload_id, key) do update set narinfo = excluded.narinfo, signatures = excluded.signatures",
+        id,
+        keys,
+        narinfos,
+        signatures
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Those of the keys that were signed for an upload.
+pub async fn list_signed(conn: &mut PgConnection, id: i64, keys: &[String]) -> sqlx::Result<Vec<Signed>> {
+    sqlx::query_as!(
+        Signed,
+        "select key, narinfo, signatures from upload_narinfos where upload_id = $1 and key = any($2)",
+        id,
+        keys
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Keeps of an upload what its new narinfos say.
 pub async fn insert_of_upload(
     conn: &mut PgConnection,
     upload_id: i64,

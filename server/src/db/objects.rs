@@ -1,6 +1,7 @@
 //! `objects`: what the bucket holds or was promised.
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 /// Where an object stands, as far as a push must know.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub struct ObjectState {
     pub live: bool,
     /// A collection has claimed it.
     pub deleting: bool,
+    /// The upload that may write it; narinfos have one until they are live.
+    pub writing_by: Option<i64>,
 }
 
 /// What a commit writes of an object it found in the bucket.
@@ -26,6 +29,9 @@ pub struct CommittedObjects {
     pub nar_sizes: Vec<Option<i64>>,
     /// Ids they refer to, as array literals: PostgreSQL has no ragged arrays.
     pub refs: Vec<String>,
+    /// Until when narinfos were claimed, where every request to write them was answered: then nothing is
+    /// under way any more.
+    pub settled: Option<OffsetDateTime>,
 }
 
 /// Gives every key without a row one, as expected.
@@ -64,11 +70,24 @@ pub async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sql
 pub async fn list_states(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<ObjectState>> {
     sqlx::query_as!(
         ObjectState,
-        "select id, key, live, deleting_since is not null as \"deleting!\" from objects where key = any($1)",
+        "select id, key, live, deleting_since is not null as \"deleting!\", writing_by
+         from objects where key = any($1)",
         keys
     )
     .fetch_all(conn)
     .await
+}
+
+/// The NARs' bytes of those of the keys that are live and have them.
+pub async fn list_nar_sizes(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        "select key, nar_size as \"nar_size!\" from objects
+         where key = any($1) and live and nar_size is not null",
+        keys
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.key, row.nar_size)).collect())
 }
 
 /// Locks `missing`, of `keys`, until the transaction ends, and uncondemns what of `keys` is condemned and not
@@ -111,7 +130,8 @@ pub async fn set_live(conn: &mut PgConnection, objects: &CommittedObjects) -> sq
     sqlx::query!(
         "update objects o
          set live = true, stored_size = coalesce(seen.stored_size, o.stored_size),
-             nar_size = coalesce(seen.nar_size, o.nar_size), condemned_at = null,
+             nar_size = coalesce(seen.nar_size, o.nar_size), condemned_at = null, writing_by = null,
+             settles_at = case when o.settles_at = $5 then null else o.settles_at end,
              refs = case when o.live then array(
                  select distinct target from unnest(o.refs || seen.refs::bigint[]) as target
                  where exists (select from objects there where there.id = target)
@@ -122,7 +142,8 @@ pub async fn set_live(conn: &mut PgConnection, objects: &CommittedObjects) -> sq
         &objects.ids,
         &objects.stored_sizes as &[Option<i64>],
         &objects.nar_sizes as &[Option<i64>],
-        &objects.refs
+        &objects.refs,
+        objects.settled
     )
     .execute(conn)
     .await?;

@@ -1,4 +1,4 @@
-//! `uploads` and `upload_narinfos`: pushes in progress.
+//! `uploads`: pushes in progress.
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct NewUpload<'a> {
     pub plan: &'a [u8],
     /// How long its addresses live.
     pub addresses: Duration,
+    /// Its client sends narinfos of its own.
+    pub staged: bool,
 }
 
 /// An upload's row.
@@ -40,19 +42,22 @@ pub struct Upload {
     pub plan: Vec<u8>,
     /// Keys that were not live at begin.
     pub missing: Vec<String>,
+    /// Its client sends narinfos of its own.
+    pub staged: bool,
 }
 
 /// Writes an upload with all its keys; gives its id and when it began.
 pub async fn insert(conn: &mut PgConnection, upload: &NewUpload<'_>) -> sqlx::Result<(i64, OffsetDateTime)> {
     let row = sqlx::query!(
-        "insert into uploads (owner, origin, roots, keys, plan, addresses_until)
-         values ($1, $2, $3, $4, $5, now() + $6::interval) returning id, started_at",
+        "insert into uploads (owner, origin, roots, keys, plan, addresses_until, staged)
+         values ($1, $2, $3, $4, $5, now() + $6::interval, $7) returning id, started_at",
         upload.owner,
         upload.origin,
         upload.roots,
         upload.keys,
         upload.plan,
-        interval(upload.addresses)
+        interval(upload.addresses),
+        upload.staged
     )
     .fetch_one(conn)
     .await?;
@@ -61,16 +66,29 @@ pub async fn insert(conn: &mut PgConnection, upload: &NewUpload<'_>) -> sqlx::Re
 
 /// Reads an upload.
 pub async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Upload>> {
-    sqlx::query_as!(Upload, "select owner, origin, roots, keys, plan, missing from uploads where id = $1", id)
-        .fetch_optional(conn)
-        .await
+    sqlx::query_as!(
+        Upload,
+        "select owner, origin, roots, keys, plan, missing, staged from uploads where id = $1",
+        id
+    )
+    .fetch_optional(conn)
+    .await
 }
 
-/// Locks an upload until the transaction ends; whether it is still there.
-pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<bool> {
-    let row =
-        sqlx::query!("select id from uploads where id = $1 for update", id).fetch_optional(conn).await?;
-    Ok(row.is_some())
+/// Locks an upload until the transaction ends; whether it is sealed, where it is still there.
+pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<bool>> {
+    sqlx::query_scalar!("select sealed from uploads where id = $1 for update", id).fetch_optional(conn).await
+}
+
+/// Seals an upload: its narinfos may be in the bucket from now on, so what they say stands.
+pub async fn seal(conn: &mut PgConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query!("update uploads set sealed = true where id = $1", id).execute(conn).await?;
+    Ok(())
+}
+
+/// Those of the ids that are open uploads.
+pub async fn list_open(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!("select id from uploads where id = any($1)", ids).fetch_all(conn).await
 }
 
 /// Notes what was not live at begin, for which addresses are handed out now; whether the upload is still there.
@@ -107,29 +125,6 @@ pub async fn extend(conn: &mut PgConnection, id: i64, addresses: Duration) -> sq
     .execute(conn)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Keeps what was signed until the commit.
-pub async fn insert_narinfos(
-    conn: &mut PgConnection,
-    id: i64,
-    keys: &[String],
-    narinfos: &[Value],
-    signatures: &[String],
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into upload_narinfos (upload_id, key, narinfo, signatures)
-         select $1, signed.key, signed.narinfo, signed.signatures::text[]
-         from unnest($2::text[], $3::jsonb[], $4::text[]) as signed (key, narinfo, signatures)
-         on conflict (upload_id, key) do update set narinfo = excluded.narinfo, signatures = excluded.signatures",
-        id,
-        keys,
-        narinfos,
-        signatures
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Deletes a finished or abandoned upload.

@@ -9,12 +9,13 @@ use niks3_protocol::api::Permission;
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use super::Body;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
-use crate::push;
+use crate::push::{self, PushError};
 
 /// `POST /api/pending_closures`
 pub async fn begin(
@@ -23,7 +24,8 @@ pub async fn begin(
     Body(request): Body<BeginRequest>,
 ) -> Result<Json<BeginResponse>, ApiError> {
     identity.may(Permission::Push)?;
-    Ok(Json(push::begin(&app, &identity, request).await?))
+    // To its end, should the client hang up: what it opens at S3 is written down.
+    Ok(Json(finish(async move { push::begin(&app, &identity, request).await }).await?))
 }
 
 /// `POST /api/pending_closures/{id}/sign`
@@ -44,7 +46,9 @@ pub async fn complete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     identity.may(Permission::Push)?;
-    push::complete(&app, &identity, parse_id(&id)?).await?;
+    let id = parse_id(&id)?;
+    // To its end, should the client hang up: a commit cut off leaves narinfos that others then wait for.
+    finish(async move { push::complete(&app, &identity, id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -64,6 +68,14 @@ pub async fn expire(
     let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     push::expire(&app, query.older_than.0).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Runs a call whoever waits for it.
+async fn finish<T: Send + 'static>(
+    call: impl Future<Output = Result<T, PushError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let result = tokio::spawn(call.in_current_span()).await;
+    Ok(result.map_err(|error| ApiError::Internal(Box::new(error)))??)
 }
 
 fn parse_id(text: &str) -> Result<i64, ApiError> {

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use niks3_protocol::api::pending_closures::{
     BeginRequest, BeginResponse, MULTIPART_THRESHOLD, MultipartInfo, PendingObject, UploadObject, part_size,
 };
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use tokio::time::Instant;
 
+use super::staging::staging_key;
 use super::{MAX_NAR_SIZE, PushError, look};
 use crate::app::App;
 use crate::auth::Identity;
@@ -34,7 +35,7 @@ pub async fn begin(
     identity: &Identity,
     request: BeginRequest,
 ) -> Result<BeginResponse, PushError> {
-    let BeginRequest { closure, closures, objects, verify_s3 } = request;
+    let BeginRequest { closure, closures, objects, verify_s3, server_narinfos } = request;
     let mut roots = closures;
     roots.push(closure);
     roots.sort_unstable();
@@ -51,11 +52,12 @@ pub async fn begin(
         keys: &keys,
         plan: &plan,
         addresses: app.config.presign_expiry,
+        staged: !server_narinfos,
     };
     let (id, started_at) = db::uploads::insert(&mut conn, &upload).await?;
     drop(conn);
 
-    match open(app, id, &objects, &keys, verify_s3).await {
+    match open(app, id, &objects, &keys, How { verify_s3, server_narinfos }).await {
         Ok(pending_objects) => Ok(BeginResponse { id: id.to_string(), started_at, pending_objects }),
         Err(error) => {
             // Nobody knows the id yet. Should this fail too, the upload expires.
@@ -67,15 +69,22 @@ pub async fn begin(
     }
 }
 
+/// What the client asked for.
+#[derive(Clone, Copy)]
+struct How {
+    verify_s3: bool,
+    server_narinfos: bool,
+}
+
 /// Everything after the first transaction.
 async fn open(
     app: &App,
     id: i64,
     objects: &[UploadObject],
     keys: &[String],
-    verify_s3: bool,
+    how: How,
 ) -> Result<BTreeMap<String, PendingObject>, PushError> {
-    if verify_s3 {
+    if how.verify_s3 {
         forget_lost(app, keys).await?;
     }
     let missing = read_states(app, id, keys).await?;
@@ -86,7 +95,12 @@ async fn open(
     let mut pending: BTreeMap<String, PendingObject> = small
         .into_iter()
         .map(|object| {
-            let presigned_url = Some(presigner.put(&object.key));
+            // Never the address of a narinfo: whoever has one may replace what others committed since.
+            let presigned_url = match object.kind {
+                ObjectKind::Narinfo if how.server_narinfos => None,
+                ObjectKind::Narinfo => Some(presigner.put(&staging_key(id, &object.key))),
+                _ => Some(presigner.put(&object.key)),
+            };
             (object.key.clone(), PendingObject { kind: object.kind, presigned_url, multipart_info: None })
         })
         .collect();
@@ -198,21 +212,30 @@ async fn open_multiparts(
     objects: Vec<&UploadObject>,
 ) -> Result<Vec<(String, PendingObject)>, PushError> {
     let objects: Vec<UploadObject> = objects.into_iter().cloned().collect();
-    let opened: Vec<(UploadObject, String)> = futures::stream::iter(objects)
+    let mut opening = futures::stream::iter(objects)
         .map(|object| async move {
             let key: ObjectKey =
                 object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
             let s3_id = app.bucket.create_multipart(&key).await?;
             Ok::<_, PushError>((object, s3_id))
         })
-        .buffer_unordered(CONCURRENT_OPENS)
-        .try_collect()
-        .await?;
+        .buffer_unordered(CONCURRENT_OPENS);
+    // Where one fails, those under way are waited for: what S3 opened is written down, to be ended.
+    let (mut opened, mut failure) = (Vec::new(), None);
+    while let Some(result) = opening.next().await {
+        match result {
+            Ok(one) => opened.push(one),
+            Err(error) => failure = Some(error),
+        }
+    }
     let (keys, ids): (Vec<String>, Vec<String>) =
         opened.iter().map(|(object, s3_id)| (object.key.clone(), s3_id.clone())).unzip();
     if !keys.is_empty() {
         let mut conn = app.db.acquire().await?;
         db::multipart_uploads::insert(&mut conn, id, &keys, &ids).await?;
+    }
+    if let Some(error) = failure {
+        return Err(error);
     }
     Ok(opened
         .into_iter()

@@ -1,11 +1,15 @@
-//! Commit: the bucket is looked at outside any transaction, then one transaction makes the closure live.
+//! Commit: outside any transaction the bucket is looked at and the narinfos are written, then one transaction
+//! makes the closure live.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use niks3_protocol::api::pending_closures::UploadObject;
 use sqlx::{PgConnection, PgTransaction};
+use time::OffsetDateTime;
 
-use super::{PushError, load_own, look, multipart};
+use super::narinfos::Written;
+use super::{PushError, load_own, look, multipart, narinfos, staging};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::db;
@@ -16,14 +20,15 @@ use crate::db::uploads::Upload;
 const ATTEMPTS: u32 = 5;
 
 /// Commits an upload: afterwards everything its roots reach is in the bucket.
-pub async fn complete(app: &App, identity: &Identity, id: i64) -> Result<(), PushError> {
+pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<(), PushError> {
     let upload = load_own(app, identity, id).await?;
     let plan: Vec<UploadObject> =
         serde_json::from_slice(&upload.plan).map_err(|error| PushError::Invalid(error.to_string()))?;
 
     let mut sizes = HashMap::with_capacity(upload.missing.len());
     let mut absent = Vec::new();
-    for (key, head) in look(app, &upload.missing).await? {
+    let sent: Vec<String> = upload.missing.iter().filter(|key| !key.ends_with(".narinfo")).cloned().collect();
+    for (key, head) in look(app, &sent).await? {
         match head {
             Some(head) => drop(sizes.insert(key, head.size)),
             None => absent.push(key),
@@ -35,7 +40,10 @@ pub async fn complete(app: &App, identity: &Identity, id: i64) -> Result<(), Pus
     }
 
     let outside = protect_outside(app, id, &upload, &plan).await?;
-    let seen = Seen { upload: &upload, plan: &plan, sizes: &sizes, outside: &outside };
+    let Written { sizes: written, settled } = narinfos::write(app, id, &upload.missing).await?;
+    let narinfos: Vec<String> = written.keys().cloned().collect();
+    sizes.extend(written);
+    let seen = Seen { upload: &upload, plan: &plan, sizes: &sizes, outside: &outside, narinfos, settled };
     let mut attempt = 1;
     loop {
         match commit(app, id, &seen).await {
@@ -47,6 +55,10 @@ pub async fn complete(app: &App, identity: &Identity, id: i64) -> Result<(), Pus
     if let Err(error) = multipart::abort_abandoned(app).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "multipart uploads are left open");
     }
+    if upload.staged {
+        let app = Arc::clone(app);
+        tokio::spawn(async move { staging::clear(&app, id, &upload.missing).await });
+    }
     Ok(())
 }
 
@@ -57,6 +69,10 @@ struct Seen<'a> {
     sizes: &'a HashMap<String, i64>,
     /// What the upload depends on beside its own keys, and the rows of that.
     outside: &'a HashMap<String, i64>,
+    /// Keys of the narinfos that this commit wrote.
+    narinfos: Vec<String>,
+    /// Until when they were claimed, where nothing is under way any more.
+    settled: Option<OffsetDateTime>,
 }
 
 /// What the plan refers to outside the upload, and all that reaches, becomes part of the upload: in a
@@ -92,6 +108,11 @@ async fn protect_outside(
     }
     let keys: Vec<String> = reachable.keys().cloned().collect();
     db::uploads::add_keys(&mut transaction, id, &keys).await?;
+    // The commit asks again; this is so that no narinfo is written that leads nowhere.
+    let states = db::objects::list_states(&mut transaction, &keys).await?;
+    if let Some(state) = states.into_iter().find(|state| !state.live) {
+        return Err(PushError::DanglingReference(state.key));
+    }
     transaction.commit().await?;
     Ok(reachable)
 }
@@ -104,9 +125,9 @@ async fn commit(app: &App, id: i64, seen: &Seen<'_>) -> Result<(), PushError> {
 }
 
 async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>) -> Result<(), PushError> {
-    let Seen { upload, plan, sizes, outside } = seen;
+    let Seen { upload, plan, sizes, outside, narinfos, settled } = seen;
     let conn: &mut PgConnection = transaction;
-    if !db::uploads::lock(conn, id).await? {
+    if db::uploads::lock(conn, id).await?.is_none() {
         return Err(PushError::UploadNotFound(id));
     }
     let mut keys = upload.keys.clone();
@@ -122,15 +143,22 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
                 return Err(PushError::Changed(key.clone()));
             }
             Some(row) if row.deleting => return Err(PushError::BeingDeleted(key.clone())),
-            Some(row) if row.live || sizes.contains_key(key) => {}
+            Some(row) if row.live => {}
+            // This server was away for so long that another push took the narinfo over.
+            Some(row)
+                if key.ends_with(".narinfo") && sizes.contains_key(key) && row.writing_by != Some(id) =>
+            {
+                return Err(PushError::BeingWritten(key.clone()));
+            }
+            Some(_) if sizes.contains_key(key) => {}
             Some(_) if outside.contains_key(key) => return Err(PushError::DanglingReference(key.clone())),
             Some(_) => return Err(PushError::Lost(key.clone())),
         }
     }
 
-    db::narinfos::insert_of_upload(conn, id, &upload.missing).await?;
+    db::narinfos::insert_of_upload(conn, id, narinfos).await?;
     let logs = logs_of(conn, &upload.keys, &rows).await?;
-    let mut committed = CommittedObjects::default();
+    let mut committed = CommittedObjects { settled: *settled, ..CommittedObjects::default() };
     for object in *plan {
         let Some(row) = rows.get(object.key.as_str()) else { continue };
         let ids = object.refs.iter().filter_map(|key| rows.get(key.as_str())).map(|row| row.id);

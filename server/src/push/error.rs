@@ -24,6 +24,16 @@ pub enum PushError {
     #[error("{} of the upload's objects are not in the bucket, among them {}; upload them, then complete again",
         .0.len(), .0.first().map_or("", String::as_str))]
     NotUploaded(Vec<String>),
+    /// Narinfos the server is to write were never signed.
+    #[error("{} of the upload's narinfos were not signed, among them {}; sign them, then complete again",
+        .0.len(), .0.first().map_or("", String::as_str))]
+    NotSigned(Vec<String>),
+    /// Narinfos may be in the bucket already.
+    #[error("upload {0} is being completed, its narinfos stand; complete it, or begin again")]
+    Sealed(i64),
+    /// Another push writes the same narinfo at this moment, or died doing so.
+    #[error("{0} is being written by another push at this moment; try again")]
+    BeingWritten(String),
     /// The closure refers to what the cache does not have.
     #[error("the closure refers to {0}, which is neither in the upload nor in the cache; push it too")]
     DanglingReference(String),

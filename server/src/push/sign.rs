@@ -31,6 +31,8 @@ pub async fn sign(
         check(object, narinfo, &app.config.store_dir, &objects)?;
     }
 
+    check_live_sizes(app, &request).await?;
+
     // 10 000 signatures are a good tenth of a second of computing: not on a thread that serves others.
     let signer = app.signer.clone();
     let (narinfos, signatures) = tokio::task::spawn_blocking(move || {
@@ -52,12 +54,33 @@ pub async fn sign(
         .map_err(|error| PushError::Invalid(error.to_string()))?;
     let literals: Vec<String> = signatures.values().map(|list| array_literal(list)).collect();
     let mut transaction = app.db.begin().await?;
-    if !db::uploads::lock(&mut transaction, id).await? {
-        return Err(PushError::UploadNotFound(id));
+    match db::uploads::lock(&mut transaction, id).await? {
+        None => return Err(PushError::UploadNotFound(id)),
+        Some(true) => return Err(PushError::Sealed(id)),
+        Some(false) => {}
     }
-    db::uploads::insert_narinfos(&mut transaction, id, &keys, &bodies, &literals).await?;
+    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &literals).await?;
     transaction.commit().await?;
     Ok(SignResponse { signatures })
+}
+
+/// A NAR that is live has one size, whoever pushes it again.
+async fn check_live_sizes(app: &App, request: &SignRequest) -> Result<(), PushError> {
+    let nars: Vec<String> = request.narinfos.values().map(|narinfo| narinfo.url.clone()).collect();
+    let mut conn = app.db.acquire().await?;
+    let sizes: HashMap<String, i64> =
+        db::objects::list_nar_sizes(&mut conn, &nars).await?.into_iter().collect();
+    for (key, narinfo) in &request.narinfos {
+        if let Some(size) =
+            sizes.get(&narinfo.url).filter(|size| u64::try_from(**size) != Ok(narinfo.nar_size))
+        {
+            return Err(PushError::Invalid(format!(
+                "{key}: the NAR {} has {size} bytes in the cache, {} here",
+                narinfo.url, narinfo.nar_size
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn fingerprint(narinfo: &NarInfoMetadata) -> String {

@@ -124,12 +124,15 @@ async fn a_failed_upload_goes_with_what_it_left_but_not_while_its_addresses_live
     server.place().sql("update uploads set started_at = now() - interval '3 days'").await;
     let run = server.collect("older-than=0s&failed-uploads-older-than=1h&force=true").await;
     assert_eq!((run.stats.failed_uploads_deleted, run.stats.objects_marked_for_deletion), (0, 0));
-    assert!(server.has(&path).await);
+    let staged = format!("staging/{}/{}", begun.id, path.key());
+    assert_eq!(server.place().list_objects().await, [path.listing_key(), path.nar_key()]);
+    assert!(server.place().in_bucket(&staged).await);
 
     server.place().sql("update uploads set addresses_until = now() - interval '1 day'").await;
     let run = server.collect("older-than=0s&failed-uploads-older-than=1h&force=true").await;
     assert_eq!((run.stats.failed_uploads_deleted, run.stats.objects_deleted_after_grace_period), (1, 3));
-    assert!(!server.has(&path).await);
+    assert_eq!(server.place().list_objects().await, [""; 0]);
+    assert!(!server.place().in_bucket(&staged).await, "what its client sent goes with it");
     assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NOT_FOUND);
 }
 

@@ -9,6 +9,7 @@ mod gc;
 mod gc_races;
 mod health;
 mod multipart;
+mod narinfos;
 mod pins;
 mod proxy;
 mod push;

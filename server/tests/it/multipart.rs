@@ -6,7 +6,8 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::closure::{TestPath, begin_request};
-use crate::support::{ADMIN, TestServer, refusal};
+use crate::support::relay::Relay;
+use crate::support::{ADMIN, TestServer, refusal, s3_address};
 
 const PART: usize = 10 << 20;
 const COMPLETE: &str = "/api/multipart/complete";
@@ -117,7 +118,7 @@ async fn what_is_left_open_is_ended_with_its_upload() {
     assert_eq!(server.place().open_multiparts().await, 2);
     // This one is sent in one piece past its multipart upload: completing it leaves that behind.
     server.place().write_object(&done.nar_key(), b"all of it").await;
-    server.upload_rest(&done_begun, &done).await;
+    server.upload_rest(&done_begun, &done, PART as u64 + 1).await;
     assert_eq!(server.complete(ADMIN, &done_begun.id).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(server.place().open_multiparts().await, 1);
 
@@ -157,6 +158,26 @@ async fn addresses_never_outlive_their_upload() {
                 at time zone 'UTC' + interval '5 hours' from uploads";
     let rows = server.place().rows::<(bool,)>(&late.replace("DATE", date)).await;
     assert_eq!(rows, [(true,)]);
+}
+
+/// S3 opens one and not the other: the begin fails, and what was opened is ended with the next expiry.
+#[tokio::test]
+async fn a_begin_that_fails_leaves_nothing_open() {
+    let ((one, mut body), (other, more)) = (large("one"), large("other"));
+    body.objects.extend(more.objects);
+    let mut relay = Relay::to(&s3_address()).await;
+    relay.cut_at(&format!("{}?uploads", other.nar_key()));
+    relay.up();
+    let s3 = format!("http://{}", relay.address);
+    let server = TestServer::with(|parts| drop(parts.bucket.endpoint.replace(s3))).await;
+    let answer = server.request(Method::POST, "/api/pending_closures").json(&body).send().await.unwrap();
+    assert_eq!(refusal(answer).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    let rows = server.place().rows::<(String,)>("select object_key from multipart_uploads").await;
+    assert_eq!(rows, [(one.nar_key(),)]);
+    assert_eq!(server.place().rows::<(i64,)>("select count(*) from uploads").await, [(0,)]);
+    let expire = server.request(Method::DELETE, "/api/pending_closures?older-than=1h");
+    assert_eq!(expire.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(server.place().open_multiparts().await, 0);
 }
 
 #[tokio::test]

@@ -26,8 +26,11 @@ pub(super) const LATE: u64 = 800;
 /// The limit on one S3 request.
 const REQUEST: Duration = Duration::from_secs(1);
 /// T in this world, where nothing takes longer than twice [`LATE`]: claims get older than the server's T then.
+/// Narinfos are sent for ten seconds at most, of the twenty for which they are claimed.
 pub(super) const SETTLED: &str = "update objects set deleting_since = deleting_since - interval '1 day'
-    where deleting_since between now() - interval '1 hour' and now() - interval '2 s'";
+        where deleting_since between now() - interval '1 hour' and now() - interval '2 s';
+    update objects set settles_at = settles_at - interval '1 day'
+        where settles_at between now() - interval '1 hour' and now() + interval '8 s'";
 
 pub(super) struct World {
     pub(super) place: Place,

@@ -127,6 +127,7 @@ pub(crate) fn begin_request(root: &TestPath, paths: &[&TestPath]) -> BeginReques
         closures: Vec::new(),
         objects: paths.iter().flat_map(|path| path.objects()).collect(),
         verify_s3: false,
+        server_narinfos: false,
     }
 }
 
@@ -193,10 +194,13 @@ impl TestServer {
         assert_eq!(status, StatusCode::NO_CONTENT, "{}", answer.text().await.unwrap());
     }
 
-    /// Sends what an upload still needs but the NAR, which is there.
-    pub(crate) async fn upload_rest(&self, begun: &BeginResponse, path: &TestPath) {
+    /// Sends what an upload still needs but the NAR, which is there, and is said to be so long.
+    pub(crate) async fn upload_rest(&self, begun: &BeginResponse, path: &TestPath, nar_size: u64) {
         self.put_pending(begun, &path.listing_key(), path.stored()[&path.listing_key()].clone()).await;
-        let narinfo = zstd::encode_all(path.narinfo(&[""; 0]).as_bytes(), 3).unwrap();
-        self.put_pending(begun, &path.key(), narinfo).await;
+        let mut narinfos = sign_request(&[path]);
+        narinfos.narinfos.get_mut(&path.key()).unwrap().nar_size = nar_size;
+        let call = format!("/api/pending_closures/{}/sign", begun.id);
+        let answer = self.request(Method::POST, &call).json(&narinfos).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
     }
 }

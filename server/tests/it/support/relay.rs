@@ -15,6 +15,7 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     target: String,
     late: Option<Late>,
+    cut_at: Option<String>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -31,12 +32,17 @@ impl Relay {
     pub(crate) async fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        Self { address, target: target.to_owned(), late: None, task: None }
+        Self { address, target: target.to_owned(), late: None, cut_at: None, task: None }
     }
 
     /// Makes it slow to delete from its next [`Self::up`] on.
     pub(crate) fn delay(&mut self, dice: Dice, millis: u64) {
         self.late = Some(Late { dice, millis });
+    }
+
+    /// Cuts each connection whose client sends this text, from its next [`Self::up`] on.
+    pub(crate) fn cut_at(&mut self, text: &str) {
+        self.cut_at = Some(text.to_owned());
     }
 
     /// Lets connections through.
@@ -45,19 +51,19 @@ impl Relay {
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
         let listener = socket.listen(64).unwrap();
-        let (target, mut late) = (self.target.clone(), self.late.clone());
+        let (target, mut late, cut_at) = (self.target.clone(), self.late.clone(), self.cut_at.clone());
         self.task = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                let target = target.clone();
+                let (target, cut_at) = (target.clone(), cut_at.clone());
                 let late = late.as_mut().map(Late::branch);
                 connections.spawn(async move {
                     let Ok(service) = TcpStream::connect(&target).await else { return };
                     let (from_client, to_client) = client.into_split();
                     let (from_service, to_service) = service.into_split();
                     tokio::join!(
-                        forward(from_client, to_service, late),
-                        forward(from_service, to_client, None)
+                        forward(from_client, to_service, late, cut_at),
+                        forward(from_service, to_client, None, None)
                     );
                 });
             }
@@ -79,7 +85,12 @@ impl Late {
     }
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut late: Option<Late>) {
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut late: Option<Late>,
+    cut_at: Option<String>,
+) {
     let mut chunk = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
         if let Some(Late { dice, millis }) = &mut late
@@ -87,6 +98,11 @@ async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut late: Opti
         {
             let twice = dice.roll(16) == 0;
             dice.pause(if twice { *millis * 2 } else { *millis }).await;
+        }
+        if let Some(text) = &cut_at
+            && chunk[..length].windows(text.len()).any(|window| window == text.as_bytes())
+        {
+            return;
         }
         if to.write_all(&chunk[..length]).await.is_err() {
             return;

@@ -1,0 +1,215 @@
+//! Writing narinfos: the server alone does, so that the one in the bucket is always the one that was committed.
+//!
+//! A narinfo that is not live has one writer at a time: the upload that claimed it. The claim lasts until the
+//! last request to write has happened or never will, so no late one can replace what another upload wrote since.
+//! What is live by now was written by another upload and is left as that committed it.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use niks3_protocol::api::pending_closures::NarInfoMetadata;
+use niks3_protocol::nix::Signature;
+use niks3_protocol::object_key::ObjectKey;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use super::PushError;
+use crate::app::App;
+use crate::bucket::BucketError;
+use crate::db;
+use crate::db::narinfos::Signed;
+
+/// How long a commit waits for another that writes the same narinfos.
+const WAIT_FOR_WRITER: Duration = Duration::from_secs(20);
+/// Requests for one narinfo, as long as none is answered.
+const ATTEMPTS: u32 = 4;
+/// Level of zstd for a few hundred bytes of text.
+const LEVEL: i32 = 3;
+
+/// What was written.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Stored bytes of each.
+    pub(super) sizes: HashMap<String, i64>,
+    /// Until when they were claimed, where nothing is under way any more.
+    pub(super) settled: Option<OffsetDateTime>,
+}
+
+/// Claims and writes the narinfos among `missing` that nobody has committed meanwhile.
+pub(super) async fn write(app: &App, id: i64, missing: &[String]) -> Result<Written, PushError> {
+    let keys: Vec<String> = missing.iter().filter(|key| key.ends_with(".narinfo")).cloned().collect();
+    if keys.is_empty() {
+        return Ok(Written::default());
+    }
+    let claim = claim(app, id, &keys).await?;
+    let render = tokio::task::spawn_blocking(move || claim.signed.into_iter().map(Body::render).collect());
+    let bodies: Result<Vec<Body>, PushError> =
+        render.await.map_err(|error| PushError::Invalid(error.to_string()))?;
+    let bodies = bodies?;
+    let answered = send_all(app, &bodies, claim.send_until).await?;
+    let size = |body: &Body| i64::try_from(body.bytes.len()).unwrap_or(i64::MAX);
+    Ok(Written {
+        sizes: bodies.iter().map(|body| (body.key.to_string(), size(body))).collect(),
+        settled: claim.until.filter(|_| answered && !claim.again),
+    })
+}
+
+/// The right to write narinfos.
+struct Claim {
+    signed: Vec<Signed>,
+    /// When it ends; none where nothing is left to write.
+    until: Option<OffsetDateTime>,
+    /// Requests may be sent until then; T later all have happened or never will.
+    send_until: Instant,
+    /// This upload had claimed some before, and may be writing them elsewhere.
+    again: bool,
+}
+
+/// Waits until no other upload writes any of them: taking some and waiting for others could go in a circle.
+async fn claim(app: &App, id: i64, keys: &[String]) -> Result<Claim, PushError> {
+    let give_up = Instant::now() + WAIT_FOR_WRITER;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match try_claim(app, id, keys).await {
+            Err(PushError::BeingWritten(_)) if Instant::now() < give_up => {}
+            Err(PushError::Database(error)) if Instant::now() < give_up && db::is_retryable(&error) => {}
+            result => return result,
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    }
+}
+
+async fn try_claim(app: &App, id: i64, keys: &[String]) -> Result<Claim, PushError> {
+    let settle = app.bucket.config().settle_time();
+    let send_until = Instant::now() + settle;
+    let mut transaction = app.db.begin().await?;
+    if let Some(busy) = db::writers::find_busy(&mut transaction, id, keys).await? {
+        return Err(PushError::BeingWritten(busy));
+    }
+    if db::uploads::lock(&mut transaction, id).await?.is_none() {
+        return Err(PushError::UploadNotFound(id));
+    }
+    let rows = db::writers::lock(&mut transaction, id, keys).await?;
+    if rows.len() < keys.len() {
+        let there: Vec<&String> = rows.iter().map(|row| &row.key).collect();
+        let gone = keys.iter().find(|key| !there.contains(key)).cloned();
+        return Err(PushError::Changed(gone.unwrap_or_default()));
+    }
+    if let Some(row) = rows.iter().find(|row| row.deleting) {
+        return Err(PushError::BeingDeleted(row.key.clone()));
+    }
+    if let Some(row) = rows.iter().find(|row| row.busy) {
+        return Err(PushError::BeingWritten(row.key.clone()));
+    }
+    let again = rows.iter().any(|row| !row.live && row.writing_by == Some(id));
+    let wanted: Vec<String> = rows.into_iter().filter(|row| !row.live).map(|row| row.key).collect();
+    let signed = db::narinfos::list_signed(&mut transaction, id, &wanted).await?;
+    if signed.len() < wanted.len() {
+        let known: Vec<&String> = signed.iter().map(|signed| &signed.key).collect();
+        return Err(PushError::NotSigned(
+            wanted.iter().filter(|key| !known.contains(key)).cloned().collect(),
+        ));
+    }
+    let until = if wanted.is_empty() {
+        None
+    } else {
+        db::uploads::seal(&mut transaction, id).await?;
+        Some(db::writers::claim(&mut transaction, id, &wanted, settle * 2).await?)
+    };
+    transaction.commit().await?;
+    Ok(Claim { signed, until, send_until, again })
+}
+
+/// A narinfo as it is stored.
+struct Body {
+    key: ObjectKey,
+    bytes: Vec<u8>,
+    /// Keys of the narinfos it refers to.
+    references: Vec<String>,
+}
+
+impl Body {
+    fn render(signed: Signed) -> Result<Self, PushError> {
+        let invalid = |error: &dyn std::fmt::Display| PushError::Invalid(format!("{}: {error}", signed.key));
+        let metadata: NarInfoMetadata =
+            serde_json::from_value(signed.narinfo).map_err(|error| invalid(&error))?;
+        let signatures: Vec<Signature> = signed
+            .signatures
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|error| invalid(&error))?;
+        let references = metadata.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+        let text = metadata.into_narinfo(signatures).to_string();
+        let bytes = zstd::bulk::compress(text.as_bytes(), LEVEL).map_err(|error| invalid(&error))?;
+        let key = signed.key.parse().map_err(|error| invalid(&error))?;
+        Ok(Self { key, bytes, references })
+    }
+}
+
+/// Sends dependencies before dependents, so that whoever finds a narinfo finds all it leads to. Whether every
+/// request was answered.
+async fn send_all(app: &App, bodies: &[Body], until: Instant) -> Result<bool, PushError> {
+    let index: HashMap<String, usize> =
+        bodies.iter().enumerate().map(|(index, body)| (body.key.to_string(), index)).collect();
+    let mut waits = vec![0_usize; bodies.len()];
+    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); bodies.len()];
+    for (dependent, body) in bodies.iter().enumerate() {
+        for dependency in body.references.iter().filter_map(|key| index.get(key)) {
+            if *dependency != dependent {
+                waits[dependent] += 1;
+                dependents[*dependency].push(dependent);
+            }
+        }
+    }
+    let mut ready: VecDeque<usize> = (0..bodies.len()).filter(|index| waits[*index] == 0).collect();
+    let mut started = vec![false; bodies.len()];
+    let mut under_way = FuturesUnordered::new();
+    let mut answered = true;
+    loop {
+        while under_way.len() < app.config.s3_concurrency
+            && let Some(index) = ready.pop_front()
+        {
+            if !std::mem::replace(&mut started[index], true) {
+                under_way.push(async move { (index, send(app, &bodies[index], until).await) });
+            }
+        }
+        let Some((index, result)) = under_way.next().await else {
+            // Nix knows no cycles; should there be one, its members go together.
+            ready.extend((0..bodies.len()).filter(|index| !started[*index]));
+            if ready.is_empty() {
+                return Ok(answered);
+            }
+            continue;
+        };
+        answered &= result?;
+        for dependent in &dependents[index] {
+            waits[*dependent] -= 1;
+            if waits[*dependent] == 0 {
+                ready.push_back(*dependent);
+            }
+        }
+    }
+}
+
+/// Sends one; whether every request was answered. The SDK's own retries are off: they would hide a request that
+/// is still outstanding behind a later answer.
+async fn send(app: &App, body: &Body, until: Instant) -> Result<bool, BucketError> {
+    let mut pause = Duration::from_millis(100);
+    for attempt in 1.. {
+        match app.bucket.put_once(&body.key, body.bytes.clone()).await {
+            Ok(()) => return Ok(attempt == 1),
+            Err(error) => {
+                if error.is_definite() || attempt == ATTEMPTS || Instant::now() + pause > until {
+                    return Err(error);
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 4;
+    }
+    Ok(false)
+}
