@@ -7,7 +7,7 @@ export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
 
 HELM_TEMPLATE = helm template niks3 charts/niks3-operator --namespace niks3-system --kube-version 1.33.0
 
-.PHONY: help demo test check unit story model build generate needs down
+.PHONY: help demo test check unit story model build generate needs bench down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,13 @@ story: build ## The demo as a test
 
 model: ## The model of docs/gc.md at its larger sizes too, with counts (MINUTES)
 	@cargo test --quiet --release --package niks3-model -- --include-ignored --nocapture --test-threads 1
+
+bench: needs build ## The figures of docs/benchmarks.md (BENCH_MINUTES; NIKS3_BENCH_PEER=DIR adds niks3 1.7)
+	@echo "-- a real closure of Debian packages"
+	@mkdir -p .state && e2e/bench/debian-closure .state/closure firefox-esr libreoffice-writer python3-pandas > .state/roots
+	@echo "-- measuring"
+	@NIKS3_BENCH_PROGRAMS=$(CARGO_TARGET_DIR)/release NIKS3_BENCH_ROOTS=.state/roots \
+	  e2e/services cargo run --quiet --release --package niks3-bench -- --write docs/benchmarks.md
 
 build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"

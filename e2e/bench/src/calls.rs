@@ -1,0 +1,217 @@
+//! P3 to P6: the server's calls for a large closure, as a client of niks3 1.7 makes them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use niks3_protocol::api::pending_closures::{
+    BeginRequest, BeginResponse, NarInfoMetadata, SignRequest, SignResponse, UploadObject,
+};
+use niks3_protocol::nix::{NarInfo, Signature, StorePath, base32};
+use niks3_protocol::object_key::ObjectKind;
+use reqwest::StatusCode;
+use sha2::{Digest as _, Sha256};
+
+use crate::Args;
+use crate::report::{Row, Table, say};
+use crate::samples::Samples;
+use crate::server::{Program, Server, TOKEN};
+
+/// Store paths of the closure: with a narinfo, a NAR and a listing each these are about 10 000 objects.
+const PATHS: usize = 3333;
+/// References of each.
+const REFERENCES: usize = 8;
+/// PUTs at a time.
+const PUTS: usize = 16;
+
+#[derive(Debug, Default)]
+struct Figures {
+    begin: Samples,
+    sign: Samples,
+    commit: Samples,
+    begin_again: Samples,
+}
+
+pub(crate) async fn measure(args: &Args, programs: &[Program]) -> anyhow::Result<Vec<Table>> {
+    let mut figures: Vec<Figures> = programs.iter().map(|_| Figures::default()).collect();
+    let closure = made_up()?;
+    for round in 1..=args.rounds {
+        for (program, figures) in programs.iter().zip(&mut figures) {
+            one(args, program, &closure, figures).await.with_context(|| format!("on {}", program.name))?;
+            say(&format!(
+                "calls {round}/{}: {}: begin {} ms",
+                args.rounds,
+                program.name,
+                figures.begin.spread()
+            ));
+        }
+    }
+    Ok(vec![table(programs, &figures)])
+}
+
+/// By key of the narinfo, what it says: each path refers to those before it.
+fn made_up() -> anyhow::Result<BTreeMap<String, NarInfoMetadata>> {
+    let mut paths: Vec<StorePath> = Vec::new();
+    let mut closure = BTreeMap::new();
+    for number in 0..PATHS {
+        let digest = Sha256::digest(format!("path {number}"));
+        let hash = base32::encode(&digest[..20]);
+        let path: StorePath = format!("/nix/store/{hash}-bench-{number}").parse()?;
+        let nar = base32::encode(&digest);
+        let metadata = NarInfoMetadata {
+            store_path: path.clone(),
+            url: format!("nar/{nar}.nar.zst"),
+            compression: "zstd".to_owned(),
+            nar_hash: format!("sha256:{nar}").parse()?,
+            nar_size: 1000 + number as u64,
+            references: paths[paths.len().saturating_sub(REFERENCES)..].to_vec(),
+            deriver: None,
+            signatures: Vec::new(),
+            ca: None,
+        };
+        closure.insert(format!("{hash}.narinfo"), metadata);
+        paths.push(path);
+    }
+    Ok(closure)
+}
+
+fn begin_request(closure: &BTreeMap<String, NarInfoMetadata>) -> BeginRequest {
+    let mut objects = Vec::new();
+    let mut root = None::<(u64, String)>;
+    for (key, said) in closure {
+        let listing = key.replace(".narinfo", ".ls");
+        let mut refs: Vec<String> =
+            said.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+        refs.extend([said.url.clone(), listing.clone()]);
+        let object =
+            |key: &str, kind, refs, nar_size| UploadObject { key: key.to_owned(), kind, refs, nar_size };
+        objects.push(object(key, ObjectKind::Narinfo, refs, None));
+        objects.push(object(&said.url, ObjectKind::Nar, Vec::new(), Some(said.nar_size)));
+        objects.push(object(&listing, ObjectKind::Listing, Vec::new(), None));
+        // The last path leads to all others.
+        if root.as_ref().is_none_or(|(size, _)| said.nar_size > *size) {
+            root = Some((said.nar_size, key.clone()));
+        }
+    }
+    let closure = root.map(|(_, key)| key).unwrap_or_default();
+    BeginRequest { closure, closures: Vec::new(), objects, verify_s3: false }
+}
+
+async fn one(
+    args: &Args,
+    program: &Program,
+    closure: &BTreeMap<String, NarInfoMetadata>,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let server = Server::start(program, &args.services).await?;
+    let request = serde_json::to_vec(&begin_request(closure))?;
+    let (took, answer) = post(&server, "/api/pending_closures", request.clone()).await?;
+    figures.begin.push_ms(took);
+    let begun: BeginResponse = serde_json::from_slice(&answer)?;
+
+    let narinfos = closure.clone();
+    let sign = format!("/api/pending_closures/{}/sign", begun.id);
+    let (took, answer) = post(&server, &sign, serde_json::to_vec(&SignRequest { narinfos })?).await?;
+    figures.sign.push_ms(took);
+    let signed: SignResponse = serde_json::from_slice(&answer)?;
+
+    put_all(&server, closure, &begun, signed).await?;
+    let (took, _) =
+        post(&server, &format!("/api/pending_closures/{}/complete", begun.id), Vec::new()).await?;
+    figures.commit.push_ms(took);
+
+    let (took, answer) = post(&server, "/api/pending_closures", request).await?;
+    let again: BeginResponse = serde_json::from_slice(&answer)?;
+    ensure!(again.pending_objects.is_empty(), "{} objects are missing again", again.pending_objects.len());
+    figures.begin_again.push_ms(took);
+    server.stop().await
+}
+
+/// The time until the whole answer is there, and the answer.
+async fn post(server: &Server, path: &str, body: Vec<u8>) -> anyhow::Result<(Duration, Bytes)> {
+    let request = server.http.post(format!("{}{path}", server.url)).bearer_auth(TOKEN);
+    let begun = Instant::now();
+    let answer = request.header("content-type", "application/json").body(body).send().await?;
+    if !answer.status().is_success() {
+        anyhow::bail!("{path}: {}: {}; its log: {}", answer.status(), answer.text().await?, server.log());
+    }
+    let bytes = answer.bytes().await?;
+    let took = begun.elapsed();
+    Ok((took, bytes))
+}
+
+/// Sends every missing object: real narinfos, and a few bytes for all else.
+async fn put_all(
+    server: &Server,
+    closure: &BTreeMap<String, NarInfoMetadata>,
+    begun: &BeginResponse,
+    mut signed: SignResponse,
+) -> anyhow::Result<()> {
+    let mut puts = Vec::new();
+    for (key, pending) in &begun.pending_objects {
+        let body = match closure.get(key) {
+            Some(said) => {
+                zstd::encode_all(narinfo(said, signed.signatures.remove(key)).to_string().as_bytes(), 3)?
+            }
+            None => zstd::encode_all(key.as_bytes(), 3)?,
+        };
+        let url = pending.presigned_url.clone().with_context(|| format!("{key} has no address"))?;
+        let mut put = server.http.put(url).header("content-type", pending.kind.content_type());
+        if let Some(encoding) = pending.kind.content_encoding() {
+            put = put.header("content-encoding", encoding);
+        }
+        puts.push(put.body(body));
+    }
+    futures::stream::iter(puts)
+        .map(|put| async move {
+            let status = put.send().await?.status();
+            ensure!(status == StatusCode::OK, "S3 answered {status}");
+            Ok(())
+        })
+        .buffer_unordered(PUTS)
+        .try_collect()
+        .await
+}
+
+fn narinfo(said: &NarInfoMetadata, signatures: Option<Vec<Signature>>) -> NarInfo {
+    NarInfo {
+        store_path: said.store_path.clone(),
+        url: said.url.clone(),
+        compression: said.compression.clone(),
+        file_hash: None,
+        file_size: None,
+        nar_hash: said.nar_hash,
+        nar_size: said.nar_size,
+        references: said.references.clone(),
+        deriver: None,
+        signatures: signatures.unwrap_or_default(),
+        ca: None,
+    }
+}
+
+fn table(programs: &[Program], figures: &[Figures]) -> Table {
+    let mut rows = Vec::new();
+    let mut add = |number, what: &str, samples: fn(&Figures) -> &Samples, target| {
+        for (program, figures) in programs.iter().zip(figures) {
+            rows.push(Row {
+                number,
+                what: what.to_owned(),
+                unit: "ms",
+                who: program.name.to_owned(),
+                samples: samples(figures).clone(),
+                against: (program.name == "this").then(|| ("niks3 1.7".to_owned(), target)),
+            });
+        }
+    };
+    add("P3", "begin, 10 000 objects missing", |figures| &figures.begin, "≤ 0.3");
+    add("P4", "commit of those (ours looks in the bucket)", |figures| &figures.commit, "≤ 1");
+    add("P5", "begin, 10 000 objects cached", |figures| &figures.begin_again, "≤ 0.2");
+    add("P6", "sign 3 333 narinfos", |figures| &figures.sign, "≤ 0.5");
+    let how = format!(
+        "{PATHS} made-up paths with a narinfo, a NAR and a listing each, {REFERENCES} references each, by the calls \
+         of a 1.7 client; the objects are really sent between begin and commit."
+    );
+    Table { title: "The server's calls".to_owned(), how, rows }
+}

@@ -1,0 +1,187 @@
+//! P1, P2 and P10: a closure pushed cold and again, and what client and server take for it.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+use crate::Args;
+use crate::report::{Row, Table, say};
+use crate::samples::Samples;
+use crate::server::{Program, Server, memory, run};
+
+/// What is pushed.
+#[derive(Debug)]
+pub(crate) struct Closure {
+    pub(crate) roots: Vec<String>,
+    pub(crate) paths: Vec<String>,
+    /// Of all NARs.
+    pub(crate) bytes: u64,
+}
+
+impl Closure {
+    /// Of the roots in a file; its files are read once, so that the first push reads them from memory as well.
+    pub(crate) async fn read(file: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let roots: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let requisites =
+            run(Command::new("nix-store").args(["--query", "--requisites"]).args(&roots)).await?;
+        let paths: Vec<String> = requisites.lines().map(str::to_owned).collect();
+        let sizes = run(Command::new("nix-store").args(["--query", "--size"]).args(&paths)).await?;
+        let bytes = sizes.lines().map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        run(Command::new("tar").args(["--create", "--file", "/dev/null"]).args(&paths)).await?;
+        Ok(Self { roots, paths, bytes })
+    }
+}
+
+/// The figures of one pair of programs.
+#[derive(Debug, Default)]
+struct Figures {
+    cold: Samples,
+    cached: Samples,
+    client: Samples,
+    stored: Samples,
+    ready: Samples,
+    idle: Samples,
+    peak: Samples,
+    giant: Samples,
+}
+
+pub(crate) async fn measure(
+    args: &Args,
+    programs: &[Program],
+    closure: &Closure,
+) -> anyhow::Result<Vec<Table>> {
+    let mut figures: Vec<Figures> = programs.iter().map(|_| Figures::default()).collect();
+    let mut floor = Samples::default();
+    let nars = tempfile::NamedTempFile::new()?;
+    for path in &closure.paths {
+        let dump =
+            Command::new("nix-store").args(["--dump", path]).stdout(nars.reopen_at_end()?).status().await?;
+        ensure!(dump.success(), "nix-store --dump {path}");
+    }
+    let giant = giant().await?;
+    for round in 1..=args.rounds {
+        for (program, figures) in programs.iter().zip(&mut figures) {
+            one(args, program, closure, &giant, figures).await?;
+            say(&format!("push {round}/{}: {}: cold {} s", args.rounds, program.name, figures.cold.spread()));
+        }
+        let begun = Instant::now();
+        run(Command::new("zstd").args(["-T2", "-3", "-q", "-c"]).arg(nars.path()).stdout(Stdio::null()))
+            .await?;
+        floor.push(begun.elapsed().as_secs_f64());
+    }
+    Ok(vec![table(programs, figures, floor)])
+}
+
+/// Opens a file that is written to by one process after another.
+trait ReopenAtEnd {
+    fn reopen_at_end(&self) -> std::io::Result<std::fs::File>;
+}
+
+impl ReopenAtEnd for tempfile::NamedTempFile {
+    fn reopen_at_end(&self) -> std::io::Result<std::fs::File> {
+        std::fs::File::options().append(true).open(self.path())
+    }
+}
+
+/// One path of 1 GiB, and what else `e2e/closure` makes.
+async fn giant() -> anyhow::Result<Closure> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../closure/closure");
+    let root =
+        run(Command::new(program).args(["--variant", "giant", "--mib", "1024", "--parts", "1"])).await?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), root)?;
+    Closure::read(file.path()).await
+}
+
+async fn one(
+    args: &Args,
+    program: &Program,
+    closure: &Closure,
+    giant: &Closure,
+    figures: &mut Figures,
+) -> anyhow::Result<()> {
+    let server = Server::start(program, &args.services).await?;
+    figures.ready.push_ms(server.ready);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    figures.idle.push(server.memory("VmRSS"));
+    let (cold, client) = push(&server, program, closure).await?;
+    figures.cold.push(cold.as_secs_f64());
+    figures.client.push(client);
+    figures.peak.push(server.memory("VmHWM"));
+    let (cached, _) = push(&server, program, closure).await?;
+    figures.cached.push_ms(cached);
+    let listed = args.services.s3("GET", &format!("{}?list-type=2", server.bucket), None).await?;
+    let sizes = listed.split("<Size>").skip(1).filter_map(|rest| rest.split('<').next());
+    let stored = sizes.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
+    figures.stored.push(stored / 1e6);
+    figures.giant.push(push(&server, program, giant).await?.1);
+    server.stop().await
+}
+
+/// Pushes; gives the time, and the most memory the client had, in MiB.
+async fn push(server: &Server, program: &Program, closure: &Closure) -> anyhow::Result<(Duration, f64)> {
+    let begun = Instant::now();
+    let mut child = server.client(program).arg("push").args(&closure.roots).stderr(Stdio::piped()).spawn()?;
+    let id = child.id().context("no process")?;
+    let mut stderr = child.stderr.take().context("no stderr")?;
+    let said = tokio::spawn(async move {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).await.map(|_| text)
+    });
+    let mut most = 0.0_f64;
+    let status = loop {
+        // The kernel keeps the maximum: the last look before the end shows it.
+        most = most.max(memory(id, "VmHWM").unwrap_or_default());
+        if let Ok(status) = tokio::time::timeout(Duration::from_millis(5), child.wait()).await {
+            break status?;
+        }
+    };
+    let took = begun.elapsed();
+    ensure!(status.success(), "{} push: {status}: {}", program.name, said.await??);
+    Ok((took, most))
+}
+
+fn table(programs: &[Program], figures: Vec<Figures>, floor: Samples) -> Table {
+    let mut rows = Vec::new();
+    let mut row = |number, what: &str, unit, who: &str, samples, target: Option<&'static str>| {
+        let against = target.filter(|_| who == "this").map(|target| ("niks3 1.7".to_owned(), target));
+        rows.push(Row { number, what: what.to_owned(), unit, who: who.to_owned(), samples, against });
+    };
+    let who: Vec<&str> = programs.iter().map(|program| program.name).collect();
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P1", "cold push", "s", who, figures.cold.clone(), Some("≤ 0.5"));
+    }
+    row("P1", "cold push", "s", "`zstd -T2 -3` of the NARs as one file", floor, None);
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P1", "bytes stored", "MB", who, figures.stored.clone(), Some("≤ 1"));
+    }
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P1", "the client's most memory", "MiB", who, figures.client.clone(), Some("≤ 200 MiB"));
+    }
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P1", "the same, one file of 1 GiB", "MiB", who, figures.giant.clone(), Some("≤ 200 MiB"));
+    }
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P2", "the same push again", "ms", who, figures.cached.clone(), Some("≤ 0.5"));
+    }
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P10", "server: start to ready", "ms", who, figures.ready.clone(), Some("≤ 100 ms"));
+    }
+    for (who, figures) in who.iter().zip(&figures) {
+        row("P10", "server: memory idle", "MiB", who, figures.idle.clone(), Some("≤ 15 MiB"));
+    }
+    for (who, figures) in who.iter().zip(figures) {
+        row("P10", "server: most memory while P1 runs", "MiB", who, figures.peak, Some("≤ 40 MiB"));
+    }
+    Table {
+        title: "Pushing".to_owned(),
+        how: "`niks3 push ROOT…` of the closure to an empty cache, then again. Each client with its own server.".to_owned(),
+        rows,
+    }
+}
