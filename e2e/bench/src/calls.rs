@@ -96,7 +96,7 @@ fn begin_request(closure: &BTreeMap<String, NarInfoMetadata>) -> BeginRequest {
         }
     }
     let closure = root.map(|(_, key)| key).unwrap_or_default();
-    BeginRequest { closure, closures: Vec::new(), objects, verify_s3: false }
+    BeginRequest { closure, closures: Vec::new(), objects, verify_s3: false, server_narinfos: false }
 }
 
 async fn one(
