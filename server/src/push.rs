@@ -13,7 +13,7 @@ mod staging;
 pub use begin::begin;
 pub use commit::complete;
 pub use error::PushError;
-pub use multipart::{complete_multipart, request_parts};
+pub use multipart::{complete_multipart, list_parts, request_parts};
 pub use sign::sign;
 
 use std::time::Duration;

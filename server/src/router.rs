@@ -33,6 +33,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/pending_closures/{id}/sign", sized(CLOSURE_BODY, post(pending_closures::sign)))
         .route("/api/pending_closures/{id}/complete", sized(SMALL_BODY, post(pending_closures::complete)))
         .route("/api/multipart/request-parts", sized(SMALL_BODY, post(multipart::request_parts)))
+        .route("/api/multipart/list-parts", sized(SMALL_BODY, post(multipart::list_parts)))
         .route("/api/multipart/complete", sized(SMALL_BODY, post(multipart::complete)))
         .route("/api/objects/{*key}", head(objects::is_live))
         .route("/api/closures", delete(gc::start))

@@ -11,6 +11,9 @@ pub const REFRESH: &str = "refresh";
 /// The server writes narinfos itself at the commit, so a client that says so is given no address for them:
 /// [`BeginRequest::server_narinfos`](super::pending_closures::BeginRequest::server_narinfos).
 pub const SERVER_NARINFOS: &str = "server-narinfos";
+/// The server has `POST /api/multipart/list-parts`, and no commit without each object in the bucket: what an
+/// interrupted push sent need not be sent again.
+pub const RESUME: &str = "resume";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,6 +29,22 @@ pub struct RequestPartsResponse {
     pub start_part_number: u32,
 }
 
+/// `POST /api/multipart/list-parts` (extension [`RESUME`](super::cache_config::RESUME)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPartsRequest {
+    /// Key of the object.
+    pub object_key: String,
+    /// S3's id of the upload.
+    pub upload_id: String,
+}
+
+/// Its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPartsResponse {
+    /// What S3 has of the upload, in order of part number.
+    pub parts: Vec<CompletedPart>,
+}
+
 /// `POST /api/multipart/complete`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompleteMultipartRequest {

@@ -27,6 +27,21 @@ impl Bucket {
         })
     }
 
+    /// The parts S3 has, in order.
+    pub async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<WirePart>, BucketError> {
+        let request = self.client.list_parts().bucket(&self.config.bucket);
+        let mut pages = request.key(self.full_key(key)).upload_id(upload_id).into_paginator().send();
+        let mut parts = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| BucketError::from_sdk("list parts of", key, &error))?;
+            parts.extend(page.parts().iter().filter_map(|part| {
+                let part_number = u32::try_from(part.part_number()?).ok()?;
+                Some(WirePart { part_number, etag: part.e_tag()?.to_owned() })
+            }));
+        }
+        Ok(parts)
+    }
+
     /// Puts the parts together.
     pub async fn complete_multipart(
         &self,

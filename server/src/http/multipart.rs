@@ -6,7 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
-use niks3_protocol::api::multipart::{CompleteMultipartRequest, RequestPartsRequest, RequestPartsResponse};
+use niks3_protocol::api::multipart::{
+    CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, RequestPartsRequest, RequestPartsResponse,
+};
 
 use super::Body;
 use crate::app::App;
@@ -22,6 +24,16 @@ pub async fn request_parts(
 ) -> Result<Json<RequestPartsResponse>, ApiError> {
     identity.may(Permission::Push)?;
     Ok(Json(push::request_parts(&app, &identity, &request).await?))
+}
+
+/// `POST /api/multipart/list-parts`
+pub async fn list_parts(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Body(request): Body<ListPartsRequest>,
+) -> Result<Json<ListPartsResponse>, ApiError> {
+    identity.may(Permission::Push)?;
+    Ok(Json(push::list_parts(&app, &identity, &request).await?))
 }
 
 /// `POST /api/multipart/complete`

@@ -2,7 +2,8 @@
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::multipart::{
-    CompleteMultipartRequest, MAX_PART_NUMBER, MAX_PARTS_PER_CALL, RequestPartsRequest, RequestPartsResponse,
+    CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, MAX_PART_NUMBER, MAX_PARTS_PER_CALL,
+    RequestPartsRequest, RequestPartsResponse,
 };
 
 use super::{PushError, load_own};
@@ -44,6 +45,24 @@ pub async fn request_parts(
     let part_urls =
         (start..start + count).map(|number| presigner.part(object_key, upload_id, number)).collect();
     Ok(RequestPartsResponse { part_urls, start_part_number: start })
+}
+
+/// What S3 has of an interrupted upload.
+pub async fn list_parts(
+    app: &App,
+    identity: &Identity,
+    request: &ListPartsRequest,
+) -> Result<ListPartsResponse, PushError> {
+    let ListPartsRequest { object_key, upload_id } = request;
+    load_multipart(app, identity, object_key, upload_id).await?;
+    match app.bucket.list_parts(object_key, upload_id).await {
+        Ok(parts) => Ok(ListPartsResponse { parts }),
+        // The bucket's own rules may have ended it.
+        Err(error) if matches!(error.failure, Failure::UploadNotFound | Failure::NotFound) => {
+            Err(PushError::MultipartNotFound(upload_id.clone()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Puts the parts of an object together. Where the answer to an earlier attempt was lost, this one finds the

@@ -1,6 +1,6 @@
 //! Large NARs in parts, and the limits on bodies.
 
-use niks3_protocol::api::multipart::RequestPartsResponse;
+use niks3_protocol::api::multipart::{ListPartsResponse, RequestPartsResponse};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, MultipartInfo};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use crate::support::{ADMIN, TestServer, refusal, s3_address};
 const PART: usize = 10 << 20;
 const COMPLETE: &str = "/api/multipart/complete";
 const REQUEST: &str = "/api/multipart/request-parts";
+const LIST: &str = "/api/multipart/list-parts";
 
 fn large(name: &str) -> (TestPath, BeginRequest) {
     let path = TestPath::new(name, &[]);
@@ -59,6 +60,33 @@ async fn parts_in_any_order_become_the_object() {
     assert!(stored.len() == PART + 1000 && stored[PART - 1..=PART] == [1, 2]);
     // Once more: the answer may have been lost.
     let (status, _) = refusal(post(&server, COMPLETE, &body).await).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn the_parts_of_an_interrupted_upload_are_listed() {
+    let server = TestServer::start().await;
+    let (path, body) = large("interrupted");
+    let begun = server.begin(ADMIN, &body).await;
+    let multipart = info(&begun, &path);
+    let list = |key: &str, id: &str| json!({"object_key": key, "upload_id": id});
+    let known = list(&path.nar_key(), &multipart.upload_id);
+    let listed: ListPartsResponse = post(&server, LIST, &known).await.json().await.unwrap();
+    assert_eq!(listed.parts, []);
+    let tag = put(&server, &multipart.part_urls[1], vec![2; 1000]).await;
+    let listed: ListPartsResponse = post(&server, LIST, &known).await.json().await.unwrap();
+    assert_eq!(listed.parts.iter().map(|part| part.part_number).collect::<Vec<_>>(), [2]);
+    assert_eq!(listed.parts[0].etag.trim_matches('"'), tag.trim_matches('"'));
+
+    let other = TestPath::new("other", &[]).nar_key();
+    for unknown in [list(&path.nar_key(), "unknown"), list(&other, &multipart.upload_id)] {
+        let (status, _) = refusal(post(&server, LIST, &unknown).await).await;
+        assert_eq!(status, StatusCode::NOT_FOUND, "{unknown}");
+    }
+    let complete = json!({"object_key": path.nar_key(), "upload_id": multipart.upload_id,
+                          "parts": [{"part_number": 2, "etag": tag}]});
+    assert_eq!(post(&server, COMPLETE, &complete).await.status(), StatusCode::NO_CONTENT);
+    let (status, _) = refusal(post(&server, LIST, &known).await).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
@@ -183,7 +211,7 @@ async fn a_begin_that_fails_leaves_nothing_open() {
 #[tokio::test]
 async fn bodies_have_limits() {
     let server = TestServer::start().await;
-    let small = [COMPLETE, REQUEST, "/api/pins/x", "/api/closures/refresh"];
+    let small = [COMPLETE, REQUEST, LIST, "/api/pins/x", "/api/closures/refresh"];
     for path in small {
         let answer = server.request(Method::POST, path).body(vec![b' '; (1 << 20) + 1]).send().await.unwrap();
         let (status, text) = refusal(answer).await;
