@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use niks3_protocol::duration::GoDuration;
+use niks3_protocol::duration::{DurationError, GoDuration};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,6 +63,12 @@ fn file() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
+/// A duration in which something can happen.
+fn some_time(text: &str) -> Result<GoDuration, String> {
+    let time: GoDuration = text.parse().map_err(|error: DurationError| error.to_string())?;
+    if time.0.is_zero() { Err("no time at all".to_owned()) } else { Ok(time) }
+}
+
 impl GlobalArgs {
     /// The file, unless its variable is empty.
     pub(crate) fn given(file: Option<&PathBuf>) -> Option<&PathBuf> {
@@ -105,6 +111,18 @@ pub(crate) struct PushArgs {
     /// Paths compressed at a time; the machine's cores where it is left out.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) jobs: Option<u16>,
+    /// Push what can be pushed: a path that fails stops only what needs it. What failed is listed; exit code 1.
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// One request may take so long, then it is tried again.
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    pub(crate) timeout: Option<GoDuration>,
+    /// The push may take so long; the next one goes on where it stopped.
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
+    pub(crate) deadline: Option<GoDuration>,
+    /// A push that fails or takes too long is a warning, exit code 0. Wrong usage and permissions still fail.
+    #[arg(long)]
+    pub(crate) best_effort: bool,
 }
 
 /// `niks3 pins`

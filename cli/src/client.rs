@@ -1,8 +1,10 @@
 //! One server over HTTP, and the PUTs to S3. Both are tried again where that can help.
 
+mod address;
 mod calls;
 mod error;
 mod gc_answer;
+mod pace;
 mod retry;
 mod token;
 
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use niks3_protocol::api::ErrorBody;
+use niks3_protocol::duration::GoDuration;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, LOCATION};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Method, StatusCode, Url};
@@ -19,6 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::args::GlobalArgs;
 pub(crate) use error::ClientError;
 use gc_answer::ConflictAnswer;
+use pace::Pace;
 use retry::Attempts;
 pub(crate) use token::TokenError;
 use token::TokenSource;
@@ -30,12 +34,17 @@ const READ_TIMEOUT: Duration = Duration::from_mins(2);
 /// Without a byte of ours acknowledged.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Requests to S3 under way at a time, where nothing else is said.
+const MAX_UPLOADS: usize = 30;
+
 /// Talks to one server, and to the S3 it names.
 #[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
     token: TokenSource,
+    pace: Pace,
+    timeout: Option<Duration>,
 }
 
 impl Client {
@@ -85,7 +94,17 @@ impl Client {
             builder = builder.identity(identity);
         }
         let http = builder.build().map_err(ClientError::SetUp)?;
-        Ok(Self { http, base, token: TokenSource::new(args)? })
+        Ok(Self { http, base, token: TokenSource::new(args)?, pace: Pace::new(MAX_UPLOADS), timeout: None })
+    }
+
+    /// So many requests to S3 at a time; each request ends after that time at the latest.
+    pub(crate) fn with_limits(self, uploads: usize, timeout: Option<Duration>) -> Self {
+        Self { pace: Pace::new(uploads), timeout, ..self }
+    }
+
+    /// The server, as journals name it.
+    pub(crate) fn server(&self) -> &str {
+        self.base.as_str()
     }
 
     /// Host and port, for messages.
@@ -106,20 +125,35 @@ impl Client {
         })?;
         let mut attempts = Attempts::new();
         loop {
-            let request = self.http.put(target.clone()).headers(headers.clone()).body(body.clone());
+            let mut request = self.http.put(target.clone()).headers(headers.clone()).body(body.clone());
+            if let Some(timeout) = self.timeout {
+                request = request.timeout(timeout);
+            }
+            let turn = self.pace.turn().await;
             let error = match request.send().await {
                 Ok(answer) if answer.status().is_success() => {
+                    turn.went_well();
                     let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
                     return Ok(etag.unwrap_or_default().to_owned());
                 }
                 Ok(answer) => {
                     attempts.note(answer.headers());
                     let (host, status) = (host(&target), answer.status());
-                    let message = s3_message(&answer.text().await.unwrap_or_default());
-                    ClientError::Refused { host, status, message }
+                    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+                        turn.was_too_much();
+                    }
+                    let said = answer.text().await.unwrap_or_default();
+                    if status == StatusCode::FORBIDDEN && said.to_ascii_lowercase().contains("expired") {
+                        return Err(ClientError::Expired { host });
+                    }
+                    ClientError::Refused { host, status, message: s3_message(&said) }
                 }
-                Err(error) => unreachable(host(&target), &error),
+                Err(_) if address::has_expired(&target, time::OffsetDateTime::now_utc()) => {
+                    return Err(ClientError::Expired { host: host(&target) });
+                }
+                Err(error) => self.unanswered(host(&target), &error),
             };
+            drop(turn); // others may go on while this one waits
             attempts.wait_or(error).await?;
         }
     }
@@ -157,6 +191,9 @@ impl Client {
             if let Some(token) = self.token.read()? {
                 request = request.bearer_auth(token);
             }
+            if let Some(timeout) = self.timeout {
+                request = request.timeout(timeout);
+            }
             if let Some(body) = &body {
                 request = request.header("content-type", "application/json").body(body.clone());
             }
@@ -168,16 +205,24 @@ impl Client {
                         Err(error) => error,
                     }
                 }
-                Err(error) => unreachable(self.host(), &error),
+                Err(error) => self.unanswered(self.host(), &error),
             };
             attempts.wait_or(error).await?;
+        }
+    }
+
+    /// No answer, or none within the time that was given.
+    fn unanswered(&self, host: String, error: &reqwest::Error) -> ClientError {
+        match self.timeout.filter(|_| error.is_timeout() && !error.is_connect()) {
+            Some(timeout) => ClientError::TimedOut { host, timeout: GoDuration(timeout) },
+            None => unreachable(host, error),
         }
     }
 
     async fn read_answer(&self, answer: reqwest::Response) -> Result<Bytes, ClientError> {
         let (host, status) = (self.host(), answer.status());
         let headers = answer.headers().clone();
-        let bytes = answer.bytes().await.map_err(|error| unreachable(host.clone(), &error))?;
+        let bytes = answer.bytes().await.map_err(|error| self.unanswered(host.clone(), &error))?;
         if status.is_success() {
             return Ok(bytes);
         }

@@ -6,11 +6,12 @@ mod push;
 
 use std::process::ExitCode;
 
+use niks3_protocol::duration::GoDuration;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command};
 use crate::client::{Client, ClientError};
-use crate::printer::Printer;
+use crate::printer::{Printer, chain};
 use crate::push::PushError;
 use crate::store::StoreError;
 
@@ -30,6 +31,10 @@ pub(crate) enum CommandError {
     PinName(#[from] niks3_protocol::api::pins::PinNameError),
     #[error("--pin keeps one closure, but {0} paths were given")]
     PinOfMany(usize),
+    #[error("{} not pushed", if *.0 == 1 { "1 path was".to_owned() } else { format!("{} paths were", .0) })]
+    NotPushed(usize),
+    #[error("the push did not end within {0}")]
+    Deadline(GoDuration),
     #[error("the collection failed: {0}")]
     GcFailed(String),
     #[error("another collection is still running after {0:?}")]
@@ -49,6 +54,14 @@ impl CommandError {
         }
     }
 
+    /// What to do about it.
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Deadline(_) => Some("the next push goes on where this one stopped"),
+            _ => self.client().and_then(ClientError::hint),
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::PinName(_) | Self::PinOfMany(_) | Self::Store(StoreError::NotInStore(_)) => USAGE,
@@ -64,16 +77,26 @@ pub(crate) fn run(args: Args) -> ExitCode {
         .unwrap_or_else(|_| EnvFilter::new(if args.global.debug { "niks3=debug" } else { "off" }));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let printer = Printer::new(args.global.quiet);
-    let result = tokio::runtime::Builder::new_multi_thread()
+    let best_effort = matches!(&args.command, Command::Push(push) if push.best_effort);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(blocking_threads(&args.command))
         .build()
-        .map_err(CommandError::Start)
-        .and_then(|runtime| runtime.block_on(dispatch(args, printer)));
+        .map_err(CommandError::Start);
+    let result = runtime.and_then(|runtime| {
+        let result = runtime.block_on(dispatch(args, printer));
+        // What still compresses when a push failed or is out of time is of no use to anybody.
+        runtime.shutdown_background();
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if best_effort && error.exit_code() != USAGE => {
+            printer.warn(&chain(&error));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            printer.fail(&error, error.client().and_then(ClientError::hint));
+            printer.fail(&error, error.hint());
             ExitCode::from(error.exit_code())
         }
     }

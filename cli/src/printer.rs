@@ -31,22 +31,33 @@ impl Printer {
         }
     }
 
+    /// Something that went wrong and is no failure.
+    #[expect(clippy::unused_self, reason = "what prints has a printer")]
+    pub(crate) fn warn(self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+    }
+
     /// An error with what caused it on one line, and what to do on another.
     #[expect(clippy::unused_self, reason = "what prints has a printer")]
     pub(crate) fn fail(self, error: &dyn std::error::Error, hint: Option<&str>) {
-        let mut line = format!("error: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            line.push_str(": ");
-            line.push_str(&error.to_string());
-            cause = error.source();
-        }
         let mut out = std::io::stderr().lock();
-        let _ = writeln!(out, "{}", line.replace('\n', " "));
+        let _ = writeln!(out, "error: {}", chain(error));
         if let Some(hint) = hint {
             let _ = writeln!(out, "hint: {hint}");
         }
     }
+}
+
+/// An error with what caused it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line.replace('\n', " ")
 }
 
 /// `1 path`, `2 paths`

@@ -16,26 +16,35 @@ const LINE_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) struct Progress {
     bar: ProgressBar,
     lines: Option<Printer>,
-    total: u64,
+    total: AtomicU64,
     done: AtomicU64,
     sent: AtomicU64,
+    kept: AtomicU64,
     last_line: Mutex<Instant>,
 }
 
 impl Progress {
-    pub(crate) fn new(total: u64, printer: Printer, no_bar: bool) -> Self {
+    pub(crate) fn new(printer: Printer, no_bar: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && !no_bar && !printer.is_quiet();
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let template = "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         Self {
-            bar: ProgressBar::with_draw_target(Some(total), target).with_style(style),
+            bar: ProgressBar::with_draw_target(Some(0), target).with_style(style),
             lines: (!terminal).then_some(printer),
-            total,
+            total: AtomicU64::new(0),
             done: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
             last_line: Mutex::new(Instant::now()),
         }
+    }
+
+    /// So many more bytes of NARs are to be read from now on.
+    pub(crate) fn expect(&self, count: u64) {
+        let total = self.done.load(Ordering::Relaxed) + count;
+        self.total.store(total, Ordering::Relaxed);
+        self.bar.set_length(total);
     }
 
     /// So many more bytes of NARs were read.
@@ -47,8 +56,13 @@ impl Progress {
             && last.elapsed() >= LINE_PAUSE
         {
             *last = Instant::now();
-            printer.say(&format!("{} of {} read", bytes(done), bytes(self.total)));
+            printer.say(&format!("{} of {} read", bytes(done), bytes(self.total.load(Ordering::Relaxed))));
         }
+    }
+
+    /// Lets a line be written without the bar in its way.
+    pub(crate) fn pause(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
     }
 
     /// So many more bytes went to S3.
@@ -56,9 +70,14 @@ impl Progress {
         self.sent.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Ends the bar; gives the bytes that went to S3.
-    pub(crate) fn finish(&self) -> u64 {
+    /// So many bytes were at S3 already, from an interrupted push.
+    pub(crate) fn kept(&self, count: u64) {
+        self.kept.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Ends the bar; gives the bytes that went to S3, and those that were there.
+    pub(crate) fn finish(&self) -> (u64, u64) {
         self.bar.finish_and_clear();
-        self.sent.load(Ordering::Relaxed)
+        (self.sent.load(Ordering::Relaxed), self.kept.load(Ordering::Relaxed))
     }
 }

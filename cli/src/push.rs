@@ -1,52 +1,27 @@
-//! The engine of a push: plan, upload, sign, commit.
+//! The engine of a push: plan, upload, sign, commit; once more where addresses expired or paths failed.
 
+mod error;
+mod journal;
 mod narinfos;
 mod plan;
+mod round;
+mod session;
 mod upload;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _};
-use niks3_protocol::api::cache_config::{MULTI_ROOT, SERVER_NARINFOS};
-use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, PendingObject};
 use niks3_protocol::nix::StorePath;
 
-use crate::client::{Client, ClientError};
-use crate::printer::{Printer, bytes, paths};
-use crate::progress::Progress;
-use crate::store::{self, StoreError};
+use crate::client::Client;
+use crate::printer::Printer;
+use crate::store::{self, PathInfo};
+pub(crate) use error::PushError;
 use plan::Plan;
+use round::Outcome;
+use session::Session;
 
-/// Why a push failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PushError {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("{path} could not be read; it was not pushed")]
-    ReadNar { path: StorePath, source: std::io::Error },
-    #[error("the log of the build of {path} could not be read; nothing was committed")]
-    ReadLog { path: StorePath, source: std::io::Error },
-    #[error("{path} is not what Nix recorded: it changed on disk, or the disk is damaged; it was not pushed")]
-    Changed { path: StorePath },
-    #[error("{path} could not be uploaded")]
-    Upload { path: StorePath, source: ClientError },
-    #[error("the server asks for {0}, which this push does not have")]
-    Unexpected(String),
-    #[error("a task of this program ended early: {0}")]
-    Task(#[from] tokio::task::JoinError),
-}
-
-impl PushError {
-    pub(crate) fn client(&self) -> Option<&ClientError> {
-        match self {
-            Self::Client(error) | Self::Upload { source: error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
+/// Begins that follow one another without anything being sent between them.
+const IDLE_ROUNDS: u32 = 3;
 
 /// How to push.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) jobs: usize,
     /// No bar, even on a terminal.
     pub(crate) no_progress: bool,
+    /// A path that fails stops only what needs it.
+    pub(crate) keep_going: bool,
 }
 
 /// What a push did.
@@ -70,6 +47,10 @@ pub(crate) struct Summary {
     pub(crate) uploaded: usize,
     /// Bytes sent to S3.
     pub(crate) sent: u64,
+    /// Bytes of large NARs that an interrupted push had sent.
+    pub(crate) kept: u64,
+    /// Paths that were not pushed, and why; those that need one of them included.
+    pub(crate) failed: Vec<(StorePath, PushError)>,
 }
 
 /// Pushes the closures of the roots. What is cached costs one call, and no look into the Nix store.
@@ -89,65 +70,52 @@ pub(crate) async fn push(
     if roots.is_empty() {
         return Ok(Summary::default());
     }
-    let (closure, config) = tokio::join!(store::closure(&roots), client.cache_config());
+    let (closure, config) = tokio::join!(closure(&roots, options.keep_going), client.cache_config());
     tracing::debug!("the closure is known");
-    let plan = Arc::new(Plan::new(closure?, &roots));
-    let extensions = config?.extensions;
-    let uploads = begin(client, &plan, &extensions, options.verify_s3).await?;
-    let pending: BTreeMap<String, PendingObject> =
-        uploads.iter().flat_map(|upload| upload.answer.pending_objects.clone()).collect();
-    let (missing, size) = plan.missing(&pending);
-    printer.say(&format!(
-        "{}: {} cached, {missing} to upload ({})",
-        paths(plan.paths.len()),
-        plan.paths.len() - missing,
-        bytes(size)
-    ));
-    tracing::debug!("the upload is open");
-    let progress = Arc::new(Progress::new(size, printer, options.no_progress));
-    upload::upload(client, &plan, &pending, options, &progress).await?;
-    tracing::debug!("all but the narinfos is sent");
-    narinfos::sign_and_upload(client, &plan, &uploads, options.uploads, &progress).await?;
-    tracing::debug!("the narinfos are sent");
-    for upload in &uploads {
-        client.complete(&upload.answer.id, &upload.root).await?;
+    let ((closure, unknown), extensions) = (closure?, config?.extensions);
+    roots.retain(|root| unknown.iter().all(|(path, _)| path != root));
+    let session = Arc::new(Session::new(client, options, printer, &extensions));
+    for (path, error) in unknown {
+        session.fail(&path, error);
     }
-    Ok(Summary { uploaded: missing, sent: progress.finish() })
+    let mut plan = Arc::new(Plan::new(closure, &roots));
+    let (mut idle, mut sent) = (0, 0);
+    while !plan.roots.is_empty() {
+        match round::run(&session, &plan).await {
+            Ok(Outcome::Committed) => break,
+            Ok(Outcome::Failed) => {}
+            Err(error) if error.wants_new_begin() && idle < IDLE_ROUNDS => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "beginning anew");
+                session.doubt(&error);
+            }
+            Err(error) => return Err(error),
+        }
+        plan = Arc::new(plan.without(&session.failed_paths(), |path, cause| session.needs(path, cause)));
+        idle = if session.sent_count() > sent { 0 } else { idle + 1 };
+        sent = session.sent_count();
+    }
+    Ok(session.summary(&plan))
 }
 
-/// An open upload.
-struct Upload {
-    /// Its first root's key.
-    root: String,
-    answer: BeginResponse,
-}
+/// A closure, and the roots of which Nix cannot tell one.
+type Known = (Vec<PathInfo>, Vec<(StorePath, PushError)>);
 
-/// One upload for all roots, or one each where the server knows no other way.
-async fn begin(
-    client: &Arc<Client>,
-    plan: &Arc<Plan>,
-    extensions: &[String],
-    verify_s3: bool,
-) -> Result<Vec<Upload>, PushError> {
-    let knows = |wanted: &str| extensions.iter().any(|extension| extension == wanted);
-    let (multi_root, server_narinfos) = (knows(MULTI_ROOT), knows(SERVER_NARINFOS));
-    let groups: Vec<Vec<StorePath>> = if multi_root {
-        vec![plan.roots.clone()]
-    } else {
-        plan.roots.iter().map(|root| vec![root.clone()]).collect()
-    };
-    futures::stream::iter(groups)
-        .map(|group| async move {
-            let mut closures: Vec<String> = group.iter().map(narinfo_key).collect();
-            let closure = closures.remove(0);
-            let objects = plan.objects(&group);
-            let request =
-                BeginRequest { closure: closure.clone(), closures, objects, verify_s3, server_narinfos };
-            Ok(Upload { root: closure, answer: client.begin(&request).await? })
-        })
-        .buffered(4)
-        .try_collect()
-        .await
+/// The closure of all roots; where that fails and others are to go on, of each that has one.
+async fn closure(roots: &[StorePath], keep_going: bool) -> Result<Known, PushError> {
+    match store::closure(roots).await {
+        Ok(closure) => Ok((closure, Vec::new())),
+        Err(error) if !keep_going || error.is_no_nix() => Err(error.into()),
+        Err(_) => {
+            let (mut known, mut unknown) = (Vec::new(), Vec::new());
+            for root in roots {
+                match store::closure(std::slice::from_ref(root)).await {
+                    Ok(closure) => known.extend(closure),
+                    Err(error) => unknown.push((root.clone(), error.into())),
+                }
+            }
+            Ok((known, unknown))
+        }
+    }
 }
 
 /// `{hash}.narinfo`

@@ -35,6 +35,13 @@ pub(crate) enum StoreError {
     Incomplete(StorePath),
 }
 
+impl StoreError {
+    /// Whether no path could be asked about.
+    pub(crate) fn is_no_nix(&self) -> bool {
+        matches!(self, Self::NoNix(..))
+    }
+}
+
 /// The store path that a path or link is, or lies in.
 pub(crate) fn resolve(path: &Path) -> Result<StorePath, StoreError> {
     let failed = |source| StoreError::Resolve { path: path.to_owned(), source };

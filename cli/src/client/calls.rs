@@ -4,7 +4,9 @@ use niks3_protocol::api::WhoAmI;
 use niks3_protocol::api::cache_config::CacheConfig;
 use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
 use niks3_protocol::api::gc::{GcParams, GcStatus};
-use niks3_protocol::api::multipart::{CompleteMultipartRequest, RequestPartsRequest, RequestPartsResponse};
+use niks3_protocol::api::multipart::{
+    CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, RequestPartsRequest, RequestPartsResponse,
+};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
 use niks3_protocol::nix::StorePath;
@@ -82,6 +84,13 @@ impl Client {
         request: &RequestPartsRequest,
     ) -> Result<RequestPartsResponse, ClientError> {
         self.call(Method::POST, "api/multipart/request-parts", &[], Some(request)).await
+    }
+
+    pub(crate) async fn list_parts(
+        &self,
+        request: &ListPartsRequest,
+    ) -> Result<ListPartsResponse, ClientError> {
+        self.call(Method::POST, "api/multipart/list-parts", &[], Some(request)).await
     }
 
     pub(crate) async fn complete_multipart(

@@ -1,6 +1,7 @@
 //! Why a call failed, and what to do about it.
 
 use niks3_protocol::api::gc::GcStatus;
+use niks3_protocol::duration::GoDuration;
 use reqwest::StatusCode;
 
 use super::TokenError;
@@ -29,6 +30,10 @@ pub(crate) enum ClientError {
         /// Another try may go better.
         passing: bool,
     },
+    #[error("{host} did not answer within {timeout}")]
+    TimedOut { host: String, timeout: GoDuration },
+    #[error("the addresses for uploads have expired, as {host} says; is the clock of the server right?")]
+    Expired { host: String },
     #[error("{message} ({host} answered {status})")]
     Refused { host: String, status: StatusCode, message: String },
     #[error("{host} does not answer as a niks3 server does: {problem}")]
@@ -54,7 +59,11 @@ impl ClientError {
             Self::Refused { status, .. } => {
                 matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             }
-            Self::Unreachable { .. } | Self::TooOld { .. } | Self::GcConflict(_) => false,
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Expired { .. }
+            | Self::TooOld { .. }
+            | Self::GcConflict(_) => false,
         }
     }
 
@@ -72,6 +81,12 @@ impl ClientError {
             }
             _ => None,
         }
+    }
+
+    /// Whether the other side is away, so that other requests to it would fare alike.
+    pub(crate) fn is_absence(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+            || self.status().is_some_and(|status| status.is_server_error())
     }
 
     pub(crate) fn status(&self) -> Option<StatusCode> {

@@ -53,6 +53,7 @@ fn may_pass(error: &ClientError) -> bool {
     match error {
         ClientError::Refused { status, .. } => is_passing(*status),
         ClientError::Unreachable { passing, .. } => *passing,
+        ClientError::TimedOut { .. } => true,
         _ => false,
     }
 }

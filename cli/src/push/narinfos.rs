@@ -9,22 +9,20 @@ use niks3_protocol::api::pending_closures::{PendingObject, SignRequest};
 use niks3_protocol::nix::{Signature, StorePath};
 use niks3_protocol::object_key::ObjectKind;
 
+use super::PushError;
 use super::plan::{Plan, PlannedPath};
+use super::round::Upload;
+use super::session::Session;
 use super::upload::{address, headers};
-use super::{PushError, Upload};
-use crate::client::Client;
-use crate::progress::Progress;
 
 /// Level of zstd for a few hundred bytes of text.
 const LEVEL: i32 = 3;
 
 /// Has the missing narinfos signed, each by one upload that misses it, and sends them.
 pub(super) async fn sign_and_upload(
-    client: &Arc<Client>,
+    session: &Arc<Session>,
     plan: &Arc<Plan>,
     uploads: &[Upload],
-    concurrency: usize,
-    progress: &Arc<Progress>,
 ) -> Result<(), PushError> {
     let by_key: HashMap<&str, &PlannedPath> =
         plan.paths.values().map(|path| (path.narinfo.as_str(), path)).collect();
@@ -40,7 +38,7 @@ pub(super) async fn sign_and_upload(
         if request.narinfos.is_empty() {
             continue;
         }
-        let mut answer = client.sign(&upload.answer.id, &request).await?;
+        let mut answer = session.client.sign(&upload.answer.id, &request).await?;
         for key in request.narinfos.keys() {
             let pending = upload.answer.pending_objects[key].clone();
             // The server writes it when it commits.
@@ -57,8 +55,8 @@ pub(super) async fn sign_and_upload(
             .filter_map(|path| signed.remove(&path).map(|(pending, signatures)| (path, pending, signatures)))
             .collect();
         futures::stream::iter(bodies)
-            .map(|(path, pending, signatures)| send(client, plan, progress, path, pending, signatures))
-            .buffer_unordered(concurrency)
+            .map(|(path, pending, signatures)| send(session, plan, path, pending, signatures))
+            .buffer_unordered(session.options.uploads)
             .try_collect::<()>()
             .await?;
     }
@@ -66,9 +64,8 @@ pub(super) async fn sign_and_upload(
 }
 
 async fn send(
-    client: &Client,
+    session: &Session,
     plan: &Plan,
-    progress: &Progress,
     path: StorePath,
     pending: PendingObject,
     signatures: Vec<Signature>,
@@ -77,11 +74,12 @@ async fn send(
     let body = zstd::encode_all(narinfo.to_string().as_bytes(), LEVEL)
         .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
     let length = body.len() as u64;
-    client
+    session
+        .client
         .put(address(&pending)?, &headers(ObjectKind::Narinfo), body.into())
         .await
         .map_err(|source| PushError::Upload { path, source })?;
-    progress.sent(length);
+    session.progress.sent(length);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ pub(super) struct Plan {
 }
 
 /// One store path.
+#[derive(Clone)]
 pub(super) struct PlannedPath {
     pub(super) info: PathInfo,
     pub(super) narinfo: String,
@@ -48,20 +49,64 @@ impl Plan {
         objects.into_values().collect()
     }
 
-    /// Paths of which something is missing, and the bytes of the NARs that are.
-    pub(super) fn missing(&self, pending: &BTreeMap<String, PendingObject>) -> (usize, u64) {
-        let mut size = 0;
+    /// Paths of which something is missing.
+    pub(super) fn missing(&self, pending: &BTreeMap<String, PendingObject>) -> Vec<&StorePath> {
+        let is_missing = |path: &PlannedPath| {
+            [&path.nar, &path.narinfo, &path.listing].iter().any(|key| pending.contains_key(*key))
+        };
+        self.paths.iter().filter(|(_, path)| is_missing(path)).map(|(path, _)| path).collect()
+    }
+
+    /// Bytes of the missing NARs, each once.
+    pub(super) fn nar_bytes(&self, pending: &BTreeMap<String, PendingObject>) -> u64 {
         let mut nars = HashSet::new();
-        let mut count = 0;
-        for path in self.paths.values() {
-            if pending.contains_key(&path.nar) && nars.insert(&path.nar) {
-                size += path.info.nar_size;
+        let missing =
+            self.paths.values().filter(|path| pending.contains_key(&path.nar) && nars.insert(&path.nar));
+        missing.map(|path| path.info.nar_size).sum()
+    }
+
+    /// All keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.paths.values().flat_map(|path| {
+            let log = path.log.as_ref().map(|(key, _)| key.as_str());
+            [path.narinfo.as_str(), &path.nar, &path.listing].into_iter().chain(log)
+        })
+    }
+
+    /// What is left without some paths and all that need them; `lost` is told each of those, and what it needs.
+    /// What a lost root needed becomes a root, unless another path that is left needs it too.
+    pub(super) fn without(
+        &self,
+        failed: &HashSet<StorePath>,
+        mut lost: impl FnMut(&StorePath, &StorePath),
+    ) -> Self {
+        let mut gone: HashSet<&StorePath> = failed.iter().collect();
+        loop {
+            let needy =
+                self.paths.values().filter(|path| !gone.contains(&path.info.path)).filter_map(|path| {
+                    let needed = path.info.references.iter().find(|needed| gone.contains(needed))?;
+                    Some((&path.info.path, needed))
+                });
+            let needy: Vec<_> = needy.collect();
+            if needy.is_empty() {
+                break;
             }
-            count += usize::from(
-                [&path.nar, &path.narinfo, &path.listing].iter().any(|key| pending.contains_key(*key)),
-            );
+            for (path, needed) in needy {
+                lost(path, needed);
+                gone.insert(path);
+            }
         }
-        (count, size)
+        let left: Vec<&PlannedPath> =
+            self.paths.values().filter(|path| !gone.contains(&path.info.path)).collect();
+        let needed: HashSet<&StorePath> = left
+            .iter()
+            .flat_map(|path| path.info.references.iter().filter(|needed| **needed != path.info.path))
+            .collect();
+        let is_root = |path: &StorePath| self.roots.contains(path) || !needed.contains(path);
+        let mut roots: Vec<StorePath> =
+            left.iter().map(|path| path.info.path.clone()).filter(is_root).collect();
+        roots.sort_unstable();
+        Self { roots, paths: left.into_iter().map(|path| (path.info.path.clone(), path.clone())).collect() }
     }
 }
 
@@ -96,6 +141,11 @@ impl PlannedPath {
             all.push((log, object(log, ObjectKind::BuildLog, Vec::new(), None)));
         }
         all
+    }
+
+    /// The key of its build's log, where there is one.
+    pub(super) fn log_key(&self) -> String {
+        self.log.as_ref().map(|(key, _)| key.clone()).unwrap_or_default()
     }
 
     /// What its narinfo will say.

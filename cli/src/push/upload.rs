@@ -6,71 +6,75 @@
 mod compress;
 mod jobs;
 mod memory;
+mod parts;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, TryStreamExt as _};
-use niks3_protocol::api::multipart::{CompleteMultipartRequest, CompletedPart, RequestPartsRequest};
+use niks3_protocol::api::multipart::CompleteMultipartRequest;
 use niks3_protocol::api::pending_closures::{MultipartInfo, PendingObject, part_size};
 use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::ObjectKind;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::PushError;
+use super::journal::Entry;
 use super::plan::Plan;
-use super::{Options, PushError};
-use crate::client::{Client, ClientError};
+use super::session::Session;
+use crate::client::ClientError;
 use crate::nar::{self, Listing};
-use crate::progress::Progress;
 use crate::store;
-use compress::Source;
+use compress::{Source, unreadable};
 use jobs::{Job, jobs};
-use memory::{Memory, Part};
-
-/// Parts of one NAR under way at a time.
-const PARTS_IN_FLIGHT: usize = 3;
-/// Part addresses asked for at a time.
-const MORE_PARTS: u32 = 100;
+use memory::Memory;
+use parts::Parts;
 
 /// What every job needs.
 struct Engine {
-    client: Arc<Client>,
+    session: Arc<Session>,
     plan: Arc<Plan>,
-    options: Options,
-    progress: Arc<Progress>,
     cores: Arc<Semaphore>,
     memory: Memory,
 }
 
-/// Sends everything that is missing, narinfos aside.
+/// Sends everything that is missing, narinfos aside. A path that fails is noted where others are to go on.
 pub(super) async fn upload(
-    client: &Arc<Client>,
+    session: &Arc<Session>,
     plan: &Arc<Plan>,
     pending: &BTreeMap<String, PendingObject>,
-    options: Options,
-    progress: &Arc<Progress>,
 ) -> Result<(), PushError> {
+    let options = session.options;
     let engine = Engine {
-        client: Arc::clone(client),
+        session: Arc::clone(session),
         plan: Arc::clone(plan),
-        options,
-        progress: Arc::clone(progress),
         cores: Arc::new(Semaphore::new(options.jobs)),
         memory: Memory::new(),
     };
     let jobs = jobs(plan, pending)?;
     futures::stream::iter(jobs)
-        .map(|job| engine.run(job))
+        .map(|job| engine.run_or_note(job))
         .buffer_unordered(options.uploads)
         .try_collect()
         .await
 }
 
 impl Engine {
+    async fn run_or_note(&self, job: Job) -> Result<(), PushError> {
+        match self.run(job).await {
+            Err(error) if self.session.options.keep_going && error.is_of_one_path() => {
+                if let Some(path) = error.path().cloned() {
+                    self.session.fail(&path, error);
+                }
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     async fn run(&self, job: Job) -> Result<(), PushError> {
         match job {
             Job::Nar { path, nar, listing } => {
@@ -84,20 +88,25 @@ impl Engine {
                 }
             }
             Job::Listing { path, listing } => {
-                let source = path.clone();
-                let made = tokio::task::spawn_blocking(move || nar::list(source.as_str().as_ref())).await?;
-                let made = made.map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
+                let made = self.list(&path).await?;
                 self.send_listing(&path, &listing, made).await
             }
             Job::Log { path, file, log } => {
-                let level = self.options.level;
+                let (level, key) = (self.session.options.level, self.plan.paths[&path].log_key());
                 let read = tokio::task::spawn_blocking(move || {
                     zstd::encode_all(BufReader::new(store::open_log(&file)?), level)
                 });
                 let body = read.await?.map_err(|source| PushError::ReadLog { path: path.clone(), source })?;
-                self.send_compressed(&path, &log, body).await
+                self.send_compressed(&path, &key, &log, body).await
             }
         }
+    }
+
+    /// A listing whose NAR is sent already.
+    async fn list(&self, path: &StorePath) -> Result<Listing, PushError> {
+        let source = path.clone();
+        let made = tokio::task::spawn_blocking(move || nar::list(source.as_str().as_ref())).await?;
+        made.map_err(|source| unreadable(path, source))
     }
 
     fn source(&self, path: &StorePath) -> Source {
@@ -106,9 +115,9 @@ impl Engine {
             path: path.clone(),
             nar_hash: info.nar_hash,
             nar_size: info.nar_size,
-            level: self.options.level,
-            jobs: self.options.jobs,
-            progress: Arc::clone(&self.progress),
+            level: self.session.options.level,
+            jobs: self.session.options.jobs,
+            progress: Arc::clone(&self.session.progress),
             memory: self.memory.clone(),
         }
     }
@@ -124,6 +133,7 @@ impl Engine {
         .await??;
         self.put(path, address(nar)?, &headers(ObjectKind::Nar), part.bytes.clone()).await?;
         self.memory.take_back(part);
+        self.session.note_sent(&self.plan.paths[path].nar);
         Ok(listing)
     }
 
@@ -131,65 +141,27 @@ impl Engine {
     async fn send_in_parts(&self, path: &StorePath, multipart: &MultipartInfo) -> Result<Listing, PushError> {
         let source = self.source(path);
         let size = part_size(source.nar_size);
+        let Some(open) = Parts::open(self, path, multipart).await? else {
+            self.session.note_sent(&self.plan.paths[path].nar);
+            return self.list(path).await;
+        };
         let core = if source.is_spread() { self.all_cores().await } else { self.core().await };
         let (sender, parts) = mpsc::channel(1);
         let compressing = tokio::task::spawn_blocking(move || {
             let _core = core;
             source.compress_in_parts(usize::try_from(size).unwrap_or(usize::MAX), sender)
         });
-        let key = self.plan.paths[path].nar.clone();
-        let sent = self.send_parts(path, &key, multipart, parts).await;
+        let sent = open.send(parts).await;
         let listing = compressing.await?;
         // Where sending failed, compressing was told to stop: the cause is the error to show.
         let (parts, listing) = (sent?, listing?);
-        let upload_id = multipart.upload_id.clone();
+        let Parts { key, upload_id, .. } = open;
+        let (object, upload) = (key.clone(), upload_id.clone());
+        self.session.journal.note(&Entry::Completing { key: object, upload });
         let request = CompleteMultipartRequest { object_key: key, upload_id, parts };
-        self.client.complete_multipart(&request).await?;
+        self.session.client.complete_multipart(&request).await?;
+        self.session.note_sent(&request.object_key);
         Ok(listing)
-    }
-
-    async fn send_parts(
-        &self,
-        path: &StorePath,
-        key: &str,
-        multipart: &MultipartInfo,
-        mut parts: mpsc::Receiver<Part>,
-    ) -> Result<Vec<CompletedPart>, PushError> {
-        let mut urls = multipart.part_urls.clone();
-        let (mut sent, mut done) = (FuturesUnordered::new(), Vec::new());
-        let mut part_number = 0_u32;
-        while let Some(part) = parts.recv().await {
-            part_number += 1;
-            let index = part_number as usize - 1;
-            if index >= urls.len() {
-                let request = RequestPartsRequest {
-                    object_key: key.to_owned(),
-                    upload_id: multipart.upload_id.clone(),
-                    start_part_number: part_number,
-                    num_parts: MORE_PARTS.min(10_001 - part_number.min(10_000)),
-                };
-                urls.extend(self.client.request_parts(&request).await?.part_urls);
-            }
-            let url = urls
-                .get(index)
-                .cloned()
-                .ok_or_else(|| PushError::Unexpected(format!("more parts of {key}")))?;
-            sent.push(async move {
-                let etag = self.put(path, &url, &HeaderMap::new(), part.bytes.clone()).await?;
-                self.memory.take_back(part);
-                Ok::<_, PushError>(CompletedPart { part_number, etag })
-            });
-            if sent.len() >= PARTS_IN_FLIGHT
-                && let Some(part) = sent.next().await
-            {
-                done.push(part?);
-            }
-        }
-        while let Some(part) = sent.next().await {
-            done.push(part?);
-        }
-        done.sort_unstable_by_key(|part| part.part_number);
-        Ok(done)
     }
 
     async fn send_listing(
@@ -200,28 +172,22 @@ impl Engine {
     ) -> Result<(), PushError> {
         let text = serde_json::to_vec(&listing)
             .map_err(|error| PushError::ReadNar { path: path.clone(), source: error.into() })?;
-        self.send_small(path, pending, &text).await
+        let body = zstd::encode_all(text.as_slice(), self.session.options.level)
+            .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
+        self.send_compressed(path, &self.plan.paths[path].listing, pending, body).await
     }
 
     /// An object that is stored as zstd.
-    async fn send_small(
-        &self,
-        path: &StorePath,
-        pending: &PendingObject,
-        text: &[u8],
-    ) -> Result<(), PushError> {
-        let body = zstd::encode_all(text, self.options.level)
-            .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
-        self.send_compressed(path, pending, body).await
-    }
-
     async fn send_compressed(
         &self,
         path: &StorePath,
+        key: &str,
         pending: &PendingObject,
         body: Vec<u8>,
     ) -> Result<(), PushError> {
-        self.put(path, address(pending)?, &headers(pending.kind), body.into()).await.map(drop)
+        self.put(path, address(pending)?, &headers(pending.kind), body.into()).await?;
+        self.session.note_sent(key);
+        Ok(())
     }
 
     async fn put(
@@ -233,8 +199,8 @@ impl Engine {
     ) -> Result<String, PushError> {
         let length = body.len() as u64;
         let failed = |source: ClientError| PushError::Upload { path: path.clone(), source };
-        let etag = self.client.put(url, headers, body).await.map_err(failed)?;
-        self.progress.sent(length);
+        let etag = self.session.client.put(url, headers, body).await.map_err(failed)?;
+        self.session.progress.sent(length);
         Ok(etag)
     }
 
@@ -245,7 +211,7 @@ impl Engine {
     }
 
     async fn all_cores(&self) -> Option<OwnedSemaphorePermit> {
-        let all = u32::try_from(self.options.jobs).unwrap_or(1);
+        let all = u32::try_from(self.session.options.jobs).unwrap_or(1);
         Arc::clone(&self.cores).acquire_many_owned(all).await.ok()
     }
 }

@@ -10,6 +10,8 @@ mod failures;
 mod gc;
 mod help;
 mod identity;
+mod limits;
 mod older_servers;
 mod pins;
 mod push;
+mod resume;

@@ -2,6 +2,7 @@
 
 pub(crate) mod nix;
 pub(crate) mod program;
+pub(crate) mod recorder;
 pub(crate) mod relay;
 pub(crate) mod script;
 
@@ -85,6 +86,7 @@ impl Cache {
         Niks3::new(arguments)
             .env("NIKS3_SERVER_URL", &self.url)
             .env("NIKS3_AUTH_TOKEN_FILE", self.token_file())
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
             .envs(self.store.variables())
             .hide(self.url.trim_start_matches("http://"), "SERVER")
             .hide(&self.s3.address.to_string(), "S3")

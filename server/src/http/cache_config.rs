@@ -8,7 +8,9 @@ use axum::extract::{Query, State};
 use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use axum::response::IntoResponse;
 use niks3_protocol::api::WhoAmI;
-use niks3_protocol::api::cache_config::{CacheConfig, CacheStats, MULTI_ROOT, REFRESH, RESUME, SERVER_NARINFOS};
+use niks3_protocol::api::cache_config::{
+    CacheConfig, CacheStats, MULTI_ROOT, REFRESH, RESUME, SERVER_NARINFOS,
+};
 use serde::Deserialize;
 use tokio::time::Instant;
 

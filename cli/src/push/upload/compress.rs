@@ -1,6 +1,7 @@
 //! One NAR from disk to compressed bytes, on a thread that may block. What Nix recorded of it is checked.
 
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use niks3_protocol::nix::{NarHash, StorePath};
@@ -82,7 +83,16 @@ impl Source {
     }
 
     fn unreadable(&self, source: io::Error) -> PushError {
-        PushError::ReadNar { path: self.path.clone(), source }
+        unreadable(&self.path, source)
+    }
+}
+
+/// What cannot be read, or is no longer there at all.
+pub(super) fn unreadable(path: &StorePath, source: io::Error) -> PushError {
+    let path = path.clone();
+    match Path::new(path.as_str()).symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => PushError::Gone { path },
+        _ => PushError::ReadNar { path, source },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use super::environment;
 
@@ -40,6 +40,22 @@ impl Niks3 {
     pub(crate) fn hide(mut self, text: &str, name: &str) -> Self {
         self.hidden.push((text.to_owned(), name.to_owned()));
         self
+    }
+
+    /// The same program, started by another: its arguments follow.
+    pub(crate) fn within(mut self, program: &[&str]) -> Self {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(self.command.as_std().get_program());
+        command.args(self.command.as_std().get_args()).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        let variables = self.command.as_std().get_envs();
+        command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        self.command = command;
+        self
+    }
+
+    /// Starts it, to be killed.
+    pub(crate) fn spawn(mut self) -> Child {
+        self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Runs it to its end; three minutes at most.
@@ -79,6 +95,13 @@ impl Outcome {
     pub(crate) fn data(self) -> String {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self.stdout
+    }
+
+    /// Asserts this exit code and no data; gives all that was said.
+    #[track_caller]
+    pub(crate) fn stderr_of(self, code: i32) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{}", self.stderr);
+        self.stderr
     }
 
     /// Asserts this exit code and one line `error: …`, a hint at most after it; gives the lines.

@@ -1,0 +1,158 @@
+//! Between the program and S3: knows each call and what S3 said to it, and may answer in its place.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::environment;
+
+/// One call, once it was answered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    /// Without the bucket.
+    pub(crate) key: String,
+    pub(crate) part: Option<u32>,
+    pub(crate) status: u16,
+}
+
+/// What to do with a call, by its place in the order of calls and how many are under way with it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Treatment {
+    /// Passed on after that time.
+    Pass(Duration),
+    /// Answered with that status, and never seen by S3.
+    Answer(u16),
+}
+
+type Rule = dyn Fn(usize, usize) -> Treatment + Send + Sync;
+
+pub(crate) struct Recorder {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+struct Shared {
+    rule: Box<Rule>,
+    calls: Mutex<Vec<Call>>,
+    begun: AtomicUsize,
+    under_way: AtomicUsize,
+}
+
+impl Recorder {
+    pub(crate) async fn start(rule: impl Fn(usize, usize) -> Treatment + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            rule: Box::new(rule),
+            calls: Mutex::default(),
+            begun: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&serving)));
+            }
+        });
+        Self { url, shared, task }
+    }
+
+    /// Calls that were begun so far.
+    pub(crate) fn begun(&self) -> usize {
+        self.shared.begun.load(Ordering::Relaxed)
+    }
+
+    /// What was answered so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// How often S3 took each object or part.
+    pub(crate) fn taken(&self) -> BTreeMap<(String, Option<u32>), usize> {
+        let mut taken = BTreeMap::new();
+        for call in self.calls().into_iter().filter(|call| call.status == 200) {
+            *taken.entry((call.key, call.part)).or_insert(0) += 1;
+        }
+        taken
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// One connection of the program: call after call, each on a connection of its own to S3.
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let mut client = BufReader::new(stream);
+    while let Some((head, body)) = read_message(&mut client).await {
+        let index = shared.begun.fetch_add(1, Ordering::Relaxed);
+        let under_way = shared.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        let answer = match (shared.rule)(index, under_way) {
+            Treatment::Pass(pause) => {
+                tokio::time::sleep(pause).await;
+                pass_on(&head, &body).await
+            }
+            Treatment::Answer(status) => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                Some(format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n").into_bytes())
+            }
+        };
+        shared.under_way.fetch_sub(1, Ordering::Relaxed);
+        let Some(answer) = answer else { return };
+        let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+        shared.calls.lock().unwrap().push(call(&head, status));
+        if client.get_mut().write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn call(head: &str, status: u16) -> Call {
+    let mut words = head.split(' ');
+    let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap());
+    let (path, query) = target.split_once('?').unwrap();
+    let part = query.split('&').find_map(|pair| pair.strip_prefix("partNumber=")?.parse().ok());
+    let key = path.splitn(3, '/').nth(2).unwrap().to_owned();
+    Call { method, key, part, status }
+}
+
+async fn pass_on(head: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let endpoint = environment("NIKS3_TEST_S3_ENDPOINT");
+    let mut s3 = BufReader::new(TcpStream::connect(endpoint.trim_start_matches("http://")).await.ok()?);
+    s3.get_mut().write_all(head.as_bytes()).await.ok()?;
+    // S3 may have refused it already; then its answer is what counts.
+    let _ = s3.get_mut().write_all(body).await;
+    let (head, body) = read_message(&mut s3).await?;
+    Some([head.as_bytes(), &body].concat())
+}
+
+/// Head and body of a request or an answer, as long as its `Content-Length` says.
+async fn read_message(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let start = head.len();
+        if stream.read_line(&mut head).await.ok()? == 0 {
+            return None;
+        }
+        let line = head[start..].trim().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((head, body))
+}
