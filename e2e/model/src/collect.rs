@@ -85,6 +85,7 @@ pub(crate) fn claim(size: &Size, state: &mut State, by: usize, key: usize) -> Op
         since.contains(key)
     };
     let marking = !condemn.is_empty() || !uncondemn.is_empty();
+    let told = told && !(row.unsettled && size.holds(Rule::ClaimWaitsForWrites));
     if marking || !told || row.deleting.is_some() || !referrers[key].is_empty() {
         return None;
     }

@@ -13,6 +13,7 @@ mod rule;
 mod size;
 mod state;
 mod step;
+mod write;
 
 pub use check::{Verdict, check};
 pub use keys::{KEYS, Keys};
@@ -34,12 +35,15 @@ impl Model for Size {
             rows: [None; KEYS],
             bucket: [None; KEYS],
             outstanding: [0; KEYS],
+            late_writes: [Keys::NONE; CLIENTS],
             closures: Keys::NONE,
             clients: [Client::default(); CLIENTS],
             collectors: [Collector::default(); COLLECTORS],
         };
-        for (client, pushes) in state.clients.iter_mut().zip(self.pushes) {
-            client.pushes = pushes;
+        for (client, (pushes, losses)) in
+            state.clients.iter_mut().zip(self.pushes.into_iter().zip(self.losses))
+        {
+            (client.pushes, client.losses) = (pushes, losses);
         }
         for (index, collector) in state.collectors.iter_mut().enumerate() {
             (collector.marks, collector.crashes) = (self.marks[index], self.crashes[index]);

@@ -62,6 +62,20 @@ pub(crate) fn properties() -> Vec<Property<Size>> {
                 by.is_some_and(|by| state.collectors[usize::from(by)].deletes[key] == Delete::None)
             })
         }),
+        Property::sometimes(
+            "a commit waits for another that writes the same narinfo",
+            |size: &Size, state: &State| {
+                state.clients.iter().enumerate().any(|(client, push)| {
+                    let others = state.rows_such_that(|row| {
+                        row.unsettled
+                            && !row.live
+                            && row.writer.is_some_and(|writer| usize::from(writer) != client)
+                    });
+                    push.phase == Phase::Protected
+                        && !push.missing.within(size.narinfos).within(others).is_empty()
+                })
+            },
+        ),
         Property::sometimes("after pushes all is gone", |_, state: &State| {
             state.clients.iter().all(|client| client.pushes == 0 && client.phase == Phase::Idle)
                 && state.rows.iter().all(Option::is_none)
@@ -91,7 +105,7 @@ fn good(state: &State, key: usize) -> bool {
 
 fn not_missing_stays(size: &Size, state: &State) -> bool {
     size.plans.iter().zip(&state.clients).all(|(plan, client)| {
-        let begun = matches!(client.phase, Phase::Begun | Phase::Looked | Phase::Protected);
+        let begun = matches!(client.phase, Phase::Begun | Phase::Looked | Phase::Protected | Phase::Claimed);
         !begun || !client.open || plan.keys.without(client.missing).iter().all(|key| good(state, key))
     })
 }
@@ -104,13 +118,17 @@ fn live_leads_to_live(state: &State) -> bool {
     })
 }
 
-/// Closures and uploads expire, every sweeper dies, and one more run goes to its end.
+/// Closures and uploads expire, what was written settles, every sweeper dies, and one more run goes to its end.
 fn everything_goes(size: &Size, state: &State) -> bool {
     let mut end = *state;
     end.closures = Keys::NONE;
     end.clients = [Client::default(); CLIENTS];
+    end.late_writes = [Keys::NONE; CLIENTS];
     for collector in &mut end.collectors {
         (collector.crashes, collector.marks) = (1, 2);
+    }
+    for row in end.rows.iter_mut().flatten() {
+        (row.writer, row.unsettled) = (None, false);
     }
     let dead = (0..COLLECTORS).map(Step::Crash);
     let taken =

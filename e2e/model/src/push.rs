@@ -62,30 +62,22 @@ fn lift_condemnations(state: &mut State, keys: Keys) {
     }
 }
 
-/// The client writes an object to the address it was given, dependencies before dependents.
+/// The client writes an object to the address it was given; there are none for narinfos.
 pub(crate) fn put(size: &Size, state: &mut State, client: usize, key: usize) -> Option<()> {
-    let Client { phase, missing, late, written, .. } = state.clients[client];
-    let refs = size.plans[client].refs[key];
-    let first = missing.within(refs).iter().all(|earlier| state.bucket[earlier].is_some());
-    let may = (phase == Phase::Begun && missing.contains(key) && first) || late.contains(key);
-    let again = !size.disputed().contains(key) || written.contains(key);
-    if !may || (again && state.bucket[key] == Some(refs)) {
+    let Client { phase, missing, late, .. } = state.clients[client];
+    let may = (phase == Phase::Begun && missing.contains(key)) || late.contains(key);
+    if !may || size.narinfos.contains(key) || state.bucket[key].is_some() {
         return None;
     }
-    state.bucket[key] = Some(refs);
-    if phase == Phase::Begun {
-        state.clients[client].written = written.and(Keys::of(&[key]).within(size.disputed()));
-    }
+    state.bucket[key] = Some(size.plans[client].refs[key]);
     state.clients[client].late.remove(key);
     Some(())
 }
 
 /// `look`: outside any transaction, what was missing is looked for in the bucket.
 pub(crate) fn look(size: &Size, state: &mut State, client: usize) -> Option<()> {
-    let Client { phase: Phase::Begun, missing, written, .. } = state.clients[client] else { return None };
-    let mut there = missing.iter().all(|key| state.bucket[key].is_some());
-    // A client completes once it has written everything. That matters only where another writes otherwise.
-    there &= missing.within(size.disputed()).without(written).is_empty();
+    let Client { phase: Phase::Begun, missing, .. } = state.clients[client] else { return None };
+    let there = missing.without(size.narinfos).iter().all(|key| state.bucket[key].is_some());
     if size.holds(Rule::CommitLooks) && !there {
         return None;
     }
@@ -104,13 +96,14 @@ pub(crate) fn protect_outside(size: &Size, state: &mut State, client: usize) -> 
     let plan = &size.plans[client];
     let outside = outside(plan);
     let present = state.rows_such_that(|_| true);
-    if !outside.without(present).is_empty() {
+    let live = state.rows_such_that(|row| row.live);
+    // db::objects::list_reachable, db::uploads::add_keys
+    let reachable = outside.reach(|key| state.refs(key)).within(present);
+    if !outside.without(present).is_empty() || !reachable.without(live).is_empty() {
         // `DanglingReference`
         fail(state, client);
         return Some(());
     }
-    // db::objects::list_reachable, db::uploads::add_keys
-    let reachable = outside.reach(|key| state.refs(key)).within(present);
     let push = &mut state.clients[client];
     push.phase = Phase::Protected;
     if open {
@@ -119,23 +112,33 @@ pub(crate) fn protect_outside(size: &Size, state: &mut State, client: usize) -> 
     Some(())
 }
 
-/// The transaction of `complete`: `commit_in`.
+/// The last transaction of `complete`: `commit_in`.
 pub(crate) fn commit(size: &Size, state: &mut State, client: usize) -> Option<()> {
-    let Client { phase: Phase::Protected, open, keys, missing, .. } = state.clients[client] else {
+    let Client { phase: Phase::Claimed, open, keys, missing, writing, written, answered, .. } =
+        state.clients[client]
+    else {
         return None;
     };
+    if !writing.is_empty() {
+        return None;
+    }
     // db::uploads::lock; gone is `UploadNotFound`, and the client begins again.
     if !open && size.holds(Rule::CommitLocksUpload) {
         end(state, client);
         return Some(());
     }
     let deleting = state.rows_such_that(|row| row.deleting.is_some());
-    let mut good = state.rows_such_that(|row| row.live).and(missing.within(state.rows_such_that(|_| true)));
+    let seen = missing.without(size.narinfos).and(written).within(state.rows_such_that(|_| true));
+    let mine = state.rows_such_that(|row| row.live || row.writer.map(usize::from) == Some(client));
+    let mut good = state.rows_such_that(|row| row.live).and(seen);
     if size.holds(Rule::CommitSeesDeleting) {
         good = good.without(deleting);
     }
+    if size.holds(Rule::CommitSeesWriter) {
+        good = good.without(written.without(mine));
+    }
     if !keys.without(good).is_empty() {
-        // `Changed`, `BeingDeleted`, `Lost`, `DanglingReference`
+        // `Changed`, `BeingDeleted`, `BeingWritten`, `Lost`, `DanglingReference`
         fail(state, client);
         return Some(());
     }
@@ -145,20 +148,23 @@ pub(crate) fn commit(size: &Size, state: &mut State, client: usize) -> Option<()
     // db::objects::set_live
     let plan = &size.plans[client];
     let present = state.rows_such_that(|_| true);
-    for key in missing.iter() {
-        let refs = plan.refs[key].within(present);
+    for key in seen.iter() {
         if size.holds(Rule::CommitLifts) {
             state.set_condemned(key, false);
         }
         if let Some(row) = &mut state.rows[key] {
-            *row = Row { live: true, refs, ..*row };
+            let own = row.writer.map(usize::from) == Some(client);
+            let before = if row.live { row.refs } else { Keys::NONE };
+            let settled = own && (answered || !size.holds(Rule::LostWriteStays));
+            row.unsettled &= !settled;
+            *row = Row { live: true, refs: before.and(plan.refs[key].within(present)), writer: None, ..*row };
         }
     }
     // db::closures::upsert, db::uploads::delete
     state.closures.insert(plan.root);
     end(state, client);
     if size.late_puts {
-        state.clients[client].late = missing;
+        state.clients[client].late = missing.without(size.narinfos);
     }
     Some(())
 }
@@ -172,7 +178,7 @@ pub(crate) fn expire_upload(size: &Size, state: &mut State, client: usize) -> Op
     }
     push.open = false;
     match push.phase {
-        Phase::Looked | Phase::Protected => {}
+        Phase::Looked | Phase::Protected | Phase::Claimed => {}
         // Its addresses may still be written to.
         Phase::Begun if !size.holds(Rule::UploadOutlivesAddresses) => {}
         _ => end(state, client),
@@ -185,16 +191,22 @@ pub(crate) fn expire_closure(state: &mut State, key: usize) -> Option<()> {
     state.closures.contains(key).then(|| state.closures.remove(key))
 }
 
-/// Nothing was written; while its upload is there, the client may complete again.
-fn fail(state: &mut State, client: usize) {
-    if state.clients[client].open {
-        state.clients[client].phase = Phase::Begun;
+/// Nothing was committed; while its upload is there, the client may complete again.
+pub(crate) fn fail(state: &mut State, client: usize) {
+    let push = &mut state.clients[client];
+    if push.open {
+        push.phase = Phase::Begun;
+        (push.writing, push.written, push.answered) = (Keys::NONE, Keys::NONE, false);
     } else {
         end(state, client);
     }
 }
 
-fn end(state: &mut State, client: usize) {
-    let Client { pushes, .. } = state.clients[client];
-    state.clients[client] = Client { pushes, ..Client::default() };
+/// The upload is no more; a later one of that client has another id.
+pub(crate) fn end(state: &mut State, client: usize) {
+    let Client { pushes, losses, .. } = state.clients[client];
+    state.clients[client] = Client { losses, pushes, ..Client::default() };
+    for row in state.rows.iter_mut().flatten() {
+        row.writer = row.writer.filter(|writer| usize::from(*writer) != client);
+    }
 }

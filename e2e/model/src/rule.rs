@@ -53,4 +53,18 @@ pub enum Rule {
     TakeOverSendsAgain,
     /// 8: a sweeper settles only what it still holds.
     SettlesOnlyItsOwn,
+    /// 11: a narinfo has one writer at a time.
+    OneWriter,
+    /// 11: a narinfo that is live is not written.
+    LiveIsNotWritten,
+    /// 11: others wait until every request to write has happened or never will.
+    WriteSettles,
+    /// 11: a writer sends no more when others may claim.
+    WriterSendsInTime,
+    /// 11: where a request may be under way, the commit leaves the claim to settle.
+    LostWriteStays,
+    /// 11: the commit demands that what it wrote is still its own.
+    CommitSeesWriter,
+    /// 11: a collection does not claim what a write may be under way to.
+    ClaimWaitsForWrites,
 }

@@ -52,6 +52,8 @@ pub struct Size {
     pub marks: [u8; 2],
     /// Times each collector dies.
     pub crashes: [u8; 2],
+    /// Answers to each server's writes of narinfos that are lost.
+    pub losses: [u8; CLIENTS],
     /// A PUT may act after its upload was committed.
     pub late_puts: bool,
     /// A mark writes object after object, and others come between.
@@ -70,6 +72,7 @@ impl Size {
         pushes: [1, 1],
         marks: [2, 2],
         crashes: [0, 0],
+        losses: [0, 0],
         late_puts: false,
         batches: false,
         symmetric: true,
@@ -82,6 +85,17 @@ impl Size {
         Self { plans: [first, second], ..self }
     }
 
+    /// Two builds of `A` with a NAR each: two clients bring different narinfos of one path. One collection, and
+    /// answers to writes are lost.
+    pub const BUILDS: Self = Self {
+        plans: [Plan::BUILD, Plan::REBUILD],
+        narinfos: Keys::of(&[A]),
+        marks: [2, 0],
+        losses: [1, 1],
+        symmetric: false,
+        ..Self::FIRST
+    };
+
     /// The same without a rule, and with collectors one can tell apart.
     #[must_use]
     pub const fn without(self, rule: Rule) -> Self {
@@ -91,11 +105,5 @@ impl Size {
     /// Whether a rule holds.
     pub fn holds(&self, rule: Rule) -> bool {
         self.off != Some(rule)
-    }
-
-    /// Keys that the clients write differently.
-    pub fn disputed(&self) -> Keys {
-        let [first, second] = self.plans;
-        Keys::such_that(|key| first.refs[key] != second.refs[key])
     }
 }

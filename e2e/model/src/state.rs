@@ -18,6 +18,10 @@ pub struct Row {
     pub deleting: Option<u8>,
     /// `refs`. A reference is a row's id, so it does not survive that row.
     pub refs: Keys,
+    /// `writing_by`: the client whose open upload may write it.
+    pub writer: Option<u8>,
+    /// `settles_at` is not past: a request to write it may be under way.
+    pub unsettled: bool,
 }
 
 /// How far a push is.
@@ -36,6 +40,8 @@ pub enum Phase {
     Looked,
     /// `complete` has made what the plan refers to outside the upload part of it.
     Protected,
+    /// `complete` has claimed the missing narinfos, and writes them.
+    Claimed,
 }
 
 /// A client, the request it has at a server, and its row of `uploads`.
@@ -49,10 +55,16 @@ pub struct Client {
     pub keys: Keys,
     /// `uploads.missing`
     pub missing: Keys,
-    /// Which of the keys that another client writes otherwise this one has written.
+    /// Narinfos that `complete` claimed and has still to write.
+    pub writing: Keys,
+    /// Those it has written.
     pub written: Keys,
+    /// Nothing it sent is under way any more: it claimed for the first time, and every request was answered.
+    pub answered: bool,
     /// Its addresses can still be written to after the commit: only where a size allows that.
     pub late: Keys,
+    /// Answers to its server's writes that may still be lost.
+    pub losses: u8,
     /// Pushes it may still begin.
     pub pushes: u8,
 }
@@ -101,6 +113,8 @@ pub struct State {
     pub bucket: [Option<Keys>; KEYS],
     /// Deletes whose answer was lost and that may yet act.
     pub outstanding: [u8; KEYS],
+    /// Writes of narinfos for each client that may yet act.
+    pub late_writes: [Keys; CLIENTS],
     /// `closures`
     pub closures: Keys,
     /// Pushes.

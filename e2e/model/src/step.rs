@@ -3,7 +3,7 @@
 use crate::keys::KEYS;
 use crate::size::Size;
 use crate::state::{CLIENTS, COLLECTORS, State};
-use crate::{collect, push};
+use crate::{collect, push, write};
 
 /// A step, named as the function of the server that takes it. Numbers: who, then which key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,19 @@ pub enum Step {
     Look(usize),
     /// `complete`, first transaction
     ProtectOutside(usize),
-    /// `complete`, second transaction
+    /// `narinfos::try_claim`
+    ClaimNarinfos(usize),
+    /// A narinfo is written.
+    Write(usize, usize),
+    /// A write has no answer.
+    LoseWrite(usize, usize),
+    /// A write without an answer acts after all.
+    WriteLate(usize, usize),
+    /// `complete` gives up, or its server dies.
+    Abandon(usize),
+    /// `settles_at` passes.
+    Settle(usize),
+    /// `complete`, last transaction
     Commit(usize),
     /// `uploads::delete_expired`
     ExpireUpload(usize),
@@ -47,15 +59,19 @@ pub enum Step {
 }
 
 /// Steps of somebody.
-const OF_CLIENT: [fn(usize) -> Step; 6] = [
+const OF_CLIENT: [fn(usize) -> Step; 8] = [
     Step::InsertUpload,
     Step::ReadStates,
     Step::Look,
     Step::ProtectOutside,
+    Step::ClaimNarinfos,
+    Step::Abandon,
     Step::Commit,
     Step::ExpireUpload,
 ];
 const OF_COLLECTOR: [fn(usize) -> Step; 3] = [Step::Mark, Step::Condemn, Step::Crash];
+/// Steps of a client, or its server, with a key.
+const WRITES: [fn(usize, usize) -> Step; 4] = [Step::Put, Step::Write, Step::LoseWrite, Step::WriteLate];
 /// Steps of a collector with a key.
 const WITH_KEY: [fn(usize, usize) -> Step; 6] =
     [Step::Claim, Step::TakeOver, Step::Confirm, Step::Refuse, Step::LoseAnswer, Step::Remove];
@@ -64,14 +80,15 @@ impl Step {
     /// Every step there is.
     pub fn all() -> impl Iterator<Item = Self> {
         let clients = (0..CLIENTS).flat_map(|client| {
-            let puts = (0..KEYS).map(move |key| Self::Put(client, key));
-            OF_CLIENT.iter().map(move |step| step(client)).chain(puts)
+            let writes = (0..KEYS).flat_map(move |key| WRITES.iter().map(move |step| step(client, key)));
+            OF_CLIENT.iter().map(move |step| step(client)).chain(writes)
         });
         let collectors = (0..COLLECTORS).flat_map(|by| {
             let with_key = (0..KEYS).flat_map(move |key| WITH_KEY.iter().map(move |step| step(by, key)));
             OF_COLLECTOR.iter().map(move |step| step(by)).chain(with_key)
         });
-        let keys = (0..KEYS).flat_map(|key| [Self::ExpireClosure(key), Self::ActLate(key)]);
+        let keys =
+            (0..KEYS).flat_map(|key| [Self::ExpireClosure(key), Self::ActLate(key), Self::Settle(key)]);
         clients.chain(collectors).chain(keys)
     }
 
@@ -84,6 +101,12 @@ impl Step {
             Self::Put(client, key) => push::put(size, &mut state, client, key),
             Self::Look(client) => push::look(size, &mut state, client),
             Self::ProtectOutside(client) => push::protect_outside(size, &mut state, client),
+            Self::ClaimNarinfos(client) => write::claim_narinfos(size, &mut state, client),
+            Self::Write(client, key) => write::write(size, &mut state, client, key),
+            Self::LoseWrite(client, key) => write::lose_write(&mut state, client, key),
+            Self::WriteLate(client, key) => write::write_late(size, &mut state, client, key),
+            Self::Abandon(client) => write::abandon(&mut state, client),
+            Self::Settle(key) => write::settle(size, &mut state, key),
             Self::Commit(client) => push::commit(size, &mut state, client),
             Self::ExpireUpload(client) => push::expire_upload(size, &mut state, client),
             Self::ExpireClosure(key) => push::expire_closure(&mut state, key),

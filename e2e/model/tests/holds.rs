@@ -28,6 +28,12 @@ fn while_a_push_refers_to_what_it_does_not_bring() {
     holds("a reference outside the upload", size);
 }
 
+/// Two clients bring different narinfos of one path, and answers to the server's writes are lost.
+#[test]
+fn while_one_path_is_built_twice() {
+    holds("two builds of one path", Size::BUILDS);
+}
+
 #[test]
 #[ignore = "larger"]
 fn while_the_same_closure_is_pushed_twice() {

@@ -2,11 +2,16 @@
 
 #![expect(clippy::print_stdout, reason = "`--nocapture` shows the histories")]
 
-use niks3_model::{A, GOES, HAS_ROW, Keys, LIVE, NOT_MISSING, PROMISE, Plan, READER, Rule, Size, check};
+use niks3_model::{GOES, HAS_ROW, LIVE, NOT_MISSING, PROMISE, Plan, READER, Rule, Size, check};
 
 /// Switches a rule off where these closures are pushed.
 fn caught(rule: Rule, plans: [Plan; 2], by: &'static str) {
-    let verdict = check(Size::FIRST.pushing(plans[0], plans[1]).without(rule), Some(by), 1);
+    caught_in(Size::FIRST.pushing(plans[0], plans[1]).without(rule), by);
+}
+
+fn caught_in(size: Size, by: &'static str) {
+    let rule = size.off;
+    let verdict = check(size, Some(by), 1);
     let history = verdict.broken.iter().find(|(name, _)| *name == by).map(|(_, steps)| steps);
     println!("without {rule:?}: not \"{by}\" after {:?} ({verdict})", history.map(Vec::len));
     println!("    {history:?}");
@@ -59,18 +64,20 @@ fn rules_of_deleting() {
     caught(Rule::SettlesOnlyItsOwn, OVERLAP, PROMISE);
 }
 
-/// Known and not yet answered by docs/gc.md ("What the model does not cover"): two clients that bring
-/// different builds of one path write the same narinfo.
+/// Two clients bring different builds of one path, so what each would write in its narinfo differs.
 #[test]
-fn two_builds_of_one_path_are_a_known_hole() {
-    let builds = Size::FIRST.pushing(Plan::BUILD, Plan::REBUILD);
-    let size = Size { narinfos: Keys::of(&[A]), symmetric: false, ..builds };
-    let verdict = check(size, Some(PROMISE), 1);
-    println!("two builds of one path: {:?}", verdict.broken);
-    assert!(verdict.broken.iter().any(|(name, _)| *name == PROMISE), "{verdict}");
+fn rules_of_writing_narinfos() {
+    let builds = |rule, by| caught_in(Size::BUILDS.without(rule), by);
+    builds(Rule::OneWriter, PROMISE);
+    builds(Rule::LiveIsNotWritten, PROMISE);
+    builds(Rule::WriteSettles, PROMISE);
+    builds(Rule::WriterSendsInTime, PROMISE);
+    builds(Rule::LostWriteStays, PROMISE);
+    builds(Rule::CommitSeesWriter, PROMISE);
+    builds(Rule::ClaimWaitsForWrites, HAS_ROW);
 }
 
-/// The same for a PUT that acts after its upload was committed, and its closure has gone meanwhile.
+/// A PUT may act after its upload was committed, and its closure has gone meanwhile.
 #[test]
 fn a_put_after_the_commit_leaves_garbage_at_worst() {
     let size = Size { late_puts: true, symmetric: false, ..Size::FIRST };
