@@ -7,7 +7,7 @@ export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
 
 HELM_TEMPLATE = helm template niks3 charts/niks3-operator --namespace niks3-system --kube-version 1.33.0
 
-.PHONY: help demo test check unit story model build generate needs bench down
+.PHONY: help demo test check unit story model chaos chaos-mutants build generate needs bench down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 	@echo "-- the model of docs/gc.md: every state of its first size, and each rule switched off"
 	@cargo test --quiet --release --package niks3-model --test holds -- --nocapture
 	@cargo test --quiet --release --package niks3-model --lib --test mutants
+	@echo "-- chaos: the promise of docs/gc.md on the real thing, with kills and failing networks, for two minutes"
+	@cargo test --quiet --package niks3-chaos
+	@$(MAKE) --no-print-directory chaos DURATION=90s
 
 story: build ## The demo as a test
 	@echo "-- the story on a real cluster"
@@ -56,6 +59,14 @@ bench: needs build ## The figures of docs/benchmarks.md (BENCH_MINUTES; NIKS3_BE
 	@echo "-- measuring"
 	@NIKS3_BENCH_PROGRAMS=$(CARGO_TARGET_DIR)/release NIKS3_BENCH_ROOTS=.state/roots \
 	  e2e/services cargo run --quiet --release --package niks3-bench -- --write docs/benchmarks.md
+
+chaos: ## Pushes, collections, kills and failing networks for DURATION (10m), then a judge (docs/chaos.md)
+	@cargo build --quiet --package niks3-server --package niks3-chaos
+	@e2e/services $(CARGO_TARGET_DIR)/debug/niks3-chaos run --duration $(or $(DURATION),10m) $(CHAOS)
+
+chaos-mutants: ## Build servers with one rule of docs/gc.md switched off, and see chaos catch each (20 minutes the first time)
+	@cargo build --quiet --package niks3-chaos
+	@e2e/services $(CARGO_TARGET_DIR)/debug/niks3-chaos mutants --folder $(CARGO_TARGET_DIR)/chaos-mutants
 
 build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"

@@ -27,7 +27,7 @@ use niks3_protocol::object_key::ObjectKey;
 
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 pub use error::{BucketError, Failure};
-pub use list::Page;
+pub use list::{Listed, Page};
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
 

@@ -11,7 +11,38 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key, relative to the cache's prefix.
+    pub key: String,
+    /// Stored bytes.
+    pub size: i64,
+    /// When it was written, in seconds since 1970.
+    pub modified: i64,
+}
+
 impl Bucket {
+    /// The next objects after a key, at most a thousand; none at the end. S3 orders keys by their bytes, so who
+    /// was interrupted goes on after the last key.
+    pub async fn list_after(&self, after: Option<&str>) -> Result<Vec<Listed>, BucketError> {
+        let request = self.client.list_objects_v2().bucket(&self.config.bucket).prefix(&self.config.prefix);
+        let answer = request
+            .set_start_after(after.map(|key| self.full_key(key)))
+            .send()
+            .await
+            .map_err(|error| BucketError::from_sdk("list", after.unwrap_or_default(), &error))?;
+        let objects = answer.contents.unwrap_or_default();
+        Ok(objects
+            .into_iter()
+            .filter_map(|object| {
+                let key = object.key?.strip_prefix(&self.config.prefix)?.to_owned();
+                let modified = object.last_modified.map_or(0, |date| date.secs());
+                Some(Listed { key, size: object.size.unwrap_or(0), modified })
+            })
+            .collect())
+    }
+
     /// Lists keys that begin with `prefix`, from where the page before ended.
     pub async fn list(&self, prefix: &str, from: Option<String>) -> Result<Page, BucketError> {
         let answer = self
