@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
 use niks3_protocol::duration::{DurationError, GoDuration};
 
 const EXAMPLES: &str = "\
@@ -14,6 +15,23 @@ Examples:
   niks3 gc --older-than=720h
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, configuration or permission.";
+
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  niks3 push ./result                            push a build and all it needs
+  niks3 push --pin ci-main ./result              and keep it until the pin moves
+  nix build --print-out-paths | niks3 push --stdin
+  niks3 push --best-effort --deadline 10m ./result
+                                                 a slow cache must not fail the job
+  niks3 push --keep-going --json $(nix-store -qR ./result)
+
+A push that was interrupted goes on where it was: run it again.";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  niks3 completions bash > ~/.local/share/bash-completion/completions/niks3
+  niks3 completions zsh > ~/.zfunc/_niks3
+  niks3 completions fish > ~/.config/fish/completions/niks3.fish";
 
 /// Pushes Nix closures straight to S3, pins them, collects what nothing keeps.
 #[derive(Debug, Parser)]
@@ -80,6 +98,7 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Push store paths and all they need.
+    #[command(after_help = PUSH_EXAMPLES)]
     Push(PushArgs),
     /// Names that keep closures.
     #[command(subcommand)]
@@ -88,14 +107,30 @@ pub(crate) enum Command {
     Gc(GcArgs),
     /// Who the server thinks you are, and what you may do.
     Whoami,
+    /// Print the completions for a shell.
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page.
+    Man {
+        /// Write this page and one for each command into a folder.
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// `niks3 push`
 #[derive(Debug, ClapArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct PushArgs {
     /// Store paths, or links to them such as ./result.
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "stdin", value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Read paths from standard input, one a line, and push them as they come.
+    #[arg(long, conflicts_with_all = ["paths", "pin"])]
+    pub(crate) stdin: bool,
     /// Keep the closure under this name, in place of what the name kept before.
     #[arg(long, value_name = "NAME")]
     pub(crate) pin: Option<String>,
@@ -123,6 +158,9 @@ pub(crate) struct PushArgs {
     /// A push that fails or takes too long is a warning, exit code 0. Wrong usage and permissions still fail.
     #[arg(long)]
     pub(crate) best_effort: bool,
+    /// Print an object for each path as it finishes, and a summary last, one a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `niks3 pins`

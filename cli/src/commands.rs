@@ -1,6 +1,7 @@
 //! From a command to its exit code.
 
 mod gc;
+mod generate;
 mod pins;
 mod push;
 
@@ -41,6 +42,10 @@ pub(crate) enum CommandError {
     GcBusy(std::time::Duration),
     #[error("the result file {path} cannot be written")]
     ResultFile { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{path} cannot be written")]
+    Write { path: std::path::PathBuf, source: std::io::Error },
+    #[error("standard input cannot be read")]
+    Stdin(#[source] std::io::Error),
     #[error("the program cannot start")]
     Start(#[source] std::io::Error),
 }
@@ -75,8 +80,10 @@ impl CommandError {
 pub(crate) fn run(args: Args) -> ExitCode {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(if args.global.debug { "niks3=debug" } else { "off" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let printer = Printer::new(args.global.quiet);
+    let json = matches!(&args.command, Command::Push(push) if push.json);
+    let printer = Printer::new(args.global.quiet, json);
+    let color = printer.has_color();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
     let best_effort = matches!(&args.command, Command::Push(push) if push.best_effort);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -112,20 +119,22 @@ fn blocking_threads(command: &Command) -> usize {
 }
 
 async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
-    let client = Client::new(&args.global)?;
+    let connect = || Client::new(&args.global);
     match args.command {
-        Command::Push(command) => push::run(client, command, args.global.no_progress, printer).await,
-        Command::Pins(command) => pins::run(&client, command, printer).await,
-        Command::Gc(command) => gc::run(&client, command, printer).await,
+        Command::Completions { shell } => generate::completions(shell, printer),
+        Command::Man { folder } => generate::man(folder, printer)?,
+        Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
+        Command::Pins(command) => pins::run(&connect()?, command, printer).await?,
+        Command::Gc(command) => gc::run(&connect()?, command, printer).await?,
         Command::Whoami => {
-            let me = client.whoami().await?;
+            let me = connect()?.whoami().await?;
             let permissions: Vec<String> = me.permissions.iter().map(|one| format!("{one:?}")).collect();
             let permissions = if permissions.is_empty() { "none".to_owned() } else { permissions.join(", ") };
             printer.data(&format!("{}\npermissions: {permissions}", me.identity));
             if !me.pins.is_empty() {
                 printer.data(&format!("pins: {}", me.pins.join(", ")));
             }
-            Ok(())
         }
     }
+    Ok(())
 }

@@ -4,6 +4,7 @@ mod error;
 mod journal;
 mod narinfos;
 mod plan;
+mod report;
 mod round;
 mod session;
 mod upload;
@@ -17,6 +18,7 @@ use crate::printer::Printer;
 use crate::store::{self, PathInfo};
 pub(crate) use error::PushError;
 use plan::Plan;
+use report::PathReport;
 use round::Outcome;
 use session::Session;
 
@@ -43,6 +45,8 @@ pub(crate) struct Options {
 /// What a push did.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
+    /// Paths that were there.
+    pub(crate) cached: usize,
     /// Paths of which something was uploaded.
     pub(crate) uploaded: usize,
     /// Bytes sent to S3.
@@ -53,6 +57,17 @@ pub(crate) struct Summary {
     pub(crate) failed: Vec<(StorePath, PushError)>,
 }
 
+impl Summary {
+    /// What another push did comes on top.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.cached += other.cached;
+        self.uploaded += other.uploaded;
+        self.sent += other.sent;
+        self.kept += other.kept;
+        self.failed.extend(other.failed);
+    }
+}
+
 /// Pushes the closures of the roots. What is cached costs one call, and no look into the Nix store.
 pub(crate) async fn push(
     client: &Arc<Client>,
@@ -60,15 +75,21 @@ pub(crate) async fn push(
     options: Options,
     printer: Printer,
 ) -> Result<Summary, PushError> {
-    let mut roots = roots.to_vec();
+    let (mut roots, mut cached): (Vec<StorePath>, Vec<StorePath>) = (roots.to_vec(), Vec::new());
     if !options.verify_s3 {
         let keys = roots.iter().map(narinfo_key).collect();
         if let Some(answer) = client.refresh(keys).await? {
-            roots.retain(|root| !answer.present.contains(&narinfo_key(root)));
+            let (present, missing) =
+                roots.into_iter().partition(|root| answer.present.contains(&narinfo_key(root)));
+            roots = missing;
+            cached = present;
         }
     }
+    for root in &cached {
+        printer.object(&PathReport::new(root, "cached"));
+    }
     if roots.is_empty() {
-        return Ok(Summary::default());
+        return Ok(Summary { cached: cached.len(), ..Summary::default() });
     }
     let (closure, config) = tokio::join!(closure(&roots, options.keep_going), client.cache_config());
     tracing::debug!("the closure is known");
@@ -94,7 +115,7 @@ pub(crate) async fn push(
         idle = if session.sent_count() > sent { 0 } else { idle + 1 };
         sent = session.sent_count();
     }
-    Ok(session.summary(&plan))
+    Ok(Summary { cached: cached.len() + session.cached(&plan), ..session.summary(&plan) })
 }
 
 /// A closure, and the roots of which Nix cannot tell one.

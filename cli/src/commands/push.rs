@@ -1,17 +1,22 @@
 //! `niks3 push`
 
+mod stdin;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use niks3_protocol::api::pins::PinName;
 use niks3_protocol::nix::StorePath;
+use serde_json::json;
 
 use super::CommandError;
 use crate::args::PushArgs;
 use crate::client::Client;
-use crate::printer::{Printer, bytes, paths};
-use crate::push::{self, Options, PushError};
+use crate::printer::{Printer, bytes, chain, paths};
+use crate::push::{self, Options, PushError, Summary};
 use crate::store;
+use stdin::Batches;
 
 pub(super) async fn run(
     client: Client,
@@ -19,38 +24,7 @@ pub(super) async fn run(
     no_progress: bool,
     printer: Printer,
 ) -> Result<(), CommandError> {
-    let deadline = args.deadline;
-    let push = push(client, args, no_progress, printer);
-    match deadline {
-        None => push.await,
-        Some(time) => tokio::time::timeout(time.0, push).await.unwrap_or(Err(CommandError::Deadline(time))),
-    }
-}
-
-async fn push(
-    client: Client,
-    args: PushArgs,
-    no_progress: bool,
-    printer: Printer,
-) -> Result<(), CommandError> {
-    let started = Instant::now();
-    let pin: Option<PinName> = args.pin.map(|name| name.parse()).transpose()?;
-    let (mut roots, mut failed): (Vec<StorePath>, usize) = (Vec::new(), 0);
-    for path in &args.paths {
-        match store::resolve(path) {
-            Ok(root) => roots.push(root),
-            Err(error) if args.keep_going => {
-                printer.fail(&error, None);
-                failed += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    roots.sort_unstable();
-    roots.dedup();
-    if pin.is_some() && roots.len() > 1 {
-        return Err(CommandError::PinOfMany(roots.len()));
-    }
+    let pin: Option<PinName> = args.pin.as_deref().map(str::parse).transpose()?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let uploads = usize::from(args.max_concurrent_uploads);
     let options = Options {
@@ -58,36 +32,122 @@ async fn push(
         uploads,
         level: args.compression_level,
         jobs: args.jobs.map_or(cores, usize::from),
-        no_progress,
+        no_progress: no_progress || args.json,
         keep_going: args.keep_going,
     };
-    let host = client.host();
     let client = Arc::new(client.with_limits(uploads, args.timeout.map(|timeout| timeout.0)));
-    let summary = push::push(&client, &roots, options, printer).await?;
-    let took = started.elapsed().as_secs_f64();
-    if summary.uploaded > 0 {
-        let (paths, sent) = (paths(summary.uploaded), bytes(summary.sent));
-        let kept = match summary.kept {
-            0 => String::new(),
-            kept => format!(", {} were there from an interrupted push", bytes(kept)),
-        };
-        printer.say(&format!("Pushed {paths} to {host}: {sent} sent in {took:.1} s{kept}"));
-    } else if failed + summary.failed.len() == 0 {
-        printer.say(&format!("All of it is in {host} already; nothing was uploaded ({took:.1} s)"));
-    }
-    for (_, error) in &summary.failed {
-        if let PushError::Needs { .. } = error {
-            printer.fail(error, None);
+    let mut pushing =
+        Pushing { client, options, printer, started: Instant::now(), total: Summary::default(), unknown: 0 };
+    let result = match args.deadline {
+        None => pushing.all(args.paths, args.stdin, pin).await,
+        Some(time) => {
+            let all = pushing.all(args.paths, args.stdin, pin);
+            tokio::time::timeout(time.0, all).await.unwrap_or(Err(CommandError::Deadline(time)))
+        }
+    };
+    printer.close_group();
+    pushing.summarize(result.as_ref().err());
+    result
+}
+
+/// One run of the command: one batch of paths, or as many as come by standard input.
+struct Pushing {
+    client: Arc<Client>,
+    options: Options,
+    printer: Printer,
+    started: Instant,
+    total: Summary,
+    /// Paths that are none.
+    unknown: usize,
+}
+
+impl Pushing {
+    async fn all(
+        &mut self,
+        paths: Vec<PathBuf>,
+        stdin: bool,
+        pin: Option<PinName>,
+    ) -> Result<(), CommandError> {
+        if stdin {
+            let mut batches = Batches::new();
+            while let Some(paths) = batches.next().await? {
+                let roots = self.resolve(&paths)?;
+                self.batch(&roots).await?;
+            }
+        } else {
+            let roots = self.resolve(&paths)?;
+            if pin.is_some() && roots.len() > 1 {
+                return Err(CommandError::PinOfMany(roots.len()));
+            }
+            self.batch(&roots).await?;
+            if let (Some(name), Some(root)) = (pin, roots.first())
+                && self.total.failed.iter().all(|(path, _)| path != root)
+            {
+                self.client.create_pin(&name, root).await?;
+                self.printer.say(&format!("Pinned {root} as {name}"));
+            }
+        }
+        match self.unknown + self.total.failed.len() {
+            0 => Ok(()),
+            count => Err(CommandError::NotPushed(count)),
         }
     }
-    if let (Some(name), Some(root)) = (pin, roots.first())
-        && summary.failed.iter().all(|(path, _)| path != root)
-    {
-        client.create_pin(&name, root).await?;
-        printer.say(&format!("Pinned {root} as {name}"));
+
+    fn resolve(&mut self, paths: &[PathBuf]) -> Result<Vec<StorePath>, CommandError> {
+        let mut roots = Vec::new();
+        for path in paths {
+            match store::resolve(path) {
+                Ok(root) => roots.push(root),
+                Err(error) if self.options.keep_going => {
+                    self.printer.fail(&error, None);
+                    let error = chain(&error);
+                    self.printer.object(&json!({ "path": path, "status": "failed", "error": error }));
+                    self.unknown += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        roots.sort_unstable();
+        roots.dedup();
+        Ok(roots)
     }
-    match failed + summary.failed.len() {
-        0 => Ok(()),
-        count => Err(CommandError::NotPushed(count)),
+
+    async fn batch(&mut self, roots: &[StorePath]) -> Result<(), CommandError> {
+        let (printer, host, began) = (self.printer, self.client.host(), Instant::now());
+        let summary = push::push(&self.client, roots, self.options, printer).await?;
+        let took = began.elapsed().as_secs_f64();
+        printer.close_group();
+        if summary.uploaded > 0 {
+            let (paths, sent) = (paths(summary.uploaded), bytes(summary.sent));
+            let kept = match summary.kept {
+                0 => String::new(),
+                kept => format!(", {} were there from an interrupted push", bytes(kept)),
+            };
+            printer.say(&format!("Pushed {paths} to {host}: {sent} sent in {took:.1} s{kept}"));
+        } else if !roots.is_empty() && summary.failed.is_empty() {
+            printer.say(&format!("All of it is in {host} already; nothing was uploaded ({took:.1} s)"));
+        }
+        for (_, error) in &summary.failed {
+            if let PushError::Needs { .. } = error {
+                printer.fail(error, None);
+            }
+        }
+        self.total.add(summary);
+        Ok(())
+    }
+
+    /// The last object of `--json`.
+    fn summarize(&self, error: Option<&CommandError>) {
+        let Summary { cached, uploaded, sent, kept, failed } = &self.total;
+        self.printer.object(&json!({ "summary": {
+            "server": self.client.host(),
+            "cached": cached,
+            "uploaded": uploaded,
+            "failed": self.unknown + failed.len(),
+            "bytes_sent": sent,
+            "bytes_resumed": kept,
+            "seconds": self.started.elapsed().as_secs_f64(),
+            "error": error.map(|error| chain(error)),
+        }}));
     }
 }

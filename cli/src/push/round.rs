@@ -32,6 +32,7 @@ pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outc
     session.progress.expect(size);
     if first {
         let interrupted = if skipped { "; the rest of these was sent by an interrupted push" } else { "" };
+        session.printer.open_group("niks3 push");
         session.printer.say(&format!(
             "{}: {} cached, {} to upload ({}){interrupted}",
             paths(plan.paths.len()),
@@ -52,6 +53,7 @@ pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outc
         session.client.complete(&upload.answer.id, &upload.root).await?;
     }
     session.journal.committed(plan.keys());
+    session.committed(plan);
     Ok(Outcome::Committed)
 }
 

@@ -10,9 +10,10 @@ use reqwest::StatusCode;
 
 use super::journal::{Entry, Journal};
 use super::plan::Plan;
+use super::report::PathReport;
 use super::{Options, PushError, Summary};
 use crate::client::Client;
-use crate::printer::Printer;
+use crate::printer::{Printer, chain};
 use crate::progress::Progress;
 
 /// One run of `niks3 push`.
@@ -38,6 +39,10 @@ struct State {
     /// Paths of which something was missing.
     missing: HashSet<StorePath>,
     failed: BTreeMap<StorePath, PushError>,
+    /// Paths of which a line of JSON was printed.
+    reported: HashSet<StorePath>,
+    /// Paths that were sent, but not all they need.
+    waiting: HashSet<StorePath>,
     planned: bool,
 }
 
@@ -97,13 +102,60 @@ impl Session {
     /// A path that is not pushed.
     pub(super) fn fail(&self, path: &StorePath, error: PushError) {
         self.progress.pause(|| self.printer.fail(&error, None));
+        self.report(&PathReport { error: Some(chain(&error)), ..PathReport::new(path, "failed") }, path);
         self.lock().failed.insert(path.clone(), error);
     }
 
     /// A path that is not pushed because another is not.
     pub(super) fn needs(&self, path: &StorePath, needed: &StorePath) {
         let (path, needed) = (path.clone(), needed.clone());
+        let error = PushError::Needs { path: path.clone(), needed: needed.clone() };
+        self.report(&PathReport { error: Some(chain(&error)), ..PathReport::new(&path, "failed") }, &path);
         self.lock().failed.entry(path.clone()).or_insert(PushError::Needs { path, needed });
+    }
+
+    /// A path was sent. It is reported when all it needs was sent too, so that a path is reported once.
+    pub(super) fn finished(&self, plan: &Plan, path: &StorePath) {
+        let mut waiting = self.lock().waiting.clone();
+        waiting.insert(path.clone());
+        loop {
+            let state = self.lock();
+            let is_ready = |path: &&StorePath| {
+                let mut needed = plan.paths[*path].info.references.iter();
+                needed.all(|one| {
+                    let sent = state.reported.contains(one) && !state.failed.contains_key(one);
+                    one == *path || sent || !state.missing.contains(one)
+                })
+            };
+            let Some(path) = waiting.iter().find(is_ready).cloned() else { break };
+            drop(state);
+            waiting.remove(&path);
+            let nar_size = Some(plan.paths[&path].info.nar_size);
+            self.report(&PathReport { nar_size, ..PathReport::new(&path, "uploaded") }, &path);
+        }
+        self.lock().waiting = waiting;
+    }
+
+    /// The others of a plan that was committed.
+    pub(super) fn committed(&self, plan: &Plan) {
+        let missing = self.lock().missing.clone();
+        for (path, planned) in &plan.paths {
+            let status = if missing.contains(path) { "uploaded" } else { "cached" };
+            let nar_size = Some(planned.info.nar_size);
+            self.report(&PathReport { nar_size, ..PathReport::new(path, status) }, path);
+        }
+    }
+
+    fn report(&self, report: &PathReport<'_>, path: &StorePath) {
+        if self.lock().reported.insert(path.clone()) {
+            self.printer.object(report);
+        }
+    }
+
+    /// Paths of a plan of which nothing was missing.
+    pub(super) fn cached(&self, plan: &Plan) -> usize {
+        let state = self.lock();
+        plan.paths.keys().filter(|path| !state.missing.contains(*path)).count()
     }
 
     pub(super) fn failed_paths(&self) -> HashSet<StorePath> {
@@ -119,7 +171,13 @@ impl Session {
         let mut state = self.lock();
         let (sent, kept) = self.progress.finish();
         let uploaded = state.missing.iter().filter(|path| plan.paths.contains_key(*path)).count();
-        Summary { uploaded, sent, kept, failed: std::mem::take(&mut state.failed).into_iter().collect() }
+        Summary {
+            cached: 0,
+            uploaded,
+            sent,
+            kept,
+            failed: std::mem::take(&mut state.failed).into_iter().collect(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

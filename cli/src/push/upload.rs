@@ -64,14 +64,24 @@ pub(super) async fn upload(
 
 impl Engine {
     async fn run_or_note(&self, job: Job) -> Result<(), PushError> {
+        let path = match &job {
+            Job::Nar { path, .. } | Job::Listing { path, .. } => Some(path.clone()),
+            Job::Log { .. } => None,
+        };
         match self.run(job).await {
+            Ok(()) => {
+                if let Some(path) = path {
+                    self.session.finished(&self.plan, &path);
+                }
+                Ok(())
+            }
             Err(error) if self.session.options.keep_going && error.is_of_one_path() => {
                 if let Some(path) = error.path().cloned() {
                     self.session.fail(&path, error);
                 }
                 Ok(())
             }
-            result => result,
+            Err(error) => Err(error),
         }
     }
 

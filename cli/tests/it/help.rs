@@ -13,6 +13,8 @@ async fn help_texts() {
         ("pins-delete", &["pins", "delete"]),
         ("gc", &["gc"]),
         ("whoami", &["whoami"]),
+        ("completions", &["completions"]),
+        ("man", &["man"]),
     ] {
         let text = Niks3::new(&[command, &["--help"]].concat()).run().await.data();
         insta::assert_snapshot!(format!("help-{name}"), text);

@@ -12,6 +12,7 @@ mod help;
 mod identity;
 mod limits;
 mod older_servers;
+mod output;
 mod pins;
 mod push;
 mod resume;

@@ -53,6 +53,11 @@ impl Niks3 {
         self
     }
 
+    /// The command, for what is not asked here.
+    pub(crate) fn command(self) -> Command {
+        self.command
+    }
+
     /// Starts it, to be killed.
     pub(crate) fn spawn(mut self) -> Child {
         self.command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
