@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod counts;
 mod failures;
 mod gc;
 mod help;

@@ -1,0 +1,50 @@
+//! What a push costs, in things that can be counted: none of this may grow unnoticed.
+
+use std::time::Duration;
+
+use niks3_protocol::nix::StorePath;
+
+use crate::support::Cache;
+use crate::support::nix::noise;
+use crate::support::recorder::{Recorder, Treatment};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_push() {
+    let recorder = Recorder::start(|_, _| Treatment::Pass(Duration::ZERO)).await;
+    let url = recorder.url.clone();
+    let cache = Cache::with(|parts, _| parts.bucket.public_endpoint = Some(url)).await;
+    // Twenty small paths, each a NAR and a listing, and one of 35 MB, in parts of 10 MiB.
+    let mut paths: Vec<_> = (0..20_u32)
+        .map(|index| cache.store.add(&format!("small-{index}"), &[("x", &index.to_le_bytes())]))
+        .collect();
+    paths.push(cache.store.add("large", &[("x", &noise(35_000_000))]));
+    let push: Vec<&str> = std::iter::once("push").chain(paths.iter().map(StorePath::as_str)).collect();
+    cache.niks3(&push).run().await.succeeded();
+    assert_eq!(recorder.calls().len(), 20 + 21 + 4, "NARs, listings, parts");
+    let requests = cache.requests().await;
+    assert_eq!(requests.values().sum::<u64>(), 6, "{requests:?}");
+
+    cache.niks3(&push).run().await.succeeded();
+    assert_eq!(recorder.calls().len(), 45, "something was sent again");
+    assert_eq!(cache.requests().await.values().sum::<u64>(), 7, "cached, it is one call");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_of_a_large_push() {
+    let cache = Cache::start().await;
+    let path = cache.store.add("large", &[("x", &noise(300 << 20))]);
+    let mut push = cache.niks3(&["push", path.as_str()]).spawn();
+    let status = format!("/proc/{}/status", push.id().unwrap());
+    let mut peak = 0;
+    while push.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or(0));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(push.wait().await.unwrap().success());
+    assert!(cache.s3.bytes() > 300 << 20);
+    println!("{} MiB at most", peak >> 10);
+    assert!((1..=200 << 10).contains(&peak), "{} MiB at most", peak >> 10);
+}
