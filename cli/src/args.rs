@@ -56,6 +56,9 @@ pub(crate) struct GlobalArgs {
     /// The token itself, for where a file is not possible.
     #[arg(env = "NIKS3_AUTH_TOKEN", hide_env_values = true, long = "auth-token", hide = true, global = true)]
     pub(crate) auth_token: Option<String>,
+    /// Command that prints a token, or {"token", "expires_at"}; run again when that is over.
+    #[arg(long, env = "NIKS3_AUTH_TOKEN_COMMAND", global = true, value_name = "COMMAND")]
+    pub(crate) auth_token_command: Option<String>,
     /// Certificates to trust beside the system's, in PEM.
     #[arg(long, env = "NIKS3_CA_CERT", value_parser = file(), global = true, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,

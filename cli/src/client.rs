@@ -188,7 +188,7 @@ impl Client {
             if !query.is_empty() {
                 request = request.query(query);
             }
-            if let Some(token) = self.token.read()? {
+            if let Some(token) = self.token.read(&self.http, &self.base).await? {
                 request = request.bearer_auth(token);
             }
             if let Some(timeout) = self.timeout {

@@ -88,6 +88,105 @@ async fn a_token_is_found_where_it_usually_is() {
     ");
 }
 
+/// A server that says who called by what its answer to `whoami` is, and GitHub's side of it.
+async fn ci() -> Script {
+    Script::start(|request| {
+        let line = request.line.as_str();
+        if line.starts_with("GET /api/cache-config?issuer=") {
+            let known = line.contains("token.actions.githubusercontent.com");
+            let audience = if known { r#","oidc_audience":"my cache""# } else { "" };
+            return (200, "", format!(r#"{{"substituter_url":"x","public_keys":[]{audience}}}"#));
+        }
+        match line {
+            "GET /github?v=1&audience=my+cache" if request.authorization == "Bearer of-the-job" => {
+                (200, "", r#"{"value":"from.github.for-this-cache"}"#.to_owned())
+            }
+            "GET /api/whoami" => {
+                let identity = request.authorization.replace('"', "");
+                (200, "", format!(r#"{{"identity":"{identity}","permissions":["Push"]}}"#))
+            }
+            _ => (401, "", String::new()),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_of_ci_needs_no_secret() {
+    let server = ci().await;
+    let who = || Niks3::new(&["whoami", "--server-url", &server.url]);
+    let github = || {
+        let url = format!("{}/github?v=1", server.url);
+        who().env("ACTIONS_ID_TOKEN_REQUEST_URL", url).env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-the-job")
+    };
+    insta::assert_snapshot!(github().run().await.data(), @r"
+    Bearer from.github.for-this-cache
+    permissions: Push
+    ");
+    let refused = github().env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-another-job").run().await.failed(2);
+    insta::assert_snapshot!(refused, @"error: GitHub gives no token for this job: it answered 401 Unauthorized");
+    // Another GitHub, whose tokens this cache does not take: none is asked for.
+    let other = github().env("GITHUB_SERVER_URL", "https://github.example.org").run().await.data();
+    insta::assert_snapshot!(other, @r"
+
+    permissions: Push
+    ");
+    let lines = server.lines();
+    let issuer = "issuer=https%3A%2F%2Fgithub.example.org%2F_services%2Ftoken";
+    assert!(lines.iter().any(|line| line.ends_with(issuer)), "{lines:?}");
+
+    insta::assert_snapshot!(who().env("NIKS3_ID_TOKEN", "from.gitlab.job").run().await.data(), @r"
+    Bearer from.gitlab.job
+    permissions: Push
+    ");
+    let mount = "mount -t tmpfs none /run && mkdir -p /var/run/secrets/niks3 && \
+                 echo from-the-pod > /var/run/secrets/niks3/token && exec \"$0\" \"$@\"";
+    let pod = who().within(&["unshare", "-rm", "sh", "-c", mount]);
+    insta::assert_snapshot!(pod.run().await.data(), @r"
+    Bearer from-the-pod
+    permissions: Push
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_may_print_the_token() {
+    let server = ci().await;
+    let who = |command: &str| {
+        let run =
+            Niks3::new(&["whoami", "--server-url", &server.url]).env("NIKS3_AUTH_TOKEN_COMMAND", command);
+        run.run()
+    };
+    insta::assert_snapshot!(who("echo plain").await.data(), @r"
+    Bearer plain
+    permissions: Push
+    ");
+    let json = r#"echo '{"token":"of-json","expires_at":"2099-01-01T00:00:00Z"}'"#;
+    insta::assert_snapshot!(who(json).await.data(), @r"
+    Bearer of-json
+    permissions: Push
+    ");
+    insta::assert_snapshot!(who("exit 3").await.failed(2), @"error: the token command failed: exit status: 3");
+    insta::assert_snapshot!(who("true").await.failed(2), @"error: what the token command printed does not hold a token: one word of printable characters");
+    insta::assert_snapshot!(who(r#"echo '{"secret":"x"}'"#).await.failed(2), @r#"error: the token command failed: it did not print {"token", "expires_at"}"#);
+
+    // One that lasts is asked for once, one that is over each time.
+    let cache = Cache::start().await;
+    let path = cache.store.add("tree", &[("x", b"x")]);
+    let count = cache.folder.path().join("count");
+    for (expires, again) in [("2099-01-01T00:00:00Z", false), ("2020-01-01T00:00:00Z", true)] {
+        std::fs::write(&count, "").unwrap();
+        let command = format!(
+            "echo x >> {}; echo '{{\"token\":\"{ADMIN}\",\"expires_at\":\"{expires}\"}}'",
+            count.display()
+        );
+        let push =
+            cache.niks3(&["push", "--verify-s3-integrity", "--auth-token-command", &command, path.as_str()]);
+        push.without("NIKS3_AUTH_TOKEN_FILE").run().await.succeeded();
+        let runs = std::fs::read_to_string(&count).unwrap().lines().count();
+        assert!(runs > 0 && (runs > 1) == again, "{runs} runs");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pin_that_is_refused_fails_the_push() {
     let cache = cache().await;
