@@ -27,6 +27,12 @@ Examples:
 
 A push that was interrupted goes on where it was: run it again.";
 
+const USE_EXAMPLES: &str = "\
+Examples:
+  niks3 use                                      print them
+  niks3 use --file ~/.config/nix/nix.conf        for a trusted user
+  sudo niks3 use --file /etc/nix/nix.conf        for the whole machine";
+
 const COMPLETION_EXAMPLES: &str = "\
 Examples:
   niks3 completions bash > ~/.local/share/bash-completion/completions/niks3
@@ -44,7 +50,8 @@ pub(crate) struct Args {
 }
 
 /// Which cache, who is calling, and how much is said.
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Options of all commands")]
 pub(crate) struct GlobalArgs {
     /// Server of the cache.
     #[arg(long, env = "NIKS3_SERVER_URL", global = true, value_name = "URL")]
@@ -91,6 +98,11 @@ fn some_time(text: &str) -> Result<GoDuration, String> {
 }
 
 impl GlobalArgs {
+    /// The same, calling with this token and no other.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { auth_token: Some(token.to_owned()), auth_token_file: None, ..self.clone() }
+    }
+
     /// The file, unless its variable is empty.
     pub(crate) fn given(file: Option<&PathBuf>) -> Option<&PathBuf> {
         file.filter(|path| !path.as_os_str().is_empty())
@@ -110,6 +122,15 @@ pub(crate) enum Command {
     Gc(GcArgs),
     /// Who the server thinks you are, and what you may do.
     Whoami,
+    /// Keep a token, read from standard input, for all other commands.
+    Login,
+    /// Print the lines of nix.conf by which Nix reads from the cache.
+    #[command(after_help = USE_EXAMPLES)]
+    Use {
+        /// Add what is missing to this file in place of printing it.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
     /// Print the completions for a shell.
     #[command(after_help = COMPLETION_EXAMPLES)]
     Completions {

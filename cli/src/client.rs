@@ -24,8 +24,8 @@ pub(crate) use error::ClientError;
 use gc_answer::ConflictAnswer;
 use pace::Pace;
 use retry::Attempts;
-pub(crate) use token::TokenError;
 use token::TokenSource;
+pub(crate) use token::{TokenError, default_file as default_token_file};
 
 /// To reach a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,8 +2,10 @@
 
 mod gc;
 mod generate;
+mod login;
 mod pins;
 mod push;
+mod use_cache;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,12 @@ pub(crate) enum CommandError {
     ResultFile { path: std::path::PathBuf, source: std::io::Error },
     #[error("{path} cannot be written")]
     Write { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{0} names no key that signs its paths, so Nix would take none of them")]
+    Unsigned(String),
+    #[error("no token: give it on standard input")]
+    NoToken,
+    #[error("there is no home to keep a token in: set HOME or XDG_CONFIG_HOME")]
+    NoHome,
     #[error("standard input cannot be read")]
     Stdin(#[source] std::io::Error),
     #[error("the program cannot start")]
@@ -69,7 +77,11 @@ impl CommandError {
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::PinName(_) | Self::PinOfMany(_) | Self::Store(StoreError::NotInStore(_)) => USAGE,
+            Self::PinName(_)
+            | Self::PinOfMany(_)
+            | Self::NoToken
+            | Self::NoHome
+            | Self::Store(StoreError::NotInStore(_)) => USAGE,
             _ if self.client().is_some_and(ClientError::is_configuration) => USAGE,
             _ => 1,
         }
@@ -122,6 +134,8 @@ async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
     let connect = || Client::new(&args.global);
     match args.command {
         Command::Completions { shell } => generate::completions(shell, printer),
+        Command::Login => login::run(&args.global, printer).await?,
+        Command::Use { file } => use_cache::run(&connect()?, file, printer).await?,
         Command::Man { folder } => generate::man(folder, printer)?,
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
         Command::Pins(command) => pins::run(&connect()?, command, printer).await?,

@@ -148,7 +148,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// `$XDG_CONFIG_HOME/niks3/auth-token`
-fn default_file() -> Option<PathBuf> {
+pub(crate) fn default_file() -> Option<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?;
     Some(config.join("niks3/auth-token"))

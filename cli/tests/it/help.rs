@@ -15,6 +15,8 @@ async fn help_texts() {
         ("whoami", &["whoami"]),
         ("completions", &["completions"]),
         ("man", &["man"]),
+        ("login", &["login"]),
+        ("use", &["use"]),
     ] {
         let text = Niks3::new(&[command, &["--help"]].concat()).run().await.data();
         insta::assert_snapshot!(format!("help-{name}"), text);

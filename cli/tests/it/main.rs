@@ -17,3 +17,4 @@ mod output;
 mod pins;
 mod push;
 mod resume;
+mod set_up;
