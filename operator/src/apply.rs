@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
+use crate::crd::conditions::Reason;
 use crate::labels::{OPERATOR, is_child_of};
 
 /// A child that could not be written.
@@ -45,6 +46,12 @@ impl ApplyError {
         }
     }
 
+    /// Why, for a condition. Quotas and admission have no code of their own: their words tell them.
+    pub fn reason(&self) -> Reason {
+        self.status()
+            .map_or(Reason::ApplyFailed, |status| refusal(&status.message).unwrap_or(Reason::ApplyFailed))
+    }
+
     /// The API server's answer, where it gave one.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match &self.source {
@@ -52,6 +59,15 @@ impl ApplyError {
             _ => None,
         }
     }
+}
+
+/// What in the cluster refuses an object, by the words in which the API server says so.
+pub fn refusal(message: &str) -> Option<Reason> {
+    if message.contains("exceeded quota") {
+        return Some(Reason::QuotaExceeded);
+    }
+    let refused = ["admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity"];
+    refused.iter().any(|words| message.contains(words)).then_some(Reason::AdmissionRefused)
 }
 
 /// What was written last, by kind, namespace and name: a digest of what was wanted, and what the object looked

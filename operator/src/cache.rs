@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod build;
 pub mod observe;
+pub mod pods;
 pub mod probe;
 pub mod report;
 pub mod validate;
@@ -15,6 +16,7 @@ use crate::crd::BinaryCache;
 use crate::crd::binary_cache::Suspend;
 
 use self::observe::ObserveError;
+use self::pods::Pods;
 use self::report::{Outcome, ReportError};
 
 /// A step that failed and is tried again.
@@ -56,11 +58,17 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
         Ok(valid) => Some(apply::apply_all(&build::build(valid), valid, context).await),
         Err(_) => None,
     };
-    let probed = match (&valid, &applied) {
-        (Ok(valid), Some(Ok(_))) if !valid.suspended => Some(probe::ask(valid, context).await),
+    let pods = match (&valid, &applied) {
+        (Ok(valid), Some(Ok(_))) if !valid.suspended => Some(Pods::list(valid, context).await),
         _ => None,
     };
-    let outcome = Outcome { valid: &valid, applied: applied.as_ref(), probed: probed.as_ref() };
+    let probed = match &pods {
+        Some(Ok(pods)) => Some(probe::ask(pods, context).await),
+        Some(Err(error)) => Some(Err(format!("the pods cannot be listed: {error}"))),
+        None => None,
+    };
+    let pods = pods.and_then(Result::ok).unwrap_or_default();
+    let outcome = Outcome { valid: &valid, applied: applied.as_ref(), pods: &pods, probed: probed.as_ref() };
     let next = report::report(cache, &outcome, context).await?;
     match applied {
         Some(Err(error)) => Err(error.into()),

@@ -130,6 +130,17 @@ pub fn all_of(cache: &str) -> String {
     format!("{INSTANCE}={cache},{MANAGED_BY}={OPERATOR}")
 }
 
+/// Selects the pods of some components.
+pub fn pods_of(cache: &str, components: &[Component]) -> String {
+    let names: Vec<&str> = components.iter().map(|component| component.as_str()).collect();
+    format!("{INSTANCE}={cache},{COMPONENT} in ({})", names.join(","))
+}
+
+/// Whether an object with these labels belongs to a component.
+pub fn is_of(labels: &BTreeMap<String, String>, component: Component) -> bool {
+    labels.get(COMPONENT).is_some_and(|label| label == component.as_str())
+}
+
 /// Selects everything that the operator made of a kind.
 pub fn all_of_component(component: Component) -> String {
     format!("{COMPONENT}={},{MANAGED_BY}={OPERATOR}", component.as_str())

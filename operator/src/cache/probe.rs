@@ -5,18 +5,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
 use niks3_protocol::api::cache_config::CacheStats;
 use niks3_protocol::api::health::Readiness;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
-use crate::labels::{Component, selector_text};
+use crate::labels::Component;
 
 use super::build::SERVER_PORT;
-use super::validate::ValidCache;
+use super::pods::Pods;
 
 /// The limit on one question.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -39,12 +36,9 @@ pub struct Answer {
 }
 
 /// Asks one pod after the other until one answers; otherwise says why none did.
-pub async fn ask(cache: &ValidCache, context: &Context) -> Result<Answer, String> {
-    let pods: Api<Pod> = Api::namespaced(context.client.clone(), &cache.namespace);
-    let of_server = ListParams::default().labels(&selector_text(&cache.name, Component::Server));
-    let pods = pods.list(&of_server).await.map_err(|error| format!("the pods cannot be listed: {error}"))?;
+pub async fn ask(pods: &Pods, context: &Context) -> Result<Answer, String> {
     let mut why = "no pod of the server runs yet".to_owned();
-    for address in running(&pods.items).take(MAX_PODS) {
+    for address in running(pods).take(MAX_PODS) {
         match context.probe.ask_at(address).await {
             Ok(answer) => return Ok(answer),
             Err(error) => why = format!("the server does not answer: {}", error.without_url()),
@@ -71,11 +65,9 @@ impl Probe {
     }
 }
 
-/// The addresses of running pods, the newest first: they run what the spec says now.
-fn running(pods: &[Pod]) -> impl Iterator<Item = IpAddr> {
-    let mut pods: Vec<&Pod> = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect();
-    pods.sort_by_key(|pod| std::cmp::Reverse(pod.creation_timestamp().map(|time| time.0)));
-    pods.into_iter().filter_map(|pod| {
+/// The addresses of running pods, the newest first.
+fn running(pods: &Pods) -> impl Iterator<Item = IpAddr> {
+    pods.of(Component::Server).filter_map(|pod| {
         let status = pod.status.as_ref()?;
         (status.phase.as_deref() == Some("Running")).then(|| status.pod_ip.as_ref()?.parse().ok())?
     })
@@ -83,13 +75,18 @@ fn running(pods: &[Pod]) -> impl Iterator<Item = IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use crate::labels;
+
     use super::*;
 
     #[test]
     fn only_running_pods_are_asked_the_newest_first() {
         let pod = |created: &str, phase: &str, ip: &str| -> Pod {
             serde_json::from_value(serde_json::json!({
-                "metadata": {"creationTimestamp": created}, "status": {"phase": phase, "podIP": ip}
+                "metadata": {"creationTimestamp": created, "labels": labels::labels("main", Component::Server)},
+                "status": {"phase": phase, "podIP": ip}
             }))
             .unwrap()
         };
@@ -98,6 +95,7 @@ mod tests {
             pod("2026-01-03T00:00:00Z", "Pending", "10.0.0.2"),
             pod("2026-01-02T00:00:00Z", "Running", "fd00::3"),
         ];
+        let pods = Pods::new(pods.to_vec());
         let addresses: Vec<String> = running(&pods).map(|address| address.to_string()).collect();
         assert_eq!(addresses, ["fd00::3", "10.0.0.1"]);
     }

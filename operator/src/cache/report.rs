@@ -20,6 +20,7 @@ use crate::labels::{Component, Names, selector_text};
 use crate::status;
 
 use super::apply::Applied;
+use super::pods::Pods;
 use super::probe::Answer;
 use super::validate::{Invalid, ValidCache};
 
@@ -41,6 +42,8 @@ pub struct Outcome<'a> {
     pub valid: &'a Result<ValidCache, Invalid>,
     /// The children, where there are any.
     pub applied: Option<&'a Result<Applied, ApplyError>>,
+    /// The pods, where there should be any.
+    pub pods: &'a Pods,
     /// What the server says, where it could be there.
     pub probed: Option<&'a Result<Answer, String>>,
 }
@@ -67,14 +70,19 @@ pub async fn report(
     for condition in conditions::changed(&old.conditions, &new.conditions) {
         let starting = condition.type_ == ConditionType::Available.as_str()
             && findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
-        if !starting && condition.type_ != ConditionType::Progressing.as_str() {
+        let calm = condition.type_ == ConditionType::Progressing.as_str()
+            && (condition.status != Verdict::False.as_str() || condition.reason == Reason::Stable.as_str());
+        if !starting && !calm {
             status::publish_condition(context, &reference, condition).await;
         }
     }
-    let settled = findings
+    let well = findings
         .iter()
         .any(|f| f.about == ConditionType::Ready && (f.verdict == Verdict::True || f.reason == SUSPENDED));
-    Ok(if settled { RESYNC } else { RETRY })
+    // Of a rollout that does not get on, the pods say why; they are not watched.
+    let rolling =
+        findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
+    Ok(if well && !rolling { RESYNC } else { RETRY })
 }
 
 /// Says that the operator keeps its hands off; what was known before stays. Gives back when to look again.

@@ -78,6 +78,22 @@ words! {
         SecretKeyMissing,
         /// The object the API server refused to take is named in the message.
         ApplyFailed,
+        /// A quota of the namespace leaves no room for what the message names.
+        QuotaExceeded,
+        /// An admission webhook or policy of the cluster refuses what the message names.
+        AdmissionRefused,
+        /// Pods cannot be made.
+        PodsNotCreated,
+        /// A pod's image cannot be pulled.
+        ImagePullBackOff,
+        /// A pod ends again and again.
+        CrashLoopBackOff,
+        /// A pod's container cannot be made.
+        CreateContainerConfigError,
+        /// No node takes a pod, or its volume is not there.
+        Unschedulable,
+        /// A StorageClass is missing.
+        StorageClassNotFound,
         /// No key to sign with.
         NoActiveKey,
         /// What should be a key is none.
@@ -184,13 +200,14 @@ impl Finding {
         Self { about, verdict, reason: reason.as_str().into(), message: message.into() }
     }
 
-    /// `Ready` of the findings that it depends on: the first that is not true speaks for all.
+    /// `Ready` of the findings that it depends on: the first that is false speaks for all, else the first that
+    /// nobody knows, which more often than not is what another one leads to.
     pub fn summary(findings: &[Self], parts: &[ConditionType], well: &str) -> Self {
-        let first_not_true = parts
-            .iter()
-            .filter_map(|part| findings.iter().find(|finding| finding.about == *part))
-            .find(|finding| finding.verdict != Verdict::True);
-        match first_not_true {
+        let first = |verdict| {
+            let mut about = parts.iter().filter_map(|part| findings.iter().find(|f| f.about == *part));
+            about.find(|finding| finding.verdict == verdict)
+        };
+        match first(Verdict::False).or_else(|| first(Verdict::Unknown)) {
             None => Self::yes(ConditionType::Ready, Reason::Ready, well),
             Some(bad) => Self {
                 about: ConditionType::Ready,
@@ -277,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_part_that_is_not_true_speaks_for_all() {
+    fn the_first_part_that_is_false_speaks_for_all() {
         let parts = [ConditionType::Accepted, ConditionType::ResolvedRefs];
         let mut findings = vec![
             Finding::yes(ConditionType::Accepted, Reason::Accepted, ""),
@@ -285,7 +302,11 @@ mod tests {
         ];
         let ready = Finding::summary(&findings, &parts, "well");
         assert_eq!((ready.verdict, &*ready.reason), (Verdict::False, "SecretNotFound"));
+        findings[0] = Finding::unknown(ConditionType::Accepted, Reason::Reconciling, "");
+        assert_eq!(Finding::summary(&findings, &parts, "well").reason, "SecretNotFound");
         findings[1].verdict = Verdict::True;
+        assert_eq!(Finding::summary(&findings, &parts, "well").reason, "Reconciling");
+        findings[0].verdict = Verdict::True;
         assert_eq!(Finding::summary(&findings, &parts, "well").reason, "Ready");
     }
 

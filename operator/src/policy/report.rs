@@ -150,7 +150,7 @@ fn findings(
         ready = Finding::no(ConditionType::Ready, Reason::Suspended, why);
     }
     if let (Some(error), None) = (error, &refused) {
-        ready = Finding::no(ConditionType::Ready, Reason::ApplyFailed, error.sentence());
+        ready = Finding::no(ConditionType::Ready, error.reason(), error.sentence());
     }
     findings.push(ready);
     let about = ConditionType::LastRunSucceeded;

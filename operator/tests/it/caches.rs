@@ -35,7 +35,7 @@ async fn an_embedded_cache_gets_its_children_and_says_how_it_stands() {
         condition(&status, "DatabaseReady"),
         "Unknown/ServerUnreachable: no pod of the server runs yet"
     );
-    assert!(condition(&status, "Ready").starts_with("False/ServerUnreachable"));
+    assert!(condition(&status, "Ready").starts_with("False/MinimumReplicasUnavailable"));
     assert!(world.event_reasons().await.contains(&"SecretCreated".to_owned()));
 }
 

@@ -21,5 +21,6 @@ mod resilience;
 mod run_now;
 mod scaling;
 mod suspend;
+mod trouble;
 mod workload;
 mod world;

@@ -3,10 +3,12 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use niks3_protocol::api::health::{Dependency, ReadinessCheck};
 
+use crate::apply::{ApplyError, refusal};
 use crate::cache::apply::Applied;
-use crate::cache::probe::Answer;
+use crate::cache::pods::Trouble;
 use crate::cache::validate::ValidCache;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
+use crate::labels::Component;
 
 use super::{Outcome, exposure};
 
@@ -37,10 +39,10 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
             ];
             match outcome.applied {
                 Some(Ok(applied)) => {
-                    findings.extend(running(valid, applied, outcome.probed));
+                    findings.extend(running(outcome, valid, applied));
                     findings.extend(exposure::exposed(valid, applied));
                 }
-                Some(Err(error)) => findings.extend(unknown(Reason::ApplyFailed, &error.sentence())),
+                Some(Err(error)) => findings.extend(not_applied(error)),
                 None => findings.extend(unknown(Reason::Reconciling, "not looked at yet")),
             }
             findings
@@ -62,6 +64,14 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
     }
     findings.push(ready);
     findings
+}
+
+/// The API server does not take a child: nothing can be said of what runs.
+fn not_applied(error: &ApplyError) -> [Finding; 4] {
+    unknown(error.reason(), &error.sentence()).map(|finding| match finding.about {
+        ConditionType::Progressing => Finding::no(finding.about, error.reason(), finding.message),
+        _ => finding,
+    })
 }
 
 fn unknown(reason: Reason, message: &str) -> [Finding; 4] {
@@ -91,10 +101,11 @@ fn signing(valid: &ValidCache) -> Finding {
     }
 }
 
-fn running(valid: &ValidCache, applied: &Applied, probed: Option<&Result<Answer, String>>) -> [Finding; 4] {
-    let wanted = applied.deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let ready_pods = applied.deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
-    let dependency = |about, name| match probed {
+fn running(outcome: &Outcome<'_>, valid: &ValidCache, applied: &Applied) -> [Finding; 4] {
+    let deployment = &applied.deployment;
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready_pods = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
+    let dependency = |about, name| match outcome.probed {
         _ if valid.suspended => Finding::unknown(about, Reason::Suspended, SUSPENDED),
         Some(Ok(answer)) => {
             let check = answer.readiness.checks.iter().find(|check| check.name == name);
@@ -110,12 +121,31 @@ fn running(valid: &ValidCache, applied: &Applied, probed: Option<&Result<Answer,
         Some(Err(why)) => Finding::unknown(about, Reason::ServerUnreachable, why),
         None => Finding::unknown(about, Reason::Reconciling, "not looked at yet"),
     };
+    // That a server of ours does not run says more than that it cannot be reached.
+    let embedded = |finding: Finding, component| match outcome.pods.trouble(component) {
+        Some(trouble) if finding.verdict != Verdict::True => {
+            Finding::no(finding.about, trouble.reason, trouble.message)
+        }
+        _ => finding,
+    };
+    let database = dependency(ConditionType::DatabaseReady, Dependency::Database);
+    let storage = dependency(ConditionType::StorageReady, Dependency::Storage);
+    let trouble = refused(deployment).or_else(|| outcome.pods.trouble(Component::Server));
     [
-        dependency(ConditionType::DatabaseReady, Dependency::Database),
-        dependency(ConditionType::StorageReady, Dependency::Storage),
-        available(valid, ready_pods, wanted),
-        progressing(wanted, &applied.deployment),
+        embedded(database, Component::Postgres),
+        embedded(storage, Component::S3),
+        available(valid, ready_pods, wanted, trouble.as_ref()),
+        progressing(wanted, deployment, trouble.as_ref()),
     ]
+}
+
+/// Why pods cannot be made, as the Deployment says.
+fn refused(deployment: &Deployment) -> Option<Trouble> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure =
+        conditions.iter().find(|found| found.type_ == "ReplicaFailure" && found.status == "True")?;
+    let message = failure.message.clone().unwrap_or_default();
+    Some(Trouble { reason: refusal(&message).unwrap_or(Reason::PodsNotCreated), message })
 }
 
 fn answered(about: ConditionType, check: &ReadinessCheck) -> Finding {
@@ -130,25 +160,33 @@ fn answered(about: ConditionType, check: &ReadinessCheck) -> Finding {
     }
 }
 
-fn available(valid: &ValidCache, ready_pods: i32, wanted: i32) -> Finding {
+fn available(valid: &ValidCache, ready_pods: i32, wanted: i32, trouble: Option<&Trouble>) -> Finding {
+    let about = ConditionType::Available;
     let message = format!("{ready_pods} of {wanted} pods are ready");
     if valid.suspended {
-        Finding::no(ConditionType::Available, Reason::Suspended, SUSPENDED)
-    } else if ready_pods > 0 {
-        Finding::yes(ConditionType::Available, Reason::MinimumReplicasAvailable, message)
-    } else {
-        Finding::no(ConditionType::Available, Reason::MinimumReplicasUnavailable, message)
+        return Finding::no(about, Reason::Suspended, SUSPENDED);
+    }
+    if ready_pods > 0 {
+        return Finding::yes(about, Reason::MinimumReplicasAvailable, message);
+    }
+    match trouble {
+        Some(trouble) => Finding::no(about, trouble.reason, format!("{message}; {}", trouble.message)),
+        None => Finding::no(about, Reason::MinimumReplicasUnavailable, message),
     }
 }
 
-fn progressing(wanted: i32, deployment: &Deployment) -> Finding {
+fn progressing(wanted: i32, deployment: &Deployment, trouble: Option<&Trouble>) -> Finding {
     let about = ConditionType::Progressing;
+    let with_trouble = |message: String| match trouble {
+        Some(trouble) => format!("{message}; {}: {}", trouble.reason.as_str(), trouble.message),
+        None => message,
+    };
     let status = deployment.status.clone().unwrap_or_default();
     let stuck = status.conditions.iter().flatten().find(|condition| {
         condition.type_ == "Progressing" && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
     });
     if let Some(stuck) = stuck {
-        let message = stuck.message.clone().unwrap_or_default();
+        let message = with_trouble(stuck.message.clone().unwrap_or_default());
         return Finding::no(about, Reason::ProgressDeadlineExceeded, message);
     }
     let updated = status.updated_replicas.unwrap_or(0);
@@ -159,6 +197,7 @@ fn progressing(wanted: i32, deployment: &Deployment) -> Finding {
     if settled {
         Finding::no(about, Reason::Stable, "nothing is changing")
     } else {
-        Finding::yes(about, Reason::RollingOut, format!("{updated} of {wanted} pods are up to date"))
+        let message = with_trouble(format!("{updated} of {wanted} pods are up to date"));
+        Finding::yes(about, Reason::RollingOut, message)
     }
 }
