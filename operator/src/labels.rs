@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt as _};
+use sha2::{Digest as _, Sha256};
 
 /// The field manager, the reporter of events and the value of `app.kubernetes.io/managed-by`.
 pub const OPERATOR: &str = "niks3-operator";
@@ -73,9 +74,19 @@ impl Names<'_> {
         format!("{}-client", self.0)
     }
 
-    /// The generated signing key.
+    /// The Secret of the signing key that is generated where the spec names none.
     pub fn signing(self) -> String {
         format!("{}-signing-1", self.0)
+    }
+
+    /// The Secret of a generated signing key. The same for the same key, so that it is made once.
+    pub fn signing_key(self, key: &str) -> String {
+        format!("{}-signing-{}", self.0, hex::encode(&Sha256::digest(key.as_bytes())[..5]))
+    }
+
+    /// The annotation with the clocks of a cache's signing keys.
+    pub fn signing_clock(self) -> String {
+        format!("niks3.dev/signing-clock.{}", self.0)
     }
 
     /// StatefulSet, Service and Secret of the embedded S3 server.

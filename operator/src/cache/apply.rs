@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::gateway::HttpRoute;
 use crate::labels::{self, Names};
 
-use super::build::Resources;
+use super::build::{Resources, key_upkeep};
 use super::validate::ValidCache;
 
 /// Keeps the number of pods between the operator's last word and the autoscaler's first.
@@ -49,7 +49,7 @@ pub async fn apply_all(
         create(client, secret).await?;
         made.push(secret.name_any());
     }
-    align_owners(client, cache).await?;
+    keep_keys(client, cache).await?;
     let (namespace, uid, all) = (&cache.namespace, &cache.owner.uid, &labels::all_of(&cache.name));
     // First: no pod may run without them.
     let mut networks: Children<'_, NetworkPolicy> = Children::list(context, namespace, all, uid).await?;
@@ -151,19 +151,15 @@ async fn create(client: &Client, secret: &Secret) -> Result<(), ApplyError> {
         .map_err(|source| ApplyError::new::<Secret>("create", &name, source))
 }
 
-/// Whether a signing key goes with its cache can be changed at any time; the key itself cannot.
-async fn align_owners(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
-    let (Some(generated), Some((version, owners))) = (&cache.signing.generated, &cache.signing.owners) else {
-        return Ok(());
-    };
-    let wanted = if cache.signing.retain { Vec::new() } else { vec![cache.owner.clone()] };
-    if *owners == wanted {
-        return Ok(());
-    }
-    let patch = json!({"metadata": {"resourceVersion": version, "ownerReferences": wanted}});
+/// The clock of a key, and whether it goes with its cache, can change at any time; the key itself cannot.
+async fn keep_keys(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &cache.namespace);
-    api.patch_metadata(&generated.name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .map(|_| ())
-        .map_err(|source| ApplyError::new::<Secret>("patch", &generated.name, source))
+    for key in &cache.signing.keys {
+        let Some(patch) = key_upkeep(cache, key) else { continue };
+        let name = &key.secret.secret;
+        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map_err(|source| ApplyError::new::<Secret>("patch", name, source))?;
+    }
+    Ok(())
 }

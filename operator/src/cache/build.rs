@@ -23,6 +23,7 @@ use crate::gateway::HttpRoute;
 use super::validate::{Database, Storage, ValidCache};
 
 pub use pod::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
+pub use secrets::key_upkeep;
 
 /// The port the server listens on.
 pub const SERVER_PORT: i32 = 5751;
@@ -58,7 +59,7 @@ pub struct Resources {
 pub fn build(cache: &ValidCache) -> Resources {
     let config = config_map::server(cache);
     let mut resources = Resources {
-        secrets: secrets::signing_key(cache).into_iter().collect(),
+        secrets: secrets::signing_keys(cache).collect(),
         service_accounts: vec![service_account::server(cache)],
         services: vec![service::server(cache)],
         deployments: vec![deployment::server(cache, &config)],

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt as _};
 
@@ -43,12 +44,14 @@ pub struct Observed {
     pub bucket_taken_by: Option<String>,
     /// Randomness for what has to be made.
     pub fresh: Fresh,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// Randomness for what has to be made.
 #[derive(Clone)]
 pub struct Fresh {
-    /// Of a signing key.
+    /// Of signing keys.
     pub signing_seed: [u8; 32],
     /// Access key id of the embedded S3 server.
     pub s3_access_key: String,
@@ -106,6 +109,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         replicas: deployment.as_ref().and_then(own_replicas),
         bucket_taken_by: find_older_on_bucket(cache, &context.client).await?,
         fresh: Fresh::new().map_err(ObserveError::Random)?,
+        now: Timestamp::now(),
     })
 }
 
@@ -113,10 +117,11 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
 fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     let names = Names(name);
     let mut secrets = BTreeSet::new();
-    match spec.signing.keys.first().and_then(|key| key.secret_key_ref.as_ref()) {
-        Some(brought) => secrets.insert(brought.name.clone()),
-        None => secrets.insert(names.signing()),
-    };
+    secrets.insert(names.signing());
+    for key in &spec.signing.keys {
+        let brought = key.secret_key_ref.as_ref().map(|brought| brought.name.clone());
+        secrets.insert(brought.unwrap_or_else(|| names.signing_key(&key.name)));
+    }
     if spec.storage.embedded.is_some() {
         secrets.insert(names.s3());
     }

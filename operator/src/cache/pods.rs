@@ -84,8 +84,8 @@ impl Pods {
 
 fn trouble(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-    let said = containers.filter_map(of_container).next().or_else(|| {
+    let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let said = containers.find_map(of_container).or_else(|| {
         let unscheduled = status.conditions.iter().flatten().find(|condition| {
             condition.type_ == "PodScheduled"
                 && condition.status == "False"

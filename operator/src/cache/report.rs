@@ -2,6 +2,7 @@
 
 mod exposure;
 mod findings;
+mod keys;
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use niks3_protocol::api::cache_config::CacheStats;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::crd::binary_cache::SigningKeyStatus;
+use crate::crd::binary_cache::{KeyStage, SigningKeyStatus};
 use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
 use crate::crd::{BinaryCache, BinaryCacheStatus};
 use crate::labels::{Component, Names, selector_text};
@@ -22,7 +23,7 @@ use crate::status;
 use super::apply::Applied;
 use super::pods::Pods;
 use super::probe::Answer;
-use super::validate::{Invalid, ValidCache};
+use super::validate::{Invalid, Key, ValidCache};
 
 pub use crate::status::ReportError;
 
@@ -66,6 +67,9 @@ pub async fn report(
             let note = format!("made Secret {secret}");
             status::publish(context, &reference, EventType::Normal, "SecretCreated", &note).await;
         }
+    }
+    for (reason, note) in key_events(&old, &new) {
+        status::publish(context, &reference, EventType::Normal, reason, &note).await;
     }
     for condition in conditions::changed(&old.conditions, &new.conditions) {
         let starting = condition.type_ == ConditionType::Available.as_str()
@@ -134,13 +138,7 @@ fn next(
         status.public_keys.clone_from(&valid.public_keys);
         status.auth_audience.clone_from(&valid.audience);
         status.client_config_map_name = Some(Names(&valid.name).client());
-        if let Ok(key) = &valid.signing.key {
-            status.signing_keys = vec![SigningKeyStatus {
-                name: key.name().to_owned(),
-                public_key: key.public_key().to_string(),
-                secret_name: valid.signing.secret.secret.clone(),
-            }];
-        }
+        status.signing_keys = valid.signing.keys.iter().filter_map(key_status).collect();
     }
     if let Some(Ok(applied)) = outcome.applied {
         let deployment = applied.deployment.status.as_ref();
@@ -157,6 +155,38 @@ fn next(
         }
     }
     status
+}
+
+/// A key that was never there has nothing to tell.
+fn key_status(key: &Key) -> Option<SigningKeyStatus> {
+    Some(SigningKeyStatus {
+        name: key.name.clone(),
+        public_key: key.public_key.clone()?,
+        secret_name: key.secret.secret.clone(),
+        stage: key.stage,
+        published_at: key.clock.published_at.clone(),
+        signing_since: key.clock.signing_since.clone(),
+        retired_at: key.clock.retired_at.clone(),
+    })
+}
+
+/// Keys that begin to sign, or end. The first one of a cache is no news.
+fn key_events(old: &BinaryCacheStatus, new: &BinaryCacheStatus) -> Vec<(&'static str, String)> {
+    let news = new.signing_keys.iter().filter_map(|key| {
+        let before = old.signing_keys.iter().find(|before| before.name == key.name);
+        let reason = match key.stage {
+            _ if old.signing_keys.is_empty() || before.is_some_and(|before| before.stage == key.stage) => {
+                return None;
+            }
+            KeyStage::Publish => "SigningKeyPublished",
+            KeyStage::Sign => "SigningKeyPromoted",
+            KeyStage::Retire => "SigningKeyRetired",
+            KeyStage::Revoke => "SigningKeyRevoked",
+            KeyStage::Auto => return None,
+        };
+        Some((reason, format!("{}: {:?}", key.name, key.stage)))
+    });
+    news.collect()
 }
 
 /// A status is no place for what changes all the time: a new figure waits five minutes, unless it is the first

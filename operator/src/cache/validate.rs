@@ -1,7 +1,9 @@
 //! Pure: everything doubtful about a spec becomes a plain value or a reason.
 
+mod key_name;
 mod keys;
 mod network;
+mod rotation;
 mod secrets;
 mod valid;
 
@@ -19,7 +21,8 @@ use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels;
 
 use super::observe::{Observed, with_slash};
-pub use keys::Signing;
+pub use keys::{Key, Signing};
+pub use rotation::{Clock, Clocks};
 use secrets::Resolver;
 pub use secrets::{Generated, Missing, SecretFile};
 pub use valid::{Database, Embedded, Network, Storage, Token, ValidCache};
@@ -52,15 +55,14 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let endpoint = labels::endpoint(&name, &namespace);
     let url = spec.url.clone().or_else(|| outside(&spec.server)).unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
-    let signing = Signing::of(spec, &url, &mut resolver)?;
+    let signing = Signing::of(cache, &url, &mut resolver)?;
     let storage = storage(spec, &mut resolver, images)?;
     let database = database(spec, &mut resolver, images)?;
     let tokens = tokens(&spec.auth, &mut resolver);
-    let known = cache.status.as_ref().map(|status| status.public_keys.clone()).unwrap_or_default();
     let audience = (spec.auth.kubernetes.mode == KubernetesAuthMode::Enabled).then(|| audience(cache));
     Ok(ValidCache {
         owner: labels::owner(cache),
-        public_keys: signing.public_key().map_or(known, |key| vec![key]),
+        public_keys: signing.published().filter_map(|key| key.public_key.clone()).collect(),
         rules: rules(&spec.auth, &name, &namespace),
         priority: spec.cache_info.priority,
         read_proxy: spec.server.read_proxy.mode == ReadProxyMode::Proxy,

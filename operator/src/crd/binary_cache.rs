@@ -2,6 +2,7 @@
 
 mod access;
 mod server;
+mod signing;
 mod status;
 mod storage;
 
@@ -17,6 +18,7 @@ pub use server::{
     ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerNetworkPolicy,
     ServerService, ServiceType,
 };
+pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
 pub use storage::{
     AddressingStyle, CloudNativePg, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, S3,
@@ -84,7 +86,7 @@ pub struct BinaryCacheSpec {
     /// `cloudNativePG` and `embedded`.
     pub database: Database,
 
-    /// With which key store paths are signed. Left out, a key is generated.
+    /// With which keys store paths are signed. Left out, a key is generated.
     #[serde(default)]
     pub signing: Signing,
 
@@ -128,39 +130,6 @@ impl Default for CacheInfo {
     fn default() -> Self {
         Self { priority: Self::default_priority() }
     }
-}
-
-/// With which key store paths are signed.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[x_kube(validation = Rule::new(
-    "size(self.keys) == size(oldSelf.keys) && self.keys.all(n, oldSelf.keys.exists(o, o.name == n.name))"
-).message("signing.keys: keys cannot be added, removed or renamed once the cache exists")
- .field_path(".keys").reason(Reason::FieldValueForbidden))]
-#[serde(rename_all = "camelCase")]
-pub struct Signing {
-    /// The keys; at most one. An empty list stands for one generated key named `HOST-1`, HOST being that of
-    /// the cache's URL. The generated key is in the Secret `NAME-signing-1`.
-    #[serde(default)]
-    #[schemars(length(max = 1))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub keys: Vec<SigningKey>,
-}
-
-/// A signing key.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new(
-    "has(self.secretKeyRef) == has(oldSelf.secretKeyRef) && (!has(self.secretKeyRef) || self.secretKeyRef == oldSelf.secretKeyRef)"
-).message("secretKeyRef: where a key comes from cannot be changed").reason(Reason::FieldValueForbidden))]
-#[serde(rename_all = "camelCase")]
-pub struct SigningKey {
-    /// The key's name, the part before the colon in `trusted-public-keys`, such as `cache.example.org-1`.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
-    pub name: String,
-
-    /// A key brought along: the Secret's key holds `name:base64`, as `nix key generate-secret` prints it. Left
-    /// out, the key is generated.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<SecretKeyRef>,
 }
 
 /// One key of a Secret in the cache's namespace.

@@ -23,6 +23,10 @@ macro_rules! words {
     };
 }
 
+mod reason;
+
+pub use reason::Reason;
+
 words! {
     /// What a condition is about.
     ConditionType {
@@ -50,98 +54,6 @@ words! {
         CachesResolved,
         /// The last collection did what it was asked for.
         LastRunSucceeded,
-    }
-}
-
-words! {
-    /// Why a condition is what it is.
-    Reason {
-        /// All is well.
-        Ready,
-        /// The spec can be carried out.
-        Accepted,
-        /// Everything the spec refers to was found.
-        Resolved,
-        /// A dependency answered.
-        Reachable,
-        /// Pods say they are ready, and that includes this; the operator itself could not ask.
-        ReportedByPods,
-        /// Nobody could be asked yet.
-        ServerUnreachable,
-        /// The spec cannot be carried out.
-        InvalidSpec,
-        /// An older cache has the bucket and prefix.
-        BucketConflict,
-        /// A Secret is missing.
-        SecretNotFound,
-        /// A Secret lacks a key.
-        SecretKeyMissing,
-        /// The object the API server refused to take is named in the message.
-        ApplyFailed,
-        /// A quota of the namespace leaves no room for what the message names.
-        QuotaExceeded,
-        /// An admission webhook or policy of the cluster refuses what the message names.
-        AdmissionRefused,
-        /// Pods cannot be made.
-        PodsNotCreated,
-        /// A pod's image cannot be pulled.
-        ImagePullBackOff,
-        /// A pod ends again and again.
-        CrashLoopBackOff,
-        /// A pod's container cannot be made.
-        CreateContainerConfigError,
-        /// No node takes a pod, or its volume is not there.
-        Unschedulable,
-        /// A StorageClass is missing.
-        StorageClassNotFound,
-        /// No key to sign with.
-        NoActiveKey,
-        /// What should be a key is none.
-        InvalidKey,
-        /// The key has another name than the spec says.
-        KeyNameMismatch,
-        /// Nothing is changing.
-        Stable,
-        /// A change is being rolled out.
-        RollingOut,
-        /// A rollout stands still.
-        ProgressDeadlineExceeded,
-        /// Enough pods are ready.
-        MinimumReplicasAvailable,
-        /// Too few pods are ready.
-        MinimumReplicasUnavailable,
-        /// Not known yet.
-        Reconciling,
-        /// The cluster has no Gateway API.
-        GatewayAPINotInstalled,
-        /// A Gateway does not take the route, or none has looked at it yet.
-        RouteNotAccepted,
-        /// The Ingress has no address yet.
-        IngressPending,
-        /// The Secret with the certificate is missing.
-        CertificateNotReady,
-        /// The spec asks for standstill.
-        Suspended,
-        /// The spec asks the operator to keep its hands off.
-        SuspendReconcile,
-        /// Another policy, older, has the cache.
-        Conflicted,
-        /// The schedule is not cron.
-        InvalidSchedule,
-        /// The time zone is unknown.
-        InvalidTimeZone,
-        /// Uploads would be given up while their addresses live.
-        UnsafeUploadWindow,
-        /// The cache does not exist.
-        CacheNotFound,
-        /// The cache takes no ServiceAccount tokens, so the collector could not prove who it is.
-        KubernetesAuthDisabled,
-        /// No collection has ended yet.
-        NeverRan,
-        /// The last collection succeeded.
-        Succeeded,
-        /// The last collection failed.
-        GCFailed,
     }
 }
 

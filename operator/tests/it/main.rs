@@ -12,12 +12,14 @@
 mod api_server;
 mod caches;
 mod crds;
+mod docs;
 mod exposure;
 mod faults;
 mod lease;
 mod manifests;
 mod policies;
 mod resilience;
+mod rotation;
 mod run_now;
 mod scaling;
 mod suspend;

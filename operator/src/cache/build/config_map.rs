@@ -48,7 +48,11 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
             secret_key_file: Some(format!("{S3_FOLDER}/secret-key")),
             ..bucket(cache)
         },
-        signing_key_files: vec![format!("{SIGNING_FOLDER}/{}", cache.signing.file_name)],
+        signing_key_files: cache
+            .signing
+            .signing()
+            .map(|key| format!("{SIGNING_FOLDER}/{}", key.name))
+            .collect(),
         auth: AuthSection {
             static_tokens: cache
                 .tokens

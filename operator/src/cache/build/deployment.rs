@@ -190,13 +190,7 @@ fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
             &[(secrets::ACCESS_KEY, "access-key"), (secrets::SECRET_KEY, "secret-key")],
         ),
     };
-    let mut volumes = vec![
-        empty_dir("tmp"),
-        config,
-        database,
-        s3,
-        file_volume("signing", &cache.signing.secret, &cache.signing.file_name),
-    ];
+    let mut volumes = vec![empty_dir("tmp"), config, database, s3, signing(cache)];
     let mut mounts = vec![
         mount("tmp", "/tmp"),
         read_only("config", CONFIG_FOLDER),
@@ -215,17 +209,32 @@ fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
     (volumes, mounts)
 }
 
-/// The shared secrets, each from a Secret of its own, in one folder.
+/// The keys that sign, in one folder.
+fn signing(cache: &ValidCache) -> Volume {
+    let keys: Vec<_> = cache.signing.signing().map(|key| (key.name.as_str(), &key.secret)).collect();
+    match keys.as_slice() {
+        [(name, file)] => file_volume("signing", file, name),
+        keys => files("signing", keys),
+    }
+}
+
+/// The shared secrets.
 fn tokens(cache: &ValidCache) -> Volume {
-    let one = |name: &str, from: &SecretFile| VolumeProjection {
+    let tokens: Vec<_> = cache.tokens.iter().map(|token| (token.name.as_str(), &token.secret)).collect();
+    files("tokens", &tokens)
+}
+
+/// Files, each from a Secret of its own, in one folder.
+fn files(volume: &str, files: &[(&str, &SecretFile)]) -> Volume {
+    let one = |(name, from): &(&str, &SecretFile)| VolumeProjection {
         secret: Some(SecretProjection {
             name: from.secret.clone(),
-            items: Some(vec![KeyToPath { key: from.key.clone(), path: name.to_owned(), mode: None }]),
+            items: Some(vec![KeyToPath { key: from.key.clone(), path: (*name).to_owned(), mode: None }]),
             optional: None,
         }),
         ..VolumeProjection::default()
     };
-    projected("tokens", cache.tokens.iter().map(|token| one(&token.name, &token.secret)).collect())
+    projected(volume, files.iter().map(one).collect())
 }
 
 /// With this the server asks the API server for the keys that ServiceAccount tokens are signed with.

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
 
-use crate::cache::validate::{Embedded, Generated, ValidCache};
+use crate::cache::validate::{Clocks, Embedded, Generated, Key, ValidCache};
 use crate::labels::{Component, GENERATED_ID, Names, child, labels};
 
 use super::embedded::{POSTGRES_DATABASE, POSTGRES_PORT, POSTGRES_USER};
@@ -16,15 +17,47 @@ pub(super) const SECRET_KEY: &str = "secret-key";
 pub(super) const URI: &str = "uri";
 pub(super) const PASSWORD: &str = "password";
 
-pub(super) fn signing_key(cache: &ValidCache) -> Option<Secret> {
-    let generated = cache.signing.generated.as_ref()?;
-    let key = cache.signing.key.as_ref().ok()?;
-    let data = [(cache.signing.secret.key.clone(), key.to_secret_text())].into();
+/// The signing keys that are not there yet.
+pub(super) fn signing_keys(cache: &ValidCache) -> impl Iterator<Item = Secret> {
+    cache.signing.keys.iter().filter_map(|key| signing_key(cache, key))
+}
+
+fn signing_key(cache: &ValidCache, key: &Key) -> Option<Secret> {
+    let (generated, material) = (key.generated.as_ref()?, key.material.as_ref().ok()?);
+    let data = [(key.secret.key.clone(), material.to_secret_text())].into();
     let mut secret = make(cache, generated, Component::SigningKey, data)?;
+    let clocks = Clocks::from([(key.name.clone(), key.clock.clone())]);
+    let clock = (Names(&cache.name).signing_clock(), clock_text(&clocks));
+    secret.metadata.annotations.get_or_insert_default().extend([clock]);
     if !cache.signing.retain {
         secret.metadata.owner_references = Some(vec![cache.owner.clone()]);
     }
     Some(secret)
+}
+
+/// What of a key's Secret is not as it should be, as a patch.
+pub fn key_upkeep(cache: &ValidCache, key: &Key) -> Option<Value> {
+    let found = key.found.as_ref()?;
+    let mut metadata = json!({});
+    let mut clocks = found.clocks.clone();
+    clocks.insert(key.name.clone(), key.clock.clone());
+    if clocks != found.clocks {
+        metadata["annotations"] = json!({Names(&cache.name).signing_clock(): clock_text(&clocks)});
+    }
+    let owners = if cache.signing.retain { Vec::new() } else { vec![cache.owner.clone()] };
+    if key.generated.is_some() && found.owners != owners {
+        metadata["ownerReferences"] = json!(owners);
+    }
+    if metadata == json!({}) {
+        return None;
+    }
+    // With its version: what somebody else did meanwhile is looked at first.
+    metadata["resourceVersion"] = json!(found.version);
+    Some(json!({"metadata": metadata}))
+}
+
+fn clock_text(clocks: &Clocks) -> String {
+    serde_json::to_string(clocks).expect("a clock should be JSON")
 }
 
 pub(super) fn s3(cache: &ValidCache, server: &Embedded) -> Option<Secret> {

@@ -39,6 +39,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
         replicas: None,
         bucket_taken_by: None,
         fresh: fresh(),
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
     };
     let images = Images {
         server: "niks3:1".to_owned(),
@@ -147,7 +148,7 @@ fn secrets_are_immutable_and_stay() {
 #[test]
 fn no_secret_leaves_its_secret() {
     let text = serde_json::to_string(&open(&build(&embedded()))).unwrap();
-    let key = niks3_protocol::nix::SecretKey::from_seed("a", [7; 32]).unwrap().to_secret_text();
+    let key = embedded().signing.keys[0].material.as_ref().unwrap().to_secret_text();
     for secret in ["NIKS3ACCESS", "secret-of-s3", "secret-of-postgres", key.split_once(':').unwrap().1] {
         assert!(!text.contains(secret), "{secret} stands in a child");
     }

@@ -10,7 +10,7 @@ use crate::cache::validate::ValidCache;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
 use crate::labels::Component;
 
-use super::{Outcome, exposure};
+use super::{Outcome, exposure, keys};
 
 /// What `Ready` sums up, the causes before their effects.
 const PARTS: [ConditionType; 7] = [
@@ -35,7 +35,7 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
             let mut findings = vec![
                 Finding::yes(ConditionType::Accepted, Reason::Accepted, "the spec can be carried out"),
                 references(valid),
-                signing(valid),
+                keys::signing(&valid.signing),
             ];
             match outcome.applied {
                 Some(Ok(applied)) => {
@@ -91,14 +91,6 @@ fn references(valid: &ValidCache) -> Finding {
     };
     let messages: Vec<&str> = valid.missing.iter().map(|missing| missing.message.as_str()).collect();
     Finding::no(about, first.reason, messages.join("; "))
-}
-
-fn signing(valid: &ValidCache) -> Finding {
-    let about = ConditionType::SigningKeysReady;
-    match &valid.signing.key {
-        Ok(key) => Finding::yes(about, Reason::Ready, format!("{} signs", key.name())),
-        Err((reason, message)) => Finding::no(about, *reason, message),
-    }
 }
 
 fn running(outcome: &Outcome<'_>, valid: &ValidCache, applied: &Applied) -> [Finding; 4] {

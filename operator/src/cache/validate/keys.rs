@@ -1,14 +1,19 @@
 //! What a cache signs with.
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
 use niks3_protocol::nix::SecretKey;
+use sha2::{Digest as _, Sha256};
 
 use crate::cache::observe::Observed;
-use crate::crd::BinaryCacheSpec;
+use crate::crd::BinaryCache;
+use crate::crd::binary_cache::{KeyStage, SigningKey};
 use crate::crd::conditions::Reason;
-use crate::labels::Names;
+use crate::labels::{self, GENERATED_ID, Names};
 
+use super::key_name::default_name;
+use super::rotation::{Candidate, Clock, Clocks, Pace, stages};
 use super::secrets::{Generated, Resolver, SecretFile};
 use super::{Invalid, retains_keys};
 
@@ -18,61 +23,244 @@ const SECRET_KEY: &str = "secret";
 /// What a cache signs with.
 #[derive(Debug)]
 pub struct Signing {
-    /// The name of the key's file.
-    pub file_name: String,
+    /// Its keys, in the order of the spec.
+    pub keys: Vec<Key>,
+    /// Whether the Secrets of generated keys outlive the cache.
+    pub retain: bool,
+    pace: Pace,
+}
+
+/// A signing key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name, and that of its file.
+    pub name: String,
     /// Where it is.
     pub secret: SecretFile,
     /// The Secret, where the operator makes it.
     pub generated: Option<Generated>,
-    /// Whether the Secret outlives the cache.
-    pub retain: bool,
-    /// The Secret's version and owners as they are, where the operator made it before.
-    pub owners: Option<(String, Vec<OwnerReference>)>,
     /// The key, or why there is none.
-    pub key: Result<SecretKey, (Reason, String)>,
+    pub material: Result<SecretKey, (Reason, String)>,
+    /// What it does.
+    pub stage: KeyStage,
+    /// What the spec says it does.
+    pub wanted: KeyStage,
+    /// Since when it does so.
+    pub clock: Clock,
+    /// What clients trust, as far as that is known.
+    pub public_key: Option<String>,
+    /// The Secret as it is.
+    pub found: Option<Found>,
+}
+
+/// What of a key's Secret the operator keeps in order.
+#[derive(Debug)]
+pub struct Found {
+    /// Its version.
+    pub version: String,
+    /// Its owners.
+    pub owners: Vec<OwnerReference>,
+    /// The clocks in it.
+    pub clocks: Clocks,
 }
 
 impl Signing {
-    pub(super) fn of(
-        spec: &BinaryCacheSpec,
-        url: &str,
-        resolver: &mut Resolver<'_>,
-    ) -> Result<Self, Invalid> {
-        let named = spec.signing.keys.first();
-        let file_name = named.map_or_else(|| default_name(url), |key| key.name.clone());
-        let retain = retains_keys(spec);
-        if let Some(brought) = named.and_then(|key| key.secret_key_ref.as_ref()) {
-            let value = resolver.value(&brought.name, &brought.key);
-            let secret = SecretFile { secret: brought.name.clone(), key: brought.key.clone() };
-            let key = parse(value, &secret, Some(&file_name));
-            return Ok(Self { file_name, secret, generated: None, retain, owners: None, key });
-        }
-        let name = Names(resolver.cache).signing();
-        let generated = resolver.generated(&name)?;
-        let secret = SecretFile { secret: name, key: SECRET_KEY.to_owned() };
-        let key = if let Some(fresh) = &generated.make {
-            SecretKey::from_seed(&file_name, fresh.signing_seed)
-                .map_err(|error| (Reason::InvalidKey, format!("{file_name} {error}")))
+    pub(super) fn of(cache: &BinaryCache, url: &str, resolver: &mut Resolver<'_>) -> Result<Self, Invalid> {
+        let spec = &cache.spec.signing;
+        let pace = Pace::of(&spec.rotation)?;
+        let mut keys = if spec.keys.is_empty() {
+            vec![unnamed(url, resolver)?]
         } else {
-            let found = resolver.observed.secrets.get(&secret.secret);
-            let value = found.and_then(|found| found.data.as_ref()?.get(&secret.key));
-            let value = value.map(|value| value.0.as_slice());
-            // The name of an unnamed key was made from the URL of its day, and stays.
-            parse(value, &secret, named.map(|key| key.name.as_str()))
+            unlisted(&spec.keys, resolver)?;
+            spec.keys.iter().map(|key| named(key, resolver)).collect::<Result<_, _>>()?
         };
-        let owners = owners(resolver.observed, &secret.secret);
-        Ok(Self { file_name, secret, generated: Some(generated), retain, owners, key })
+        let told = cache.status.as_ref().map(|status| status.signing_keys.as_slice()).unwrap_or_default();
+        for key in &mut keys {
+            let Some(before) = told.iter().find(|told| told.name == key.name) else { continue };
+            let known = Clock {
+                published_at: before.published_at.clone(),
+                signing_since: before.signing_since.clone(),
+                retired_at: before.retired_at.clone(),
+            };
+            // Of a Secret that is there, its clock counts: what it does not say was taken back.
+            key.clock = match &key.found {
+                Some(found) if found.clocks.contains_key(&key.name) => key.clock.clone(),
+                _ => key.clock.clone().or(known),
+            };
+            key.public_key = key.public_key.take().or_else(|| Some(before.public_key.clone()));
+        }
+        let candidate = |key: &Key| Candidate {
+            wanted: key.wanted,
+            usable: key.material.is_ok(),
+            clock: key.clock.clone(),
+        };
+        let mut candidates: Vec<Candidate> = keys.iter().map(candidate).collect();
+        let stages = stages(&mut candidates, pace, resolver.observed.now);
+        for ((key, judged), stage) in keys.iter_mut().zip(candidates).zip(stages) {
+            (key.clock, key.stage) = (judged.clock, stage);
+        }
+        let signing = Self { keys, retain: retains_keys(&cache.spec), pace };
+        signing.note_versions(resolver);
+        Ok(signing)
     }
 
-    /// What clients trust.
-    pub fn public_key(&self) -> Option<String> {
-        self.key.as_ref().ok().map(|key| key.public_key().to_string())
+    /// The keys that sign.
+    pub fn signing(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(|key| key.stage == KeyStage::Sign)
+    }
+
+    /// The keys that clients are told of.
+    pub fn published(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().filter(|key| key.stage != KeyStage::Revoke)
+    }
+
+    /// When a key that is published signs by itself.
+    pub fn signs_at(&self, key: &Key) -> Option<String> {
+        self.pace.signs_at(&key.clock).map(crate::status::timestamp)
+    }
+
+    /// Pods are rolled when a key that they sign with is another one, not when its clock is set.
+    fn note_versions(&self, resolver: &mut Resolver<'_>) {
+        resolver.versions.clear();
+        for key in self.signing() {
+            let name = &key.secret.secret;
+            let found = resolver.observed.secrets.get(name);
+            let version = match (&key.generated, &key.material) {
+                (Some(Generated { make: Some(fresh), .. }), _) => Some(fresh.id.clone()),
+                (Some(_), _) => found.and_then(|found| found.annotations().get(GENERATED_ID).cloned()),
+                (None, Ok(key)) => {
+                    Some(hex::encode(&Sha256::digest(key.public_key().to_string().as_bytes())[..8]))
+                }
+                (None, Err(_)) => resolver.observed.secret_versions.get(name).cloned(),
+            };
+            resolver.versions.insert(name.clone(), version.unwrap_or_default());
+        }
     }
 }
 
-fn owners(observed: &Observed, secret: &str) -> Option<(String, Vec<OwnerReference>)> {
+/// The one key of a cache whose spec names none.
+fn unnamed(url: &str, resolver: &mut Resolver<'_>) -> Result<Key, Invalid> {
+    let mut key = generated(&default_name(url), &Names(resolver.cache).signing(), None, resolver)?;
+    // It was named after the URL of its day, and stays.
+    if let Ok(material) = &key.material {
+        material.name().clone_into(&mut key.name);
+        key.clock =
+            key.found.as_ref().and_then(|found| found.clocks.get(&key.name).cloned()).unwrap_or_default();
+    }
+    Ok(key)
+}
+
+fn named(wanted: &SigningKey, resolver: &mut Resolver<'_>) -> Result<Key, Invalid> {
+    let (name, observed) = (&wanted.name, resolver.observed);
+    let mut key = if let Some(brought) = &wanted.secret_key_ref {
+        let needed = !matches!(wanted.stage, KeyStage::Retire | KeyStage::Revoke);
+        let value = if needed {
+            resolver.value(&brought.name, &brought.key)
+        } else {
+            let found = observed.secrets.get(&brought.name);
+            found.and_then(|found| found.data.as_ref()?.get(&brought.key)).map(|value| value.0.as_slice())
+        };
+        let secret = SecretFile { secret: brought.name.clone(), key: brought.key.clone() };
+        let material = parse(value, &secret, Some(name));
+        key(name, secret, None, material, resolver)
+    } else {
+        let names = Names(resolver.cache);
+        // The key of the days when the spec named none.
+        let first = held(observed.secrets.get(&names.signing())).is_some_and(|held| held.name() == name);
+        let secret = if first { names.signing() } else { names.signing_key(name) };
+        generated(name, &secret, Some(wanted.stage), resolver)?
+    };
+    key.wanted = wanted.stage;
+    Ok(key)
+}
+
+/// A key that signs and that the spec forgets would be lost to clients without a word.
+fn unlisted(keys: &[SigningKey], resolver: &Resolver<'_>) -> Result<(), Invalid> {
+    let names = Names(resolver.cache);
+    let Some(found) = resolver.observed.secrets.get(&names.signing()) else { return Ok(()) };
+    let Some(held) = held(Some(found)).filter(|_| labels::is_ours(found, resolver.cache)) else {
+        return Ok(());
+    };
+    let clock = clocks(found, resolver.cache).remove(held.name()).unwrap_or_default();
+    let signs = clock.signing_since.is_some() && clock.retired_at.is_none();
+    if !signs || keys.iter().any(|key| key.name == held.name()) {
+        return Ok(());
+    }
+    let message = format!(
+        "signing.keys: {} of Secret {} signs; list it before the keys that follow it",
+        held.name(),
+        names.signing()
+    );
+    Err(Invalid { reason: Reason::InvalidSpec, message })
+}
+
+/// The key in a Secret of ours.
+fn held(secret: Option<&Secret>) -> Option<SecretKey> {
+    let value = secret?.data.as_ref()?.get(SECRET_KEY)?;
+    std::str::from_utf8(&value.0).ok()?.parse().ok()
+}
+
+fn generated(
+    name: &str,
+    secret: &str,
+    stage: Option<KeyStage>,
+    resolver: &mut Resolver<'_>,
+) -> Result<Key, Invalid> {
+    let at = SecretFile { secret: secret.to_owned(), key: SECRET_KEY.to_owned() };
+    let mut generated = resolver.generated(secret)?;
+    if matches!(stage, Some(KeyStage::Retire | KeyStage::Revoke)) {
+        // What is not there has signed nothing.
+        generated.make = None;
+    }
+    let material = if let Some(fresh) = &generated.make {
+        let seed = match stage {
+            None => fresh.signing_seed,
+            // One each.
+            Some(_) => Sha256::new().chain_update(fresh.signing_seed).chain_update(name).finalize().into(),
+        };
+        SecretKey::from_seed(name, seed).map_err(|error| (Reason::InvalidKey, format!("{name} {error}")))
+    } else {
+        let found = resolver.observed.secrets.get(secret);
+        let value = found.and_then(|found| found.data.as_ref()?.get(SECRET_KEY));
+        parse(value.map(|value| value.0.as_slice()), &at, stage.map(|_| name))
+    };
+    Ok(key(name, at, Some(generated), material, resolver))
+}
+
+fn key(
+    name: &str,
+    secret: SecretFile,
+    generated: Option<Generated>,
+    material: Result<SecretKey, (Reason, String)>,
+    resolver: &Resolver<'_>,
+) -> Key {
+    let found = found(resolver.observed, &secret.secret, resolver.cache);
+    Key {
+        clock: found.as_ref().and_then(|found| found.clocks.get(name).cloned()).unwrap_or_default(),
+        public_key: material.as_ref().ok().map(|key| key.public_key().to_string()),
+        stage: KeyStage::Auto,
+        wanted: KeyStage::Auto,
+        name: name.to_owned(),
+        secret,
+        generated,
+        material,
+        found,
+    }
+}
+
+fn found(observed: &Observed, secret: &str, cache: &str) -> Option<Found> {
     let found = observed.secrets.get(secret)?;
-    Some((found.resource_version()?, found.owner_references().to_vec()))
+    Some(Found {
+        version: found.resource_version()?,
+        owners: found.owner_references().to_vec(),
+        clocks: clocks(found, cache),
+    })
+}
+
+/// What cannot be read is as good as nothing: the status knows it too.
+fn clocks(secret: &Secret, cache: &str) -> Clocks {
+    let text = secret.annotations().get(&Names(cache).signing_clock());
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 fn parse(value: Option<&[u8]>, at: &SecretFile, name: Option<&str>) -> Result<SecretKey, (Reason, String)> {
@@ -90,33 +278,9 @@ fn parse(value: Option<&[u8]>, at: &SecretFile, name: Option<&str>) -> Result<Se
     }
 }
 
-/// `HOST-1` of a URL.
-fn default_name(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(v6).replace(':', "-"),
-        None => host.split(':').next().unwrap_or(host).to_owned(),
-    };
-    format!("{host}-1")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_default_name_is_that_of_the_host() {
-        for (url, name) in [
-            ("https://cache.example.org", "cache.example.org-1"),
-            ("http://main.nix.svc:8080/a", "main.nix.svc-1"),
-            ("https://user@cache.example.org?x", "cache.example.org-1"),
-            ("http://[fd00::1]:80", "fd00--1-1"),
-        ] {
-            assert_eq!(default_name(url), name);
-        }
-    }
 
     #[test]
     fn a_key_is_what_its_secret_says() {

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::KeyStage;
+
 /// What the operator found.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -70,4 +72,16 @@ pub struct SigningKeyStatus {
     pub public_key: String,
     /// The Secret that holds it.
     pub secret_name: String,
+    /// What it does now.
+    #[serde(default)]
+    pub stage: KeyStage,
+    /// Since when clients are told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<String>,
+    /// Since when it signs, or signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_since: Option<String>,
+    /// Since when it signs no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<String>,
 }

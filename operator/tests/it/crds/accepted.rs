@@ -21,6 +21,17 @@ async fn accepted_manifests() {
             cache("main", with(&embedded(), &json!({"signing": {"keys": [{"name": "example-1"}]}}))),
         ),
         (
+            "a rotation",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"signing": {"keys": [{"name": "a", "stage": "Retire"}, {"name": "b"}],
+                        "rotation": {"publishBeforeSign": "0s", "overlap": "1h", "promotion": "Manual"}}}),
+                ),
+            ),
+        ),
+        (
             "any ServiceAccount",
             cache(
                 "main",

@@ -32,14 +32,22 @@ async fn refused_changes() {
             "size and storageClassName of a volume cannot be changed",
         ),
         (
-            embedded(),
-            json!({"signing": {"keys": [{"name": "a"}]}}),
-            "keys cannot be added, removed or renamed",
-        ),
-        (
             with(&embedded(), &own_key),
             json!({"signing": {"keys": []}}),
-            "keys cannot be added, removed or renamed",
+            "only keys whose stage is Retire or Revoke can be removed",
+        ),
+        (
+            with(&embedded(), &json!({"signing": {"keys": [{"name": "a"}, {"name": "b"}]}})),
+            json!({"signing": {"keys": [{"name": "b"}]}}),
+            "only keys whose stage is Retire or Revoke can be removed",
+        ),
+        (
+            with(
+                &embedded(),
+                &json!({"signing": {"keys": [{"name": "a", "stage": "Revoke"}, {"name": "b"}]}}),
+            ),
+            json!({"signing": {"keys": [{"name": "a", "stage": "Retire"}, {"name": "b"}]}}),
+            "stage: Revoke cannot be undone",
         ),
         (
             with(&embedded(), &own_key),

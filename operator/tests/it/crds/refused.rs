@@ -56,7 +56,14 @@ async fn refused_caches() {
         ),
         (s(json!({"addressingStyle": "path"})), "spec.storage.s3.addressingStyle: Unsupported value"),
         (s(json!({"credentials": {"secretRef": null}})), "credentials: set secretRef"),
-        (e(json!({"signing": {"keys": [{"name": "a"}, {"name": "b"}]}})), "spec.signing.keys: Too many"),
+        (
+            e(json!({"signing": {"keys": (0..9).map(|n| json!({"name": format!("a-{n}")})).collect::<Vec<_>>()}})),
+            "spec.signing.keys: Too many",
+        ),
+        (e(json!({"signing": {"keys": [{"name": "a", "stage": "Retire"}]}})), "one key must be Auto or Sign"),
+        (e(json!({"signing": {"keys": [{"name": "a", "stage": "Signs"}]}})), "keys[0].stage: Unsupported value"),
+        (e(json!({"signing": {"rotation": {"overlap": "59m"}}})), "rotation: publishBeforeSign must be a duration"),
+        (e(json!({"signing": {"rotation": {"promotion": "Never"}}})), "rotation.promotion: Unsupported value"),
         (e(json!({"signing": {"keys": [{"name": "a:b"}]}})), "spec.signing.keys[0].name"),
         (
             e(rule(json!({"serviceAccounts": [{"namespace": "ci-*", "name": "builder"}]}))),

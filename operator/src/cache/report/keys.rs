@@ -1,0 +1,33 @@
+//! Pure: how the signing keys stand.
+
+use crate::cache::validate::{Key, Signing};
+use crate::crd::binary_cache::KeyStage;
+use crate::crd::conditions::{ConditionType, Finding, Reason};
+
+const ABOUT: ConditionType = ConditionType::SigningKeysReady;
+
+pub(super) fn signing(signing: &Signing) -> Finding {
+    let needed = |key: &&Key| !matches!(key.stage, KeyStage::Retire | KeyStage::Revoke);
+    if let Some((reason, message)) =
+        signing.keys.iter().filter(needed).find_map(|key| key.material.as_ref().err())
+    {
+        return Finding::no(ABOUT, *reason, message);
+    }
+    let names: Vec<&str> = signing.signing().map(|key| key.name.as_str()).collect();
+    let verb = if names.len() == 1 { "signs" } else { "sign" };
+    let now = format!("{} {verb}", names.join(", "));
+    if let Some(next) = signing.keys.iter().find(|key| key.stage == KeyStage::Publish) {
+        return match signing.signs_at(next) {
+            Some(at) if next.wanted == KeyStage::Auto => {
+                let message = format!("{now}; {} is published and signs from {at}", next.name);
+                Finding::yes(ABOUT, Reason::RotationInProgress, message)
+            }
+            _ => {
+                let message = format!("{now}; {} is published and signs when its stage is Sign", next.name);
+                Finding::yes(ABOUT, Reason::AwaitingPromotion, message)
+            }
+        };
+    }
+    let reason = if names.len() > 1 { Reason::RotationInProgress } else { Reason::Stable };
+    Finding::yes(ABOUT, reason, now)
+}

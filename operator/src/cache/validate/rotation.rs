@@ -1,0 +1,225 @@
+//! Pure: which key does what at which time. The clock of a key stands in an annotation of its Secret, so that
+//! nothing is lost with the status.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use niks3_protocol::duration::GoDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::crd::binary_cache::{KeyStage, Promotion, Rotation};
+use crate::crd::conditions::Reason;
+use crate::status::timestamp;
+
+use super::Invalid;
+
+/// When a key went from one stage to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Clock {
+    /// Since when clients are told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<String>,
+    /// Since when it signs, or signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_since: Option<String>,
+    /// Since when it signs no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<String>,
+}
+
+impl Clock {
+    /// What another one knows, where this one knows nothing.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            published_at: self.published_at.or(other.published_at),
+            signing_since: self.signing_since.or(other.signing_since),
+            retired_at: self.retired_at.or(other.retired_at),
+        }
+    }
+}
+
+/// The clocks of the keys in one Secret, by the keys' names.
+pub type Clocks = BTreeMap<String, Clock>;
+
+/// A key as it is judged.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    pub(super) wanted: KeyStage,
+    /// Whether there is a key to sign with.
+    pub(super) usable: bool,
+    pub(super) clock: Clock,
+}
+
+/// For how long a key waits, and for how long two sign.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    publish: SignedDuration,
+    overlap: SignedDuration,
+    by_hand: bool,
+}
+
+impl Pace {
+    pub(super) fn of(rotation: &Rotation) -> Result<Self, Invalid> {
+        let parse = |field: &str, text: &str| {
+            let parsed: Result<GoDuration, _> = text.parse();
+            parsed.ok().and_then(|duration| SignedDuration::try_from(duration.0).ok()).ok_or_else(|| {
+                Invalid {
+                    reason: Reason::InvalidSpec,
+                    message: format!("signing.rotation.{field}: {text} is no duration such as 168h"),
+                }
+            })
+        };
+        Ok(Self {
+            publish: parse("publishBeforeSign", &rotation.publish_before_sign.0)?,
+            overlap: parse("overlap", &rotation.overlap.0)?,
+            by_hand: rotation.promotion == Promotion::Manual,
+        })
+    }
+
+    /// When a key that is published signs by itself.
+    pub(super) fn signs_at(self, clock: &Clock) -> Option<Timestamp> {
+        if self.by_hand { None } else { after(clock.published_at.as_ref(), self.publish) }
+    }
+
+    /// When the keys before one that signs retire.
+    pub(super) fn retires_at(self, clock: &Clock) -> Option<Timestamp> {
+        after(clock.signing_since.as_ref(), self.overlap)
+    }
+}
+
+fn after(time: Option<&String>, wait: SignedDuration) -> Option<Timestamp> {
+    time?.parse::<Timestamp>().ok()?.checked_add(wait).ok()
+}
+
+/// What each key does now, in the order of the spec; the clocks are set.
+pub(super) fn stages(keys: &mut [Candidate], pace: Pace, now: Timestamp) -> Vec<KeyStage> {
+    for key in keys.iter_mut() {
+        if key.wanted != KeyStage::Revoke && key.clock.published_at.is_none() {
+            key.clock.published_at = Some(timestamp(now));
+        }
+    }
+    let may_sign = |key: &Candidate| matches!(key.wanted, KeyStage::Auto | KeyStage::Sign);
+    let mut signing: Vec<bool> = Vec::with_capacity(keys.len());
+    for (index, key) in keys.iter().enumerate() {
+        // What signed goes on doing so while its Secret is away: the pods have it.
+        let able = key.usable || key.clock.signing_since.is_some();
+        signing.push(match key.wanted {
+            KeyStage::Sign => able,
+            KeyStage::Auto => {
+                let first = !keys[..index].iter().any(may_sign);
+                let due = pace.signs_at(&key.clock).is_some_and(|at| at <= now);
+                able && (first || due || key.clock.signing_since.is_some())
+            }
+            _ => false,
+        });
+    }
+    // Pods wait for a key rather than sign with none.
+    if !signing.contains(&true)
+        && let Some(first) = keys.iter().position(may_sign)
+    {
+        signing[first] = true;
+    }
+    let retired = |index: usize| {
+        let mut later = (index + 1..keys.len()).filter(|later| signing[*later] && keys[*later].usable);
+        later.any(|later| pace.retires_at(&keys[later].clock).is_some_and(|at| at <= now))
+    };
+    let stages: Vec<KeyStage> = keys
+        .iter()
+        .enumerate()
+        .map(|(index, key)| match key.wanted {
+            KeyStage::Auto if signing[index] && retired(index) => KeyStage::Retire,
+            KeyStage::Auto | KeyStage::Sign if signing[index] => KeyStage::Sign,
+            KeyStage::Auto | KeyStage::Sign => KeyStage::Publish,
+            wanted => wanted,
+        })
+        .collect();
+    for (key, stage) in keys.iter_mut().zip(&stages) {
+        let clock = &mut key.clock;
+        match stage {
+            KeyStage::Sign => {
+                clock.retired_at = None;
+                if key.usable {
+                    clock.signing_since.get_or_insert_with(|| timestamp(now));
+                }
+            }
+            KeyStage::Retire | KeyStage::Revoke => {
+                clock.retired_at.get_or_insert_with(|| timestamp(now));
+            }
+            // Back at the beginning: it would sign at once else.
+            KeyStage::Publish | KeyStage::Auto => clock.signing_since = None,
+        }
+    }
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn key(wanted: KeyStage) -> Candidate {
+        Candidate { wanted, usable: true, clock: Clock::default() }
+    }
+
+    /// The stages of keys day by day, each a letter.
+    fn days(keys: &mut [Candidate], promotion: Promotion, days: &[i64]) -> Vec<String> {
+        let pace = Pace::of(&Rotation { promotion, ..Rotation::default() }).unwrap();
+        let letter = |stage: &KeyStage| format!("{stage:?}").chars().next().unwrap();
+        days.iter()
+            .map(|day| {
+                let now = Timestamp::from_second(1_800_000_000 + day * DAY).unwrap();
+                stages(keys, pace, now).iter().map(letter).collect()
+            })
+            .collect()
+    }
+
+    use KeyStage::{Auto, Publish, Retire, Revoke, Sign};
+    use Promotion::{Automatic, Manual};
+
+    #[test]
+    fn a_key_is_published_then_signs_beside_the_old_one_then_alone() {
+        let mut keys = [key(Auto), key(Auto)];
+        let mut first = [key(Auto)];
+        assert_eq!(days(&mut first, Automatic, &[0]), ["S"]);
+        keys[0].clock = first[0].clock.clone();
+        let said = days(&mut keys, Automatic, &[0, 6, 7, 36, 37, 400]);
+        assert_eq!(said, ["SP", "SP", "SS", "SS", "RS", "RS"]);
+        assert!(keys[0].clock.retired_at.is_some());
+    }
+
+    #[test]
+    fn by_hand_a_key_signs_when_it_is_told_to() {
+        let mut keys = [key(Auto), key(Auto)];
+        assert_eq!(days(&mut keys, Manual, &[0, 400]), ["SP", "SP"]);
+        keys[1].wanted = Sign;
+        assert_eq!(days(&mut keys, Manual, &[401, 430, 431]), ["SS", "SS", "RS"]);
+    }
+
+    #[test]
+    fn there_is_always_one_that_signs() {
+        assert_eq!(days(&mut [key(Retire), key(Auto)], Automatic, &[0]), ["RS"]);
+        assert_eq!(days(&mut [key(Revoke), key(Publish), key(Auto)], Automatic, &[0]), ["RPS"]);
+        let mut keys = [key(Auto), key(Auto)];
+        assert_eq!(days(&mut keys, Automatic, &[0, 7, 37]), ["SP", "SS", "RS"]);
+        keys[1].wanted = Revoke;
+        assert_eq!(days(&mut keys, Automatic, &[38]), ["SR"], "the one before signs again");
+    }
+
+    #[test]
+    fn a_key_that_is_none_follows_nobody() {
+        let mut keys = [key(Auto), Candidate { usable: false, ..key(Auto) }];
+        assert_eq!(days(&mut keys, Automatic, &[0, 7, 400]), ["SP", "SP", "SP"]);
+        assert_eq!(days(&mut [Candidate { usable: false, ..key(Auto) }], Automatic, &[0]), ["S"]);
+    }
+
+    #[test]
+    fn what_signed_goes_on_while_its_secret_is_away() {
+        let mut keys = [key(Auto), key(Auto)];
+        assert_eq!(days(&mut keys, Automatic, &[0, 7]), ["SP", "SS"]);
+        keys[1].usable = false;
+        assert_eq!(days(&mut keys, Automatic, &[400]), ["SS"], "a key that is away retires nobody");
+    }
+}

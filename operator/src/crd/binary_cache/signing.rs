@@ -1,0 +1,119 @@
+//! `spec.signing`: with which keys store paths are signed, and how one key follows another.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::SecretKeyRef;
+use crate::crd::schema::Duration;
+
+/// With which keys store paths are signed.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[x_kube(validation = Rule::new("size(self.keys) == 0 || self.keys.exists(k, k.stage in ['Auto', 'Sign'])")
+    .message("signing.keys: one key must be Auto or Sign, or nothing would be signed").field_path(".keys").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new(
+    "oldSelf.keys.all(o, o.stage in ['Retire', 'Revoke'] || self.keys.exists(n, n.name == o.name)) && (size(oldSelf.keys) == 0 || size(self.keys) > 0)"
+).message("signing.keys: only keys whose stage is Retire or Revoke can be removed, and not all; set the stage first")
+ .field_path(".keys").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct Signing {
+    /// The keys, each followed by its successor. An empty list stands for one generated key named `HOST-1`, HOST
+    /// being that of the cache's URL; to let another key follow it, list both. The Secrets of generated keys
+    /// are named in `status.signingKeys`.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub keys: Vec<SigningKey>,
+    /// How a key follows another one.
+    #[serde(default)]
+    pub rotation: Rotation,
+}
+
+/// A signing key.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new(
+    "has(self.secretKeyRef) == has(oldSelf.secretKeyRef) && (!has(self.secretKeyRef) || self.secretKeyRef == oldSelf.secretKeyRef)"
+).message("secretKeyRef: where a key comes from cannot be changed").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("oldSelf.stage != 'Revoke' || self.stage == 'Revoke'")
+    .message("stage: Revoke cannot be undone").field_path(".stage").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKey {
+    /// The key's name, the part before the colon in `trusted-public-keys`, such as `cache.example.org-1`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub name: String,
+
+    /// A key brought along: the Secret's key holds `name:base64`, as `nix key generate-secret` prints it. Left
+    /// out, the key is generated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+
+    /// What the key does. `Auto`: the first key signs, a later one is published, signs after
+    /// `rotation.publishBeforeSign`, and retires those before it after `rotation.overlap`. The others hold it at
+    /// one stage.
+    #[serde(default)]
+    pub stage: KeyStage,
+}
+
+/// What a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum KeyStage {
+    /// As the clock says.
+    #[default]
+    Auto,
+    /// Clients are told to trust it; it signs nothing.
+    Publish,
+    /// It signs.
+    Sign,
+    /// It signs nothing any more; clients still trust what it signed.
+    Retire,
+    /// Clients are no longer told of it. It cannot be undone.
+    Revoke,
+}
+
+/// How a key follows another one. The times count from what stands in the annotation of the keys' Secrets.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("duration(self.publishBeforeSign) >= duration('0s') && duration(self.overlap) >= duration('1h')")
+    .message("rotation: publishBeforeSign must be a duration, and overlap one of at least 1h").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// For so long a key is published before it signs, so that clients learn of it first.
+    #[serde(default = "Rotation::default_publish_before_sign")]
+    pub publish_before_sign: Duration,
+    /// For so long both keys sign. Clients that trust only one of them can read all that is pushed meanwhile.
+    #[serde(default = "Rotation::default_overlap")]
+    pub overlap: Duration,
+    /// `Automatic`: a published key signs when its time has come. `Manual`: when its stage is set to `Sign`, for
+    /// clients whose `nix.conf` is changed by hand.
+    #[serde(default)]
+    pub promotion: Promotion,
+}
+
+impl Rotation {
+    fn default_publish_before_sign() -> Duration {
+        "168h".into()
+    }
+
+    fn default_overlap() -> Duration {
+        "720h".into()
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            publish_before_sign: Self::default_publish_before_sign(),
+            overlap: Self::default_overlap(),
+            promotion: Promotion::default(),
+        }
+    }
+}
+
+/// When a published key begins to sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum Promotion {
+    /// When its time has come.
+    #[default]
+    Automatic,
+    /// When its stage is set to `Sign`.
+    Manual,
+}
