@@ -1,11 +1,15 @@
 //! The whole command surface. The names of niks3 1.7 are kept.
 
+mod gc;
+
 use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use niks3_protocol::duration::{DurationError, GoDuration};
+
+pub(crate) use gc::{GcArgs, GcCommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,7 +123,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Pins(PinsCommand),
     /// Collect what nothing keeps.
-    Gc(GcArgs),
+    Gc(Box<GcArgs>),
     /// Who the server thinks you are, and what you may do.
     Whoami,
     /// Keep a token, read from standard input, for all other commands.
@@ -211,27 +215,4 @@ pub(crate) enum PinsCommand {
         /// The name.
         name: String,
     },
-}
-
-/// `niks3 gc`
-#[derive(Debug, ClapArgs)]
-pub(crate) struct GcArgs {
-    /// Closures not pushed or refreshed for so long go, unless pinned.
-    #[arg(long, default_value = "720h", value_name = "DURATION")]
-    pub(crate) older_than: GoDuration,
-    /// Unfinished uploads begun so long ago go.
-    #[arg(long, default_value = "6h", value_name = "DURATION")]
-    pub(crate) failed_uploads_older_than: GoDuration,
-    /// How long an object stays after nothing reaches it any more; the age of failed uploads where it is left out.
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) deletion_grace: Option<GoDuration>,
-    /// Delete at once what nothing reaches. Safe while others push.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Write the run's result here, as one line of JSON.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) result_file: Option<PathBuf>,
-    /// Print the run's result as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
 }

@@ -4,6 +4,7 @@ mod address;
 mod calls;
 mod error;
 mod gc_answer;
+mod gc_calls;
 mod pace;
 mod retry;
 mod token;

@@ -4,6 +4,7 @@ mod gc;
 mod generate;
 mod login;
 mod pins;
+mod plan;
 mod push;
 mod use_cache;
 
@@ -40,6 +41,8 @@ pub(crate) enum CommandError {
     Deadline(GoDuration),
     #[error("the collection failed: {0}")]
     GcFailed(String),
+    #[error("the collection was stopped: {0}")]
+    GcStopped(String),
     #[error("another collection is still running after {0:?}")]
     GcBusy(std::time::Duration),
     #[error("the result file {path} cannot be written")]
@@ -81,6 +84,7 @@ impl CommandError {
             | Self::PinOfMany(_)
             | Self::NoToken
             | Self::NoHome
+            | Self::GcStopped(_)
             | Self::Store(StoreError::NotInStore(_)) => USAGE,
             _ if self.client().is_some_and(ClientError::is_configuration) => USAGE,
             _ => 1,
@@ -139,7 +143,7 @@ async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
         Command::Man { folder } => generate::man(folder, printer)?,
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
         Command::Pins(command) => pins::run(&connect()?, command, printer).await?,
-        Command::Gc(command) => gc::run(&connect()?, command, printer).await?,
+        Command::Gc(command) => gc::run(&connect()?, *command, printer).await?,
         Command::Whoami => {
             let me = connect()?.whoami().await?;
             let permissions: Vec<String> = me.permissions.iter().map(|one| format!("{one:?}")).collect();

@@ -13,6 +13,7 @@ use crate::bucket::Bucket;
 use crate::gc::Runner;
 use crate::http::health::Health;
 use crate::metrics::Metrics;
+use crate::reads::Reads;
 use crate::signer::Signer;
 
 /// The server, as its handlers see it.
@@ -31,6 +32,8 @@ pub struct App {
     pub metrics: Metrics,
     /// The collections of this server.
     pub gc: Runner,
+    /// What was read and is not noted yet.
+    pub reads: Reads,
     /// What `/readyz` shows.
     pub health: Health,
     /// The last statistics, which anybody may ask for: counting is not free.

@@ -11,6 +11,8 @@ pub mod multipart_uploads;
 pub mod narinfos;
 pub mod objects;
 pub mod pins;
+pub mod reads;
+pub mod roots;
 pub mod uploads;
 pub mod writers;
 

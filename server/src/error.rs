@@ -199,11 +199,14 @@ impl From<GcError> for ApiError {
     fn from(error: GcError) -> Self {
         match error {
             GcError::Conflict(conflict) => Self::GcConflict(conflict),
+            GcError::Invalid(message) => Self::BadRequest(message),
             GcError::Database(error) => error.into(),
+            GcError::Bucket(error) => error.into(),
             GcError::Uploads(error) => error.into(),
-            GcError::Stopped | GcError::Lost => {
+            GcError::Stopped | GcError::Lost | GcError::Aborted => {
                 Self::Unavailable { after: Duration::from_secs(5), message: error.to_string() }
             }
+            GcError::SafetyLimit(message) => Self::Conflict(message),
             GcError::Row(_) | GcError::Graph(_) => Self::Internal(Box::new(error)),
         }
     }

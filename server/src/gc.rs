@@ -1,9 +1,16 @@
 //! Collections: one run at a time per cache, across replicas, held in the database with a heartbeat. That is an
-//! economy: two at once are safe too (docs/gc.md). A run's parameters, phase, counts and result are a row.
+//! economy: two at once are safe too (docs/gc.md). A run's parameters, phase, counts, plan and result are a row.
 
+mod bits;
+mod decide;
+mod error;
+mod expire;
 mod graph;
 mod mark;
+mod report;
+mod rules;
 mod run;
+mod snapshot;
 mod sweep;
 
 use std::sync::Arc;
@@ -20,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::db;
 use crate::db::gc_runs::GcRun;
-use crate::push::PushError;
+pub use error::GcError;
 
 /// A run without a sign of life for so long is another server's, and that server is dead.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -41,30 +48,18 @@ impl Runner {
     }
 }
 
-/// Why a run failed, or was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum GcError {
-    /// Another run, with other parameters, is active.
-    #[error("{}", .0.error)]
-    Conflict(Box<GcConflict>),
-    /// The server ends.
-    #[error("the server is shutting down; the next run goes on")]
-    Stopped,
-    /// Another server declared this run dead and may have started its own.
-    #[error("the run gave no sign of life for {SILENCE:?} and was taken over")]
-    Lost,
-    /// A row of `gc_runs` that this version cannot read.
-    #[error("the run's row is not readable: {0}")]
-    Row(String),
-    /// PostgreSQL.
-    #[error("database")]
-    Database(#[from] sqlx::Error),
-    /// Expiring uploads.
-    #[error(transparent)]
-    Uploads(#[from] PushError),
-    /// The row graph is larger than this server can hold.
-    #[error("{0}")]
-    Graph(String),
+/// Starts a run as a policy asks for it. What cannot be carried out safely is refused.
+pub async fn start_policy(app: &Arc<App>, params: GcParams) -> Result<GcStatus, GcError> {
+    params.check().map_err(|error| GcError::Invalid(error.to_string()))?;
+    let safe = safe_upload_age(app);
+    if params.failed_uploads_older_than.0 < safe {
+        return Err(GcError::Invalid(format!(
+            "failed_uploads_older_than {} is shorter than an upload may last; give at least {}",
+            params.failed_uploads_older_than,
+            GoDuration(safe)
+        )));
+    }
+    start(app, params).await
 }
 
 /// Starts a run, or joins the active one where its parameters are the same.
@@ -81,7 +76,7 @@ pub async fn start(app: &Arc<App>, params: GcParams) -> Result<GcStatus, GcError
         {
             let id = row.id;
             let status = status_of(row)?;
-            app.gc.tasks.spawn(run::run(Arc::clone(app), id, params, app.gc.stop.clone()));
+            app.gc.tasks.spawn(run::run(Arc::clone(app), id, params, app.gc.stop.child_token()));
             return Ok(status);
         }
         let active = db::gc_runs::find_latest(&mut conn).await?.map(status_of).transpose()?;
@@ -108,6 +103,27 @@ pub async fn status(app: &App) -> Result<Option<GcStatus>, GcError> {
     db::gc_runs::find_latest(&mut conn).await?.map(status_of).transpose()
 }
 
+/// One run.
+pub async fn find(app: &App, id: i64) -> Result<Option<GcStatus>, GcError> {
+    let mut conn = app.db.acquire().await?;
+    db::gc_runs::fail_silent(&mut conn, SILENCE).await?;
+    db::gc_runs::find(&mut conn, id).await?.map(status_of).transpose()
+}
+
+/// The newest runs first, without their plans.
+pub async fn list(app: &App, limit: i64) -> Result<Vec<GcStatus>, GcError> {
+    let mut conn = app.db.acquire().await?;
+    db::gc_runs::fail_silent(&mut conn, SILENCE).await?;
+    db::gc_runs::list(&mut conn, limit).await?.into_iter().map(status_of).collect()
+}
+
+/// Asks the active run to end after its current batch, on whichever server it is; false where none is active.
+pub async fn abort(app: &App) -> Result<bool, GcError> {
+    let mut conn = app.db.acquire().await?;
+    db::gc_runs::fail_silent(&mut conn, SILENCE).await?;
+    Ok(db::gc_runs::request_abort(&mut conn).await?.is_some())
+}
+
 /// The shortest age at which an upload may go: its addresses and T must have passed.
 fn safe_upload_age(app: &App) -> Duration {
     app.config.presign_expiry + app.bucket.config().settle_time()
@@ -126,13 +142,18 @@ fn warnings(app: &App, params: &GcParams) -> Vec<String> {
 }
 
 fn status_of(row: GcRun) -> Result<GcStatus, GcError> {
+    let state = parse(Value::String(row.state))?;
+    // Whoever follows a run asks each second; the plan is for its end.
+    let plan = row.plan.filter(|_| state != GcState::Running);
     Ok(GcStatus {
         id: Some(row.id),
-        state: parse(Value::String(row.state))?,
+        state,
         phase: parse(Value::String(row.phase))?,
         params: parse(row.params)?,
         stats: parse(row.stats)?,
         error: row.error,
+        reason: row.reason.map(|reason| parse(Value::String(reason))).transpose()?,
+        plan: plan.map(parse).transpose()?,
         warnings: row.warnings,
         started_at: row.started_at,
         updated_at: row.updated_at,
@@ -151,4 +172,8 @@ fn parse<T: DeserializeOwned>(value: Value) -> Result<T, GcError> {
 /// The name a phase has on the wire.
 fn text(phase: GcPhase) -> Result<String, GcError> {
     parse(json(&phase)?)
+}
+
+fn signed(count: impl TryInto<i64>) -> i64 {
+    count.try_into().unwrap_or(i64::MAX)
 }

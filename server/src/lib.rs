@@ -18,6 +18,7 @@ pub mod listen;
 pub mod metrics;
 pub mod pins;
 pub mod push;
+pub mod reads;
 pub mod router;
 pub mod serve;
 pub mod settings;

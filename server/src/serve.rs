@@ -16,7 +16,7 @@ use crate::bucket::Bucket;
 use crate::http::{cache_info, landing};
 use crate::settings::Parts;
 use crate::signer::Signer;
-use crate::{db, listen, router, shutdown};
+use crate::{db, listen, reads, router, shutdown};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -60,6 +60,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         config: parts.settings,
         metrics: crate::metrics::Metrics::default(),
         gc: crate::gc::Runner::default(),
+        reads: reads::Reads::default(),
         health: crate::http::health::Health::default(),
         stats: std::sync::Mutex::default(),
     })
@@ -74,6 +75,7 @@ pub async fn serve(
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
     let mut tasks = JoinSet::new();
     tasks.spawn(prepare(Arc::clone(&app)));
+    tasks.spawn(reads::keep(Arc::clone(&app)));
     let stopping = CancellationToken::new();
     let drain = async {
         stop.await;
@@ -92,6 +94,9 @@ pub async fn serve(
         () = limit => tracing::warn!("what was still under way after {DRAIN:?} is cut off"),
     }
     drop(tasks);
+    if let Err(error) = app.reads.flush(&app.db).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the last reads are not noted");
+    }
     app.db.close().await;
     Ok(())
 }

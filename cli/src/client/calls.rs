@@ -3,7 +3,6 @@
 use niks3_protocol::api::WhoAmI;
 use niks3_protocol::api::cache_config::CacheConfig;
 use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
-use niks3_protocol::api::gc::{GcParams, GcStatus};
 use niks3_protocol::api::multipart::{
     CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, RequestPartsRequest, RequestPartsResponse,
 };
@@ -12,7 +11,6 @@ use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
 use niks3_protocol::nix::StorePath;
 use reqwest::{Method, StatusCode};
 
-use super::gc_answer::GcAnswer;
 use super::{Client, ClientError};
 
 impl Client {
@@ -111,25 +109,5 @@ impl Client {
 
     pub(crate) async fn delete_pin(&self, name: &PinName) -> Result<(), ClientError> {
         self.send(Method::DELETE, &format!("api/pins/{name}"), &[], None::<&()>).await.map(drop)
-    }
-
-    pub(crate) async fn start_gc(&self, params: &GcParams) -> Result<GcStatus, ClientError> {
-        let mut query = vec![
-            ("older-than", params.older_than.to_string()),
-            ("failed-uploads-older-than", params.failed_uploads_older_than.to_string()),
-        ];
-        if params.force {
-            query.push(("force", "true".to_owned()));
-        }
-        if let Some(grace) = params.deletion_grace {
-            query.push(("deletion-grace", grace.to_string()));
-        }
-        let answer: GcAnswer = self.call(Method::DELETE, "api/closures", &query, None::<&()>).await?;
-        Ok(answer.0)
-    }
-
-    pub(crate) async fn gc_status(&self) -> Result<GcStatus, ClientError> {
-        let answer: GcAnswer = self.call(Method::GET, "api/gc/status", &[], None::<&()>).await?;
-        Ok(answer.0)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use niks3_protocol::api::gc::{GcParams, GcState, GcStatus};
+use niks3_protocol::api::gc::{GcParams, GcPhase, GcReason, GcState, GcStatus};
 use tokio::time::Instant;
 
 use super::CommandError;
-use crate::args::GcArgs;
+use super::plan::{self, time};
+use crate::args::{GcArgs, GcCommand};
 use crate::client::{Client, ClientError};
 use crate::printer::{Printer, bytes};
 
@@ -18,44 +19,100 @@ const POLL: Duration = Duration::from_secs(1);
 const LINE_PAUSE: Duration = Duration::from_secs(10);
 /// How long a run with other parameters is waited for.
 const BUSY_LIMIT: Duration = Duration::from_hours(1);
+/// Entries of a list in the result file: Kubernetes keeps 4096 bytes of it.
+const RESULT_ENTRIES: usize = 3;
 
 pub(super) async fn run(client: &Client, args: GcArgs, printer: Printer) -> Result<(), CommandError> {
-    let params = GcParams {
-        older_than: args.older_than,
-        failed_uploads_older_than: args.failed_uploads_older_than,
-        force: args.force,
-        deletion_grace: args.deletion_grace,
-    };
+    match args.command {
+        Some(GcCommand::List { limit, json }) => return list(client, limit, json, printer).await,
+        Some(GcCommand::Show { id, json }) => return show(client, id, json, printer).await,
+        Some(GcCommand::Abort) => {
+            client.abort_gc().await?;
+            printer.say("The collection ends after what it is at");
+            return Ok(());
+        }
+        None => {}
+    }
+    let params = args.policy.params();
     let started = start(client, &params, printer).await?;
     for warning in &started.warnings {
         printer.say(&format!("note: {warning}"));
     }
-    let status = follow(client, started, printer).await?;
-    let json = serde_json::to_string(&status).unwrap_or_default();
-    if let Some(path) = args.result_file {
-        std::fs::write(&path, format!("{json}\n"))
-            .map_err(|source| CommandError::ResultFile { path, source })?;
-    }
+    let mut status = follow(client, started, printer).await?;
+    let json = to_json(&status);
     if args.json {
         printer.data(&json);
+    } else if args.policy.dry_run
+        && let Some(plan) = &status.plan
+    {
+        printer.data(&plan::table(plan));
     }
+    if let Some(path) = args.result_file {
+        status.plan = status.plan.map(|plan| Box::new(plan.shortened(RESULT_ENTRIES)));
+        std::fs::write(&path, format!("{}\n", to_json(&status)))
+            .map_err(|source| CommandError::ResultFile { path, source })?;
+    }
+    let verb = if args.policy.dry_run { "Would collect" } else { "Collected" };
+    printer.say(&format!("{verb}: {}", sentence(&status)));
+    match status.state {
+        GcState::Failed => {
+            let reason = status.error.unwrap_or_else(|| "the server gave no reason".to_owned());
+            // To try again would come to the same.
+            Err(if status.reason == Some(GcReason::SafetyLimitReached) {
+                CommandError::GcStopped(reason)
+            } else {
+                CommandError::GcFailed(reason)
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn sentence(status: &GcStatus) -> String {
     let stats = &status.stats;
-    printer.say(&format!(
-        "Collected: {} uploads and {} closures expired, {} objects marked, {} deleted ({} freed), {} failed",
+    format!(
+        "{} uploads and {} closures expired, {} objects marked, {} deleted ({} freed), {} failed",
         stats.failed_uploads_deleted,
         stats.old_closures_deleted,
         stats.objects_marked_for_deletion,
         stats.objects_deleted_after_grace_period,
         bytes(u64::try_from(stats.bytes_freed).unwrap_or(0)),
         stats.objects_failed_to_delete,
-    ));
-    match status.state {
-        GcState::Failed => {
-            let reason = status.error.unwrap_or_else(|| "the server gave no reason".to_owned());
-            Err(CommandError::GcFailed(reason))
-        }
-        _ => Ok(()),
+    )
+}
+
+async fn list(client: &Client, limit: u32, json: bool, printer: Printer) -> Result<(), CommandError> {
+    let runs = client.gc_runs(limit).await?;
+    if json {
+        printer.data(&to_json(&runs));
+        return Ok(());
     }
+    printer.data(&format!("{:>6}  {:20}  {:9}  RESULT", "RUN", "STARTED", "STATE"));
+    for run in &runs {
+        let result = run.error.clone().unwrap_or_else(|| sentence(run));
+        let dry = if run.params.dry_run { "dry run: " } else { "" };
+        let (id, state) = (run.id.unwrap_or_default(), format!("{:?}", run.state).to_lowercase());
+        printer.data(&format!("{id:>6}  {}  {state:9}  {dry}{result}", time(run.started_at)));
+    }
+    Ok(())
+}
+
+async fn show(client: &Client, id: i64, json: bool, printer: Printer) -> Result<(), CommandError> {
+    let run = client.gc_run(id).await?;
+    if json {
+        printer.data(&to_json(&run));
+        return Ok(());
+    }
+    if let Some(plan) = &run.plan {
+        printer.data(&plan::table(plan));
+    }
+    let state = format!("{:?}", run.state).to_lowercase();
+    printer.say(&format!("Run {id} {state}: {}", run.error.clone().unwrap_or_else(|| sentence(&run))));
+    Ok(())
 }
 
 /// Starts the run; one with other parameters is waited for first.
@@ -86,7 +143,13 @@ async fn follow(client: &Client, started: GcStatus, printer: Printer) -> Result<
         if said.elapsed() >= LINE_PAUSE {
             said = Instant::now();
             let deleted = status.stats.objects_deleted_after_grace_period;
-            printer.say(&format!("{:?}: {deleted} objects deleted so far", status.phase));
+            let phase = match status.phase {
+                GcPhase::CleanupPendingUploads => "expiring uploads",
+                GcPhase::CleanupOldClosures => "deciding what stays",
+                GcPhase::CleanupOrphanObjects => "deleting what nothing reaches",
+                GcPhase::VacuumTables => "giving space back",
+            };
+            printer.say(&format!("{phase}: {deleted} objects deleted so far"));
         }
     }
     Ok(status)

@@ -14,6 +14,8 @@ pub const SERVER_NARINFOS: &str = "server-narinfos";
 /// The server has `POST /api/multipart/list-parts`, and no commit without each object in the bucket: what an
 /// interrupted push sent need not be sent again.
 pub const RESUME: &str = "resume";
+/// The server has `POST /api/gc`, which takes a whole policy, and runs by number.
+pub const GC_POLICY: &str = "gc-policy";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,7 @@
-//! Garbage collection. (`DELETE /api/closures`, `GET /api/gc/status`)
+//! Garbage collection. (`POST /api/gc`, `DELETE /api/closures`, `GET /api/gc/status`)
+
+pub mod plan;
+pub mod policy;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -31,18 +34,61 @@ pub enum GcPhase {
     VacuumTables,
 }
 
-/// The parameters a run was started with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a run failed, where somebody may want to act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GcReason {
+    /// The plan would delete more than the policy allows; nothing was deleted.
+    SafetyLimitReached,
+    /// Somebody ended it.
+    Aborted,
+}
+
+/// What a run is to keep: the body of `POST /api/gc`. niks3 1.7 knows `older_than`, `failed_uploads_older_than`
+/// and `force`, as parameters of `DELETE /api/closures`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcParams {
-    /// Closures not pushed or refreshed for so long go, unless pinned.
-    pub older_than: GoDuration,
-    /// Uploads begun so long ago go; raised to what is safe where it is shorter.
+    /// Closures not pushed or refreshed for so long go, unless another rule keeps them. Without it, age alone
+    /// lets nothing go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<GoDuration>,
+    /// Uploads begun so long ago go; never before their addresses have ended.
+    #[serde(default = "GcParams::default_failed_uploads")]
     pub failed_uploads_older_than: GoDuration,
     /// Delete at once what nothing reaches, without a grace period.
+    #[serde(default)]
     pub force: bool,
     /// How long an object stays after the last closure that reached it went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_grace: Option<GoDuration>,
+    /// Bytes in the bucket: the closures longest not used go until what is kept fits, never a pinned one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<u64>,
+    /// What was used more recently than this stays, whatever `max_size` says; 24h where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_age: Option<GoDuration>,
+    /// What was read through the server within so long stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_if_read_within: Option<GoDuration>,
+    /// Which pins stay, and how many of their earlier targets. Of a name's rules that with the longest prefix
+    /// counts; a name without a rule stays for ever.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pin_rules: Vec<policy::PinRule>,
+    /// The run stops before it deletes anything, where more of the live objects would go: 1 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delete_percent: Option<u32>,
+    /// The run stops before it deletes anything, where more live objects would go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delete_objects: Option<u64>,
+    /// Only say what would go, and why; change nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+impl GcParams {
+    /// What niks3 1.7 takes where it is left out.
+    pub const fn default_failed_uploads() -> GoDuration {
+        GoDuration::hours(6)
+    }
 }
 
 /// What a run did so far.
@@ -80,6 +126,12 @@ pub struct GcStatus {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Why it failed, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<GcReason>,
+    /// What it found to keep and to delete; not while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<plan::GcPlan>>,
     /// What was changed about the request to keep it safe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -1,11 +1,7 @@
 //! `closures`: committed roots.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-
-use super::interval;
 
 /// Commits roots, or makes committed ones new again.
 pub async fn upsert(conn: &mut PgConnection, keys: &[String], pushed_by: &str) -> sqlx::Result<()> {
@@ -35,24 +31,4 @@ pub async fn refresh(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<V
 /// When a root was last pushed or refreshed.
 pub async fn find_updated_at(conn: &mut PgConnection, key: &str) -> sqlx::Result<Option<OffsetDateTime>> {
     sqlx::query_scalar!("select updated_at from closures where key = $1", key).fetch_optional(conn).await
-}
-
-/// Deletes at most `limit` roots neither pinned nor refreshed for so long; how many went.
-///
-/// A refresh or a pin that comes between the search and the lock makes the row new, so it stays.
-pub async fn delete_old(conn: &mut PgConnection, older_than: Duration, limit: i64) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with old as (
-             select key from closures c
-             where updated_at < now() - $1::interval
-               and not exists (select from pins where pins.closure_key = c.key)
-             order by key limit $2 for update skip locked
-         )
-         delete from closures c using old where c.key = old.key",
-        interval(older_than),
-        limit
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
 }

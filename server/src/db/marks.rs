@@ -19,6 +19,10 @@ pub struct MarkRow {
     pub condemned_at: Option<OffsetDateTime>,
     /// A collection has claimed it.
     pub deleting: bool,
+    /// A commit has seen it in the bucket.
+    pub live: bool,
+    /// Bytes in the bucket, as far as known.
+    pub stored_size: i64,
     /// It is a narinfo: those are deleted before what they point to.
     pub narinfo: bool,
 }
@@ -44,23 +48,11 @@ pub async fn begin_snapshot(conn: &mut PgConnection) -> sqlx::Result<OffsetDateT
 pub fn stream_objects(conn: &mut PgConnection) -> BoxStream<'_, sqlx::Result<MarkRow>> {
     sqlx::query_as!(
         MarkRow,
-        "select id, refs, condemned_at, deleting_since is not null as \"deleting!\",
-                key like '%.narinfo' as \"narinfo!\"
+        "select id, refs, condemned_at, deleting_since is not null as \"deleting!\", live,
+                coalesce(stored_size, 0) as \"stored_size!\", key like '%.narinfo' as \"narinfo!\"
          from objects order by id"
     )
     .fetch(conn)
-}
-
-/// Ids of the roots: committed closures (pins keep theirs from being deleted) and all keys of open uploads.
-pub async fn list_roots(conn: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        "select o.id as \"id!\" from closures c join objects o on o.key = c.key
-         union all
-         select o.id from uploads u cross join unnest(u.keys) as wanted (key)
-         join objects o on o.key = wanted.key collate \"C\""
-    )
-    .fetch_all(conn)
-    .await
 }
 
 /// Condemns what is not yet condemned; how many that were.
@@ -174,6 +166,8 @@ pub async fn give_back(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::
 
 /// Gives the space of deleted rows back to the tables.
 pub async fn vacuum(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql("vacuum (analyze) objects, uploads, closures, narinfos").execute(conn).await?;
+    sqlx::raw_sql("vacuum (analyze) objects, uploads, closures, narinfos, reads, gc_runs")
+        .execute(conn)
+        .await?;
     Ok(())
 }

@@ -10,7 +10,8 @@ pub async fn list(conn: &mut PgConnection) -> sqlx::Result<Vec<Pin>> {
         .await
 }
 
-/// Points a name at a committed closure, which the caller has refreshed in the same transaction.
+/// Points a name at a committed closure, which the caller has refreshed in the same transaction. What it pointed to
+/// before stays known as a revision.
 pub async fn upsert(
     conn: &mut PgConnection,
     name: &str,
@@ -27,9 +28,24 @@ pub async fn upsert(
         store_path,
         written_by
     )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "insert into pin_revisions (name, closure_key, written_at) values ($1, $2, clock_timestamp())
+         on conflict (name, closure_key) do update set written_at = excluded.written_at",
+        name,
+        closure_key
+    )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Those of the names that are pins: `(name, store path)`.
+pub async fn find(conn: &mut PgConnection, names: &[String]) -> sqlx::Result<Vec<(String, String)>> {
+    let rows =
+        sqlx::query!("select name, store_path from pins where name = any($1)", names).fetch_all(conn).await?;
+    Ok(rows.into_iter().map(|row| (row.name, row.store_path)).collect())
 }
 
 /// Removes a name; whether it was there.

@@ -1,14 +1,16 @@
-//! Marking: one repeatable-read snapshot, reachability in memory, then condemnations.
+//! Marking: condemnations, from what one snapshot shows and a policy makes of it.
 //!
 //! A wrong condemnation, because a commit came between snapshot and write, harms nothing: a sweep acts only on
 //! what was condemned before the snapshot of its own mark.
 
-use futures::TryStreamExt as _;
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
-use super::GcError;
-use super::graph::{BitSet, Graph};
-use super::run::{Progress, signed};
+use super::bits::BitSet;
+use super::decide::Decision;
+use super::graph::Graph;
+use super::run::Progress;
+use super::{GcError, signed};
 use crate::app::App;
 use crate::db;
 
@@ -19,62 +21,56 @@ const BATCH: usize = 2000;
 pub(super) struct Mark {
     /// All objects of the snapshot.
     pub(super) graph: Graph,
-    /// What the roots reach.
-    pub(super) reached: BitSet,
+    /// What the roots reach that stay.
+    pub(super) kept: BitSet,
+    /// That, and what the closures reach that this run dropped: they were committed in the snapshot.
+    pub(super) protected: BitSet,
     /// The database's time in the snapshot.
     pub(super) taken_at: OffsetDateTime,
 }
 
-/// Marks, condemns what nothing reaches, and lifts the condemnation of what is reached again.
-pub(super) async fn mark(app: &App, progress: &Progress) -> Result<Mark, GcError> {
-    let mark = read(app).await?;
-    let (condemn, uncondemn) = changes(&mark);
+impl Mark {
+    pub(super) fn new(graph: Graph, taken_at: OffsetDateTime, decision: Decision) -> Self {
+        Self { graph, kept: decision.kept, protected: decision.protected, taken_at }
+    }
+}
+
+/// Condemns what nothing reaches, and lifts the condemnation of what is reached again.
+pub(super) async fn condemn(
+    app: &App,
+    progress: &Progress,
+    mark: &Mark,
+    stop: &CancellationToken,
+) -> Result<(), GcError> {
+    let (condemn, uncondemn) = changes(mark);
     let mut conn = app.db.acquire().await?;
     for batch in uncondemn.chunks(BATCH) {
         db::marks::uncondemn(&mut conn, batch).await?;
     }
     for batch in condemn.chunks(BATCH) {
+        if stop.is_cancelled() {
+            return Err(GcError::Stopped);
+        }
         let count = db::marks::condemn(&mut conn, batch).await?;
         progress.count(|stats| stats.objects_marked_for_deletion += signed(count));
     }
-    Ok(mark)
+    Ok(())
 }
 
-/// Ids to condemn, and ids to uncondemn.
+/// Ids to condemn, and ids to uncondemn. What a dropped closure reached is in both, where it was condemned by
+/// mistake: its grace begins now.
 fn changes(mark: &Mark) -> (Vec<i64>, Vec<i64>) {
     let mut condemned = mark.graph.condemned.iter().map(|(index, _)| *index).peekable();
     let (mut condemn, mut uncondemn) = (Vec::new(), Vec::new());
-    for index in 0..u32::try_from(mark.graph.len()).unwrap_or(u32::MAX) {
+    for index in mark.graph.indexes() {
         let is_condemned = condemned.next_if_eq(&index).is_some();
-        match (mark.reached.contains(index), is_condemned) {
-            (false, false) => condemn.push(mark.graph.id(index)),
-            (true, true) => uncondemn.push(mark.graph.id(index)),
-            _ => {}
+        let (kept, protected) = (mark.kept.contains(index), mark.protected.contains(index));
+        if is_condemned && protected {
+            uncondemn.push(mark.graph.id(index));
+        }
+        if !kept && (!is_condemned || protected) {
+            condemn.push(mark.graph.id(index));
         }
     }
     (condemn, uncondemn)
-}
-
-async fn read(app: &App) -> Result<Mark, GcError> {
-    let mut transaction = app.db.begin().await?;
-    let taken_at = db::marks::begin_snapshot(&mut transaction).await?;
-    let mut graph = Graph::default();
-    let mut rows = db::marks::stream_objects(&mut transaction);
-    while let Some(row) = rows.try_next().await? {
-        let index = graph.push(row.id, &row.refs, row.narinfo)?;
-        if let Some(since) = row.condemned_at.filter(|_| !row.deleting) {
-            graph.condemned.push((index, since));
-        }
-    }
-    drop(rows);
-    let roots = db::marks::list_roots(&mut transaction).await?;
-    transaction.commit().await?;
-    let (graph, reached) = tokio::task::spawn_blocking(move || {
-        graph.link();
-        let reached = graph.reachable(roots.iter().filter_map(|id| graph.index_of(*id)));
-        (graph, reached)
-    })
-    .await
-    .map_err(|error| GcError::Graph(error.to_string()))?;
-    Ok(Mark { graph, reached, taken_at })
 }

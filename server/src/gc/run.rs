@@ -1,19 +1,23 @@
 //! One run, from expiring uploads to vacuuming, with its heartbeat.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use niks3_protocol::api::gc::{GcParams, GcPhase, GcStats};
+use niks3_protocol::api::gc::{GcParams, GcPhase, GcReason, GcStats};
 use tokio_util::sync::CancellationToken;
 
-use super::{GcError, json, mark, safe_upload_age, sweep, text};
+use super::decide::{Decision, decide};
+use super::mark::Mark;
+use super::snapshot::{self, Snapshot};
+use super::{GcError, expire, json, mark, report, safe_upload_age, signed, sweep, text};
 use crate::app::App;
 use crate::{db, push};
 
-/// A running collection gives a sign of life so often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Closures deleted in one transaction.
-const CLOSURE_BATCH: i64 = 1000;
+/// A running collection gives a sign of life so often, and looks whether it is to end.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Runs that are remembered.
+const REMEMBERED: i64 = 1000;
 
 /// A run's row, as its steps change it.
 pub(super) struct Progress {
@@ -40,9 +44,14 @@ impl Progress {
 /// Runs to the end and writes down how it went.
 pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: CancellationToken) {
     let progress = Progress { id, state: Mutex::new((GcPhase::CleanupPendingUploads, GcStats::default())) };
+    let aborted = AtomicBool::new(false);
     let result = tokio::select! {
         result = collect(&app, &params, &progress, &stop) => result,
-        lost = heartbeat(&app, &progress) => Err(lost),
+        lost = heartbeat(&app, &progress, &stop, &aborted) => Err(lost),
+    };
+    let result = match result {
+        Err(GcError::Stopped) if aborted.load(Ordering::Relaxed) => Err(GcError::Aborted),
+        other => other,
     };
     if let Err(error) = finish(&app, &progress, result).await {
         tracing::error!(
@@ -59,39 +68,88 @@ async fn collect(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<(), GcError> {
-    let expired = push::expire(app, params.failed_uploads_older_than.0.max(safe_upload_age(app))).await?;
-    progress.count(|stats| stats.failed_uploads_deleted += signed(expired));
+    app.reads.flush(&app.db).await?;
+    if !params.dry_run {
+        let expired = push::expire(app, params.failed_uploads_older_than.0.max(safe_upload_age(app))).await?;
+        progress.count(|stats| stats.failed_uploads_deleted += signed(expired));
+    }
 
     progress.enter(GcPhase::CleanupOldClosures);
-    loop {
-        if stop.is_cancelled() {
-            return Err(GcError::Stopped);
-        }
-        let mut conn = app.db.acquire().await?;
-        let deleted = match db::closures::delete_old(&mut conn, params.older_than.0, CLOSURE_BATCH).await {
-            // A pin came between the search and the deletion; the next search sees it.
-            Err(error) if db::is_referenced(&error) => continue,
-            result => result?,
-        };
-        progress.count(|stats| stats.old_closures_deleted += signed(deleted));
-        if deleted == 0 {
-            break;
+    let grace = grace(params);
+    let (snapshot, mut decision) = plan(app, params, progress, grace, stop).await?;
+    if params.dry_run {
+        return Ok(());
+    }
+    for object in expire::expire(app, progress, &decision, stop).await? {
+        if let Some(index) = snapshot.graph.index_of(object) {
+            snapshot.graph.extend(&mut decision.kept, index);
         }
     }
 
     progress.enter(GcPhase::CleanupOrphanObjects);
     sweep::take_over(app, progress, stop).await?;
-    let grace = grace(params);
+    let mut mark = Mark::new(snapshot.graph, snapshot.taken_at, decision);
+    mark::condemn(app, progress, &mark, stop).await?;
     if grace.is_zero() {
-        // What this mark condemns was condemned before the next one's snapshot.
-        drop(mark::mark(app, progress).await?);
+        // What the first mark condemned was condemned before this one's snapshot.
+        drop(mark);
+        let again = snapshot::read(app, params, stop).await?;
+        let (snapshot, mut decision) = decided(again, params).await?;
+        // What became due since is for the next run.
+        decision.kept.clone_from(&decision.protected);
+        mark = Mark::new(snapshot.graph, snapshot.taken_at, decision);
+        mark::condemn(app, progress, &mark, stop).await?;
     }
-    let mark = mark::mark(app, progress).await?;
     sweep::sweep(app, progress, &mark, grace, stop).await?;
+    drop(mark);
 
     progress.enter(GcPhase::VacuumTables);
     let mut conn = app.db.acquire().await?;
+    db::reads::delete_orphans(&mut conn).await?;
+    db::gc_runs::delete_all_but(&mut conn, REMEMBERED).await?;
     Ok(db::marks::vacuum(&mut conn).await?)
+}
+
+/// What a policy makes of the cache as it is now, kept with the run. Stops where it would go too far.
+async fn plan(
+    app: &App,
+    params: &GcParams,
+    progress: &Progress,
+    grace: Duration,
+    stop: &CancellationToken,
+) -> Result<(Snapshot, Decision), GcError> {
+    let (snapshot, decision) = decided(snapshot::read(app, params, stop).await?, params).await?;
+    let (snapshot, decision, draft) = blocking(move || {
+        let draft = report::draft(&snapshot, &decision, grace);
+        (snapshot, decision, draft)
+    })
+    .await?;
+    let mut plan = report::finish(draft, &decision, &app.db).await?;
+    let exceeds = report::exceeds(&plan, params);
+    if params.dry_run {
+        progress.count(|stats| *stats = report::stats(&plan));
+    }
+    plan.notes.extend(exceeds.iter().map(|sentence| format!("a run would stop: {sentence}")));
+    let mut conn = app.db.acquire().await?;
+    db::gc_runs::set_plan(&mut conn, progress.id, &json(&plan)?).await?;
+    match exceeds {
+        Some(sentence) if !params.dry_run => Err(GcError::SafetyLimit(sentence)),
+        _ => Ok((snapshot, decision)),
+    }
+}
+
+async fn decided(snapshot: Snapshot, params: &GcParams) -> Result<(Snapshot, Decision), GcError> {
+    let params = params.clone();
+    blocking(move || {
+        let decision = decide(&snapshot, &params);
+        (snapshot, decision)
+    })
+    .await
+}
+
+/// What takes a core for seconds does not keep requests waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, GcError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| GcError::Graph(error.to_string()))
 }
 
 /// How long what nothing reaches stays: niks3 1.7 has one parameter for this and for uploads.
@@ -104,19 +162,28 @@ fn grace(params: &GcParams) -> Duration {
 }
 
 /// Ends only when another server took the run for dead.
-async fn heartbeat(app: &App, progress: &Progress) -> GcError {
+async fn heartbeat(
+    app: &App,
+    progress: &Progress,
+    stop: &CancellationToken,
+    aborted: &AtomicBool,
+) -> GcError {
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         match beat(app, progress).await {
-            Ok(true) => {}
-            Ok(false) => return GcError::Lost,
+            Ok(Some(false)) => {}
+            Ok(Some(true)) => {
+                aborted.store(true, Ordering::Relaxed);
+                stop.cancel();
+            }
+            Ok(None) => return GcError::Lost,
             // The database may come back before the silence is noticed.
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no sign of life given"),
         }
     }
 }
 
-async fn beat(app: &App, progress: &Progress) -> Result<bool, GcError> {
+async fn beat(app: &App, progress: &Progress) -> Result<Option<bool>, GcError> {
     let (phase, stats) = progress.snapshot();
     let mut conn = app.db.acquire().await?;
     Ok(db::gc_runs::update(&mut conn, progress.id, &text(phase)?, &json(&stats)?).await?)
@@ -124,6 +191,12 @@ async fn beat(app: &App, progress: &Progress) -> Result<bool, GcError> {
 
 async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> Result<(), GcError> {
     let (phase, stats) = progress.snapshot();
+    let reason = match &result {
+        Err(GcError::SafetyLimit(_)) => Some(GcReason::SafetyLimitReached),
+        Err(GcError::Aborted) => Some(GcReason::Aborted),
+        _ => None,
+    };
+    let reason = reason.map(|reason| json(&reason)).transpose()?;
     let failure = result.err().map(|error| {
         let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
         chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -133,10 +206,8 @@ async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> 
         Some(error) => tracing::error!(run = progress.id, ?stats, error, "collection failed"),
     }
     let mut conn = app.db.acquire().await?;
-    db::gc_runs::finish(&mut conn, progress.id, &text(phase)?, &json(&stats)?, failure.as_deref()).await?;
+    let reason = reason.as_ref().and_then(serde_json::Value::as_str);
+    let (phase, stats) = (text(phase)?, json(&stats)?);
+    db::gc_runs::finish(&mut conn, progress.id, &phase, &stats, failure.as_deref(), reason).await?;
     Ok(())
-}
-
-pub(super) fn signed(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::GcError;
-use super::graph::BitSet;
+use super::bits::BitSet;
 use super::mark::Mark;
 use super::run::Progress;
 use crate::app::App;
@@ -59,17 +59,13 @@ pub(super) async fn sweep(
     stop: &CancellationToken,
 ) -> Result<(), GcError> {
     let ripe = |since: &OffsetDateTime| mark.taken_at - *since >= grace;
-    let mut is_narinfo = BitSet::new(mark.graph.len());
-    for index in mark.graph.narinfos() {
-        is_narinfo.insert(*index);
-    }
     let (narinfos, others): (Vec<Candidate>, Vec<Candidate>) = mark
         .graph
         .condemned
         .iter()
-        .filter(|(index, since)| !mark.reached.contains(*index) && ripe(since))
+        .filter(|(index, since)| !mark.protected.contains(*index) && ripe(since))
         .map(|(index, since)| (*index, mark.graph.id(*index), *since))
-        .partition(|(index, _, _)| is_narinfo.contains(*index));
+        .partition(|(index, _, _)| mark.graph.narinfos.contains(*index));
 
     let mut gone = BitSet::new(mark.graph.len());
     for id in delete_all(app, progress, &narinfos, stop).await? {
@@ -77,8 +73,9 @@ pub(super) async fn sweep(
             gone.insert(index);
         }
     }
-    let staying = mark.graph.narinfos().iter().copied();
-    let staying = staying.filter(|index| !mark.reached.contains(*index) && !gone.contains(*index));
+    let staying = mark.graph.indexes().filter(|index| {
+        mark.graph.narinfos.contains(*index) && !mark.protected.contains(*index) && !gone.contains(*index)
+    });
     let still_pointed_to = mark.graph.reachable(staying);
     let others: Vec<Candidate> =
         others.into_iter().filter(|(index, _, _)| !still_pointed_to.contains(*index)).collect();

@@ -1,23 +1,25 @@
-//! Collections. (`DELETE /api/closures`, `GET /api/gc/status`)
+//! Collections. (`POST /api/gc`, `DELETE /api/closures`, `GET /api/gc/status`)
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::{GcParams, GcStatus};
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
+use serde_json::Value;
 
+use super::Body;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::gc;
 
-/// What niks3 1.7 takes where the second parameter is left out.
-const DEFAULT_FAILED_UPLOADS: GoDuration = GoDuration::hours(6);
+/// Runs a list has where it is not said.
+const LISTED: u32 = 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -39,12 +41,79 @@ pub async fn start(
     identity.may(Permission::Gc)?;
     let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let params = GcParams {
-        older_than: query.older_than,
-        failed_uploads_older_than: query.failed_uploads_older_than.unwrap_or(DEFAULT_FAILED_UPLOADS),
+        older_than: Some(query.older_than),
+        failed_uploads_older_than: query
+            .failed_uploads_older_than
+            .unwrap_or(GcParams::default_failed_uploads()),
         force: query.force,
         deletion_grace: query.deletion_grace,
+        ..GcParams::default()
     };
     Ok((StatusCode::ACCEPTED, Json(gc::start(&app, params).await?)))
+}
+
+/// `POST /api/gc`
+pub async fn start_policy(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Body(policy): Body<Value>,
+) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
+    identity.may(Permission::Gc)?;
+    let params = parse(policy)?;
+    Ok((StatusCode::ACCEPTED, Json(gc::start_policy(&app, params).await?)))
+}
+
+/// A limit that this version does not know may be one that keeps something: it is not passed over.
+fn parse(policy: Value) -> Result<GcParams, ApiError> {
+    let mut unknown = Vec::new();
+    let mut note = |path: serde_ignored::Path<'_>| unknown.push(path.to_string());
+    let parsed = serde_path_to_error::deserialize(serde_ignored::Deserializer::new(policy, &mut note));
+    let params = parsed.map_err(|error| {
+        ApiError::BadRequest(format!("the policy is not right at {}: {}", error.path(), error.inner()))
+    })?;
+    if unknown.is_empty() {
+        return Ok(params);
+    }
+    let fields = unknown.join(", ");
+    Err(ApiError::BadRequest(format!("the policy has {fields}, which this server does not know")))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    limit: Option<u32>,
+}
+
+/// `GET /api/gc/runs?limit=20`
+pub async fn list(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Vec<GcStatus>>, ApiError> {
+    identity.may(Permission::Gc)?;
+    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    Ok(Json(gc::list(&app, query.limit.unwrap_or(LISTED).into()).await?))
+}
+
+/// `GET /api/gc/runs/{id}`
+pub async fn find(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<GcStatus>, ApiError> {
+    identity.may(Permission::Gc)?;
+    let number =
+        id.parse().map_err(|_| ApiError::BadRequest(format!("{id:?} is not the number of a run")))?;
+    let found = gc::find(&app, number).await?;
+    found.map(Json).ok_or_else(|| ApiError::NotFound(format!("there is no run {id}")))
+}
+
+/// `POST /api/gc/abort`
+pub async fn abort(identity: Identity, State(app): State<Arc<App>>) -> Result<StatusCode, ApiError> {
+    identity.may(Permission::Gc)?;
+    if gc::abort(&app).await? {
+        return Ok(StatusCode::ACCEPTED);
+    }
+    Err(ApiError::NotFound("no collection is running".to_owned()))
 }
 
 /// `GET /api/gc/status`

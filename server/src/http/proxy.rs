@@ -63,6 +63,9 @@ async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Re
     };
     let (name, bucket) = (key.to_string(), &app.bucket);
     let answer = if head { bucket.peek(&name, wanted).await? } else { bucket.get(&name, wanted).await? };
+    if kind == ObjectKind::Narinfo && matches!(answer, ReadAnswer::Found(_) | ReadAnswer::NotModified) {
+        app.reads.note(&name);
+    }
     match answer {
         ReadAnswer::NotFound => Ok(miss("not in this cache")),
         ReadAnswer::NotModified => Ok(not_modified(kind, if_none_match.as_deref())),

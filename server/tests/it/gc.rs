@@ -15,22 +15,27 @@ const FORCE: &str = "older-than=0s&force=true";
 const OLD: &str = "update closures set updated_at = now() - interval '2 days'";
 
 impl TestServer {
-    async fn start_gc(&self, query: &str) -> GcStatus {
+    pub(crate) async fn start_gc(&self, query: &str) -> GcStatus {
         let answer = self.request(Method::DELETE, &format!("/api/closures?{query}")).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, StatusCode::ACCEPTED, "{text}");
         serde_json::from_str(&text).unwrap()
     }
 
-    async fn gc_status(&self) -> GcStatus {
+    pub(crate) async fn gc_status(&self) -> GcStatus {
         let answer = self.request(Method::GET, "/api/gc/status").send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.unwrap()
     }
 
     /// Collects and gives how it went.
-    async fn collect(&self, query: &str) -> GcStatus {
+    pub(crate) async fn collect(&self, query: &str) -> GcStatus {
         let started = self.start_gc(query).await;
+        self.end_of(&started).await
+    }
+
+    /// How a run went that was started.
+    pub(crate) async fn end_of(&self, started: &GcStatus) -> GcStatus {
         let give_up = Instant::now() + Duration::from_secs(20);
         loop {
             let status = self.gc_status().await;
@@ -43,7 +48,7 @@ impl TestServer {
     }
 
     /// Whether all of a path's objects are there, or none; anything between is a failure.
-    async fn has(&self, path: &TestPath) -> bool {
+    pub(crate) async fn has(&self, path: &TestPath) -> bool {
         let mut found = Vec::new();
         for key in [path.key(), path.nar_key(), path.listing_key()] {
             found.push(self.place().in_bucket(&key).await);
@@ -52,7 +57,7 @@ impl TestServer {
         found[0]
     }
 
-    async fn pin(&self, name: &str, path: &TestPath) {
+    pub(crate) async fn pin(&self, name: &str, path: &TestPath) {
         let pin = self.request(Method::POST, &format!("/api/pins/{name}"));
         let answer = pin.json(&json!({ "store_path": path.store_path })).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);

@@ -14,5 +14,6 @@ mod pins;
 mod proxy;
 mod push;
 mod push_races;
+mod retention;
 mod sign;
 mod start;

@@ -120,9 +120,9 @@ async fn a_pin_holds_while_the_bucket_is_asked_in_any_order() {
     let pinned = list(&server).await[0]["store_path"].as_str().unwrap().to_owned();
     let run = server.request(Method::DELETE, "/api/closures?older-than=1h&force=true");
     assert_eq!(run.send().await.unwrap().status(), StatusCode::ACCEPTED);
-    for _ in 0..500 {
-        let status: Value =
-            server.request(Method::GET, "/api/gc/status").send().await.unwrap().json().await.unwrap();
+    let mut status = Value::Null;
+    for _ in 0..3000 {
+        status = server.request(Method::GET, "/api/gc/status").send().await.unwrap().json().await.unwrap();
         if status["state"] != "running" {
             break;
         }
@@ -130,6 +130,6 @@ async fn a_pin_holds_while_the_bucket_is_asked_in_any_order() {
     }
     for path in &paths {
         let kept = server.place().in_bucket(&path.nar_key()).await;
-        assert_eq!(kept, path.store_path.as_str() == pinned, "{}", path.store_path);
+        assert_eq!(kept, path.store_path.as_str() == pinned, "{}: {status}", path.store_path);
     }
 }
