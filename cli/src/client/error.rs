@@ -79,6 +79,9 @@ impl ClientError {
             Self::NotNiks3 { .. } => {
                 Some("--server-url is where paths are pushed to; Nix may read them from elsewhere")
             }
+            Self::Unreachable { problem, .. } if problem.contains("certificate") => {
+                Some("--ca-cert names certificates to trust beside the system's")
+            }
             _ => None,
         }
     }

@@ -31,7 +31,7 @@ pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outc
     let size = plan.nar_bytes(&pending);
     session.progress.expect(size);
     if first {
-        let interrupted = if skipped { "; the rest of these was sent by an interrupted push" } else { "" };
+        let interrupted = if skipped { "; what an interrupted push sent is not sent again" } else { "" };
         session.printer.open_group("niks3 push");
         session.printer.say(&format!(
             "{}: {} cached, {} to upload ({}){interrupted}",

@@ -131,6 +131,55 @@ async fn servers_that_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_named() {
+    let cache = Cache::start().await;
+    let path = cache.store.add("tree", &[("bin/run", b"x"), ("pipe", b"x")]);
+    let pipe = format!("{path}/pipe");
+    let change = format!("chmod u+w {path} && rm -f {pipe} && mkfifo {pipe}");
+    assert!(std::process::Command::new("sh").args(["-c", &change]).status().unwrap().success());
+    insta::assert_snapshot!(cache.niks3(&["push", path.as_str()]).run().await.failed(1), @r"
+    1 path: 0 cached, 1 to upload (SIZE)
+    error: /nix/store/HASH-tree could not be read; it was not pushed: /nix/store/HASH-tree/pipe: is neither file, directory nor symlink
+    ");
+    cache.assert_nothing_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_nobody_knows() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let seen = std::sync::Arc::clone(&count);
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            drop(acceptor.accept(stream).await);
+        }
+    });
+    let url = format!("https://{host}");
+    let said = Niks3::new(&["whoami", "--server-url", &url]).hide(&host, "OTHER").run().await.failed(1);
+    insta::assert_snapshot!(said, @r"
+    error: OTHER cannot be reached: invalid peer certificate: UnknownIssuer
+    hint: --ca-cert names certificates to trust beside the system's
+    ");
+    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 1, "it was asked again");
+    // One that is named is taken; what fails then is that nobody answers.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, made.cert.pem()).unwrap();
+    let run = Niks3::new(&["whoami", "--server-url", &url, "--ca-cert", file.to_str().unwrap()]);
+    let said = run.run().await.failed(1);
+    assert!(!said.contains("certificate"), "{said}");
+    server.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_in_trouble_is_asked_again() {
     let page = "content-type: text/html\r\nretry-after: 0\r\n";
     let count = std::sync::atomic::AtomicU32::new(0);
