@@ -38,7 +38,7 @@ pub struct Args {
 }
 
 /// What to do.
-#[derive(Debug, Clone, Copy, Subcommand, PartialEq, Eq)]
+#[derive(Debug, Clone, Subcommand, PartialEq, Eq)]
 pub enum Command {
     /// Serve until told to stop.
     Serve,
@@ -46,6 +46,17 @@ pub enum Command {
     Migrate,
     /// Check configuration, database and bucket, and end.
     Check,
+    /// Compare bucket and database, and end: a line of JSON for each finding, then a summary. Exit code 4 where
+    /// something was found.
+    Fsck {
+        /// Make rows of narinfos that have none, with what they need: of a bucket that `nix copy` or niks3 1.7
+        /// wrote, or whose database was lost.
+        #[arg(long)]
+        adopt: bool,
+        /// Compare only keys after this one: where an interrupted run was.
+        #[arg(long)]
+        after: Option<String>,
+    },
 }
 
 /// The bucket.

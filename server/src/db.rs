@@ -5,6 +5,7 @@
 //! closure and a collection from waiting for each other in a circle.
 
 pub mod closures;
+pub mod fsck;
 pub mod gc_runs;
 pub mod marks;
 pub mod multipart_uploads;

@@ -11,6 +11,7 @@ pub mod bucket;
 pub mod closures;
 pub mod db;
 pub mod error;
+pub mod fsck;
 pub mod gc;
 pub mod http;
 pub mod layers;

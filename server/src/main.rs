@@ -1,4 +1,4 @@
-//! `niks3-server serve | migrate | check`.
+//! `niks3-server serve | migrate | check | fsck`.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let args = Args::parse_from(args::from_go(std::env::args_os()));
     niks3_server::telemetry::init(args.debug);
     match niks3_server::serve::main(args) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE

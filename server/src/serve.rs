@@ -1,5 +1,6 @@
 //! Putting the server together, running it, and ending it.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,16 +17,16 @@ use crate::bucket::Bucket;
 use crate::http::{cache_info, landing};
 use crate::settings::Parts;
 use crate::signer::Signer;
-use crate::{db, listen, reads, router, shutdown};
+use crate::{db, fsck, listen, reads, router, shutdown};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
 
 /// Runs a command to its end.
-pub fn main(args: Args) -> anyhow::Result<()> {
+pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     // Another library may have installed it already; it is the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let command = args.command.unwrap_or(Command::Serve);
+    let command = args.command.clone().unwrap_or(Command::Serve);
     let address = listen_address(&args.http_addr);
     let parts = Parts::load(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -37,16 +38,17 @@ pub fn main(args: Args) -> anyhow::Result<()> {
             Command::Migrate => {
                 db::migrate(&db::pool(parts.database, 1)).await.context("the database's schema")?;
                 tracing::info!("the schema is up to date");
-                Ok(())
             }
-            Command::Check => check(open(parts).await?).await,
+            Command::Check => check(open(parts).await?).await?,
+            Command::Fsck { adopt, after } => return compare(open(parts).await?, adopt, after).await,
             Command::Serve => {
                 let app = Arc::new(open(parts).await?);
                 let listener =
                     TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
-                serve(app, listener, shutdown::requested()).await
+                serve(app, listener, shutdown::requested()).await?;
             }
         }
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -137,6 +139,16 @@ async fn check(app: App) -> anyhow::Result<()> {
     app.bucket.probe().await?;
     tracing::info!(keys = app.signer.public_keys().len(), "configuration, database and bucket are in order");
     Ok(())
+}
+
+/// `niks3-server fsck`
+async fn compare(app: App, adopt: bool, after: Option<String>) -> anyhow::Result<ExitCode> {
+    db::migrate(&app.db).await.context("the database's schema")?;
+    let young = app.config.presign_expiry + app.bucket.config().settle_time();
+    let options = fsck::Options { adopt, after, young };
+    let summary = fsck::run(&app, &options, &mut std::io::stdout()).await?;
+    app.db.close().await;
+    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(fsck::FOUND) })
 }
 
 /// `:5751` is every address, of both families where the machine has them.

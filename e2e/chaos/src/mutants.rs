@@ -112,6 +112,8 @@ impl Mutant {
             bail!("the mutant {} does not build: {}", self.name, String::from_utf8_lossy(&output.stderr));
         }
         let program = copy.join(format!("niks3-server-{}", self.name));
+        // What still runs keeps its file; a new one has the name.
+        let _ = std::fs::remove_file(&program);
         std::fs::copy(target.join("debug/niks3-server"), &program)?;
         Ok(program)
     }

@@ -5,6 +5,7 @@
 mod support;
 
 mod auth;
+mod fsck;
 mod gc;
 mod gc_races;
 mod health;

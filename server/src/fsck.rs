@@ -1,0 +1,187 @@
+//! `niks3-server fsck`: compares bucket and rows, and makes rows of what others wrote into the bucket.
+//!
+//! Two listings, both in the order of their keys, are merged: memory does not grow with the cache. Pushes and
+//! collections may go on. What differs is looked at once more by itself, and what a push or a collection is at
+//! is no finding.
+
+mod adopt;
+mod merge;
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use niks3_protocol::object_key::ObjectKey;
+use serde::Serialize;
+use time::OffsetDateTime;
+
+use crate::app::App;
+use crate::bucket::Listed;
+use crate::db;
+use crate::db::fsck::Row;
+use merge::{Pair, Pairs};
+
+/// How often it says how far it is.
+const PROGRESS: u64 = 100_000;
+/// The exit code where something is wrong.
+pub const FOUND: u8 = 4;
+
+/// What to do.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Make rows of narinfos that have none, and of what they need.
+    pub adopt: bool,
+    /// Compare only keys after this one.
+    pub after: Option<String>,
+    /// An object without a row may belong to a push for so long.
+    pub young: Duration,
+}
+
+/// How it went: the last line of the report.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Objects listed.
+    pub objects: u64,
+    /// Rows read.
+    pub rows: u64,
+    /// Live rows whose object is not in the bucket.
+    pub missing: u64,
+    /// Live rows whose object has another size than was seen.
+    pub other_size: u64,
+    /// Objects without a row.
+    pub without_row: u64,
+    /// Objects without a row that a push may be about to commit.
+    pub young: u64,
+    /// Objects that a cache has no such key for; they are nobody's business.
+    pub foreign: u64,
+    /// Narinfos that were made rows of.
+    pub adopted: u64,
+    /// Narinfos that could not be: they, or what they reach, are not whole.
+    pub incomplete: u64,
+    /// Pins that were made rows of.
+    pub pins: u64,
+}
+
+impl Summary {
+    /// Whether everything is as it should be.
+    pub fn is_clean(&self) -> bool {
+        self.missing + self.other_size + self.without_row + self.incomplete == 0
+    }
+}
+
+/// One line of the report.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a> {
+    Finding { kind: &'a str, key: &'a str, detail: String },
+    Summary(&'a Summary),
+}
+
+/// The report: a line of JSON for each finding as it is found, then the summary.
+struct Report<'a> {
+    out: &'a mut (dyn Write + Send),
+    summary: Summary,
+}
+
+impl Report<'_> {
+    fn find(&mut self, kind: &str, key: &str, detail: String) -> anyhow::Result<()> {
+        self.line(&Line::Finding { kind, key, detail })
+    }
+
+    fn line(&mut self, line: &Line<'_>) -> anyhow::Result<()> {
+        writeln!(self.out, "{}", serde_json::to_string(line)?).context("writing the report")
+    }
+}
+
+/// Runs to the end; the report goes to `out`.
+pub async fn run(app: &App, options: &Options, out: &mut (dyn Write + Send)) -> anyhow::Result<Summary> {
+    let mut report = Report { out, summary: Summary::default() };
+    if options.adopt {
+        adopt::adopt(app, &mut report).await?;
+    }
+    compare(app, options, &mut report).await?;
+    let summary = report.summary.clone();
+    report.line(&Line::Summary(&summary))?;
+    Ok(summary)
+}
+
+async fn compare(app: &App, options: &Options, report: &mut Report<'_>) -> anyhow::Result<()> {
+    let mut pairs = Pairs::after(options.after.clone().unwrap_or_default());
+    let mut count = 0;
+    while let Some(pair) = pairs.next(app).await? {
+        report.summary.objects += u64::from(!matches!(pair, Pair::Row(_)));
+        report.summary.rows += u64::from(!matches!(pair, Pair::Object(_)));
+        count += 1;
+        if count % PROGRESS == 0 {
+            tracing::info!(count, after = pair.key(), "fsck goes on; --after begins where this one is");
+        }
+        match pair {
+            Pair::Both(object, row) => compare_sizes(app, report, &object, &row).await?,
+            Pair::Row(row) if row.live => look_for(app, report, &row.key).await?,
+            Pair::Row(_) => {}
+            Pair::Object(object) => judge_stray(app, options, report, &object).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn find_row(app: &App, key: &str) -> anyhow::Result<Option<Row>> {
+    let mut conn = app.db.acquire().await?;
+    Ok(db::fsck::find_row(&mut conn, key).await?)
+}
+
+/// A live row without an object in the listing. Live before and after, the object has to be there in between.
+async fn look_for(app: &App, report: &mut Report<'_>, key: &str) -> anyhow::Result<()> {
+    let is_live = |row: Option<Row>| row.is_some_and(|row| row.live);
+    if is_live(find_row(app, key).await?)
+        && app.bucket.head(key).await?.is_none()
+        && is_live(find_row(app, key).await?)
+    {
+        report.summary.missing += 1;
+        report.find("missing", key, "its row is live, and it is not in the bucket".to_owned())?;
+    }
+    Ok(())
+}
+
+async fn compare_sizes(app: &App, report: &mut Report<'_>, object: &Listed, row: &Row) -> anyhow::Result<()> {
+    let differs = |row: &Row, size| row.live && row.stored_size.is_some_and(|stored| stored != size);
+    if !differs(row, object.size) {
+        return Ok(());
+    }
+    let Some(head) = app.bucket.head(&object.key).await? else {
+        return look_for(app, report, &object.key).await;
+    };
+    if let Some(row) = find_row(app, &object.key).await?
+        && differs(&row, head.size)
+    {
+        report.summary.other_size += 1;
+        let stored = row.stored_size.unwrap_or(0);
+        report.find(
+            "other_size",
+            &object.key,
+            format!("{} bytes, and {stored} were committed", head.size),
+        )?;
+    }
+    Ok(())
+}
+
+/// An object without a row.
+async fn judge_stray(
+    app: &App,
+    options: &Options,
+    report: &mut Report<'_>,
+    object: &Listed,
+) -> anyhow::Result<()> {
+    if object.key.parse::<ObjectKey>().is_err() {
+        report.summary.foreign += 1;
+        return Ok(());
+    }
+    let age = OffsetDateTime::now_utc().unix_timestamp() - object.modified;
+    if u64::try_from(age).unwrap_or(0) < options.young.as_secs() {
+        report.summary.young += 1;
+    } else if find_row(app, &object.key).await?.is_none() && app.bucket.head(&object.key).await?.is_some() {
+        report.summary.without_row += 1;
+        report.find("without_row", &object.key, format!("{} bytes that no push committed", object.size))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! Adopting: rows of narinfos that have none, as of a bucket that `nix copy` or niks3 1.7 wrote, or whose
+//! database was lost.
+//!
+//! Each narinfo is adopted as a push commits it (docs/gc.md): an upload makes its keys roots, then it is looked
+//! what the bucket has, then one transaction makes that live. Collections and pushes may go on meanwhile. While
+//! it goes on each narinfo is a closure; in the end those stay that no other closure reaches.
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use niks3_protocol::api::pending_closures::NarInfoMetadata;
+use niks3_protocol::nix::{NarInfo, StorePath};
+use niks3_protocol::object_key::{ObjectKey, ObjectKind, PIN_PREFIX};
+
+use super::Report;
+use crate::app::App;
+use crate::bucket::{ReadAnswer, ReadRequest};
+use crate::db;
+use crate::db::objects::CommittedObjects;
+use crate::db::uploads::NewUpload;
+
+/// Who pushed what was adopted.
+const ADOPTED: &str = "niks3-server fsck";
+/// Narinfos under way at a time.
+const CONCURRENT: usize = 16;
+/// The longest narinfo, as it is stored and as text.
+const MAX_NARINFO: usize = 4 << 20;
+/// The longest store path in a pin.
+const MAX_PIN: usize = 4096;
+
+/// What became of a narinfo.
+enum Outcome {
+    /// It was committed by a push, or is being.
+    Known,
+    Adopted,
+    /// It cannot be.
+    Incomplete(String),
+}
+
+pub(super) async fn adopt(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = app.bucket.list_after(after.as_deref()).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.key.clone());
+        let narinfos = page.into_iter().filter(|object| object.key.ends_with(".narinfo"));
+        let outcomes: Vec<(String, Outcome)> = futures::stream::iter(narinfos)
+            .map(|object| async move {
+                let outcome = adopt_one(app, &object.key).await.with_context(|| object.key.clone())?;
+                anyhow::Ok((object.key, outcome))
+            })
+            .buffer_unordered(CONCURRENT)
+            .try_collect()
+            .await?;
+        for (key, outcome) in outcomes {
+            match outcome {
+                Outcome::Known => {}
+                Outcome::Adopted => report.summary.adopted += 1,
+                Outcome::Incomplete(why) => incomplete(report, &key, why)?,
+            }
+        }
+        tracing::info!(adopted = report.summary.adopted, after, "fsck adopts");
+    }
+    let mut conn = app.db.acquire().await?;
+    for key in db::fsck::delete_incomplete_closures(&mut conn, ADOPTED).await? {
+        incomplete(report, &key, "something that it reaches is not in the bucket".to_owned())?;
+    }
+    drop(conn);
+    adopt_pins(app, report).await?;
+    let mut conn = app.db.acquire().await?;
+    db::fsck::delete_inner_closures(&mut conn, ADOPTED).await?;
+    Ok(())
+}
+
+fn incomplete(report: &mut Report<'_>, key: &str, why: String) -> anyhow::Result<()> {
+    report.summary.incomplete += 1;
+    report.find("incomplete", key, why)
+}
+
+async fn adopt_one(app: &App, key: &str) -> anyhow::Result<Outcome> {
+    if super::find_row(app, key).await?.is_some_and(|row| row.live) {
+        return Ok(Outcome::Known);
+    }
+    let Some(narinfo) = read(app, key).await? else { return Ok(Outcome::Known) };
+    let narinfo = match narinfo {
+        Ok(narinfo) => narinfo,
+        Err(why) => return Ok(Outcome::Incomplete(why)),
+    };
+    let listing = format!("{}.ls", narinfo.store_path.hash());
+    let mut refs: Vec<String> =
+        narinfo.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+    refs.extend([narinfo.url.clone(), listing.clone()]);
+    let mut keys = refs.clone();
+    keys.push(key.to_owned());
+    keys.sort_unstable();
+    keys.dedup();
+
+    let mut conn = app.db.acquire().await?;
+    let roots = [key.to_owned()];
+    let upload = NewUpload {
+        owner: ADOPTED,
+        origin: &serde_json::json!({ "fsck": "adopt" }),
+        roots: &roots,
+        keys: &keys,
+        plan: b"[]",
+        addresses: app.config.presign_expiry,
+        staged: false,
+    };
+    let (id, _) = db::uploads::insert(&mut conn, &upload).await?;
+    let adopted = commit(app, id, key, narinfo, [&listing, key], &refs, &keys).await;
+    if !matches!(adopted, Ok(Outcome::Adopted)) {
+        db::uploads::delete(&mut conn, id).await?;
+    }
+    adopted
+}
+
+/// From the states on, as begin and commit of a push.
+async fn commit(
+    app: &App,
+    id: i64,
+    key: &str,
+    narinfo: NarInfo,
+    [listing, own]: [&str; 2],
+    refs: &[String],
+    keys: &[String],
+) -> anyhow::Result<Outcome> {
+    let mut transaction = app.db.begin().await?;
+    db::objects::insert_expected(&mut transaction, keys).await?;
+    db::objects::lift_condemnations(&mut transaction, keys).await?;
+    transaction.commit().await?;
+
+    let nar_size = i64::try_from(narinfo.nar_size)?;
+    let mut sizes = Vec::new();
+    for wanted in [own, narinfo.url.as_str(), listing] {
+        match app.bucket.head(wanted).await? {
+            Some(head) => sizes.push((wanted.to_owned(), head.size)),
+            // Not every writer makes listings.
+            None if wanted == listing => {}
+            None => return Ok(Outcome::Incomplete(format!("{wanted} is not in the bucket"))),
+        }
+    }
+
+    let mut transaction = app.db.begin().await?;
+    db::objects::lock_and_lift(&mut transaction, keys, keys).await?;
+    let states = db::objects::list_states(&mut transaction, keys).await?;
+    let row = |wanted: &str| states.iter().find(|state| state.key == wanted);
+    let is_busy = |wanted: &str| row(wanted).is_none_or(|row| row.deleting || row.writing_by.is_some());
+    if row(own).is_some_and(|row| row.live) {
+        return Ok(Outcome::Known);
+    }
+    if let Some((busy, _)) = sizes.iter().find(|(wanted, _)| is_busy(wanted)) {
+        return Ok(Outcome::Incomplete(format!("{busy} is being written or deleted; run this again")));
+    }
+    let mut committed = CommittedObjects::default();
+    for (wanted, size) in &sizes {
+        let Some(row) = row(wanted) else { continue };
+        let leads_to: Vec<String> = if wanted == own {
+            refs.iter()
+                .filter(|key| *key != listing || sizes.iter().any(|(found, _)| found == *key))
+                .filter_map(|key| states.iter().find(|state| state.key == *key))
+                .map(|state| state.id.to_string())
+                .collect()
+        } else {
+            Vec::new()
+        };
+        committed.ids.push(row.id);
+        committed.stored_sizes.push(Some(*size));
+        committed.nar_sizes.push((*wanted == narinfo.url).then_some(nar_size));
+        committed.refs.push(format!("{{{}}}", leads_to.join(",")));
+    }
+    let roots = [key.to_owned()];
+    let signatures: Vec<String> =
+        narinfo.signatures.iter().map(|signature| format!("\"{signature}\"")).collect();
+    let body = serde_json::to_value(metadata(narinfo))?;
+    let signed = [format!("{{{}}}", signatures.join(","))];
+    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &signed).await?;
+    db::narinfos::insert_of_upload(&mut transaction, id, &roots).await?;
+    db::objects::set_live(&mut transaction, &committed).await?;
+    db::closures::upsert(&mut transaction, &roots, ADOPTED).await?;
+    db::uploads::delete(&mut transaction, id).await?;
+    transaction.commit().await?;
+    Ok(Outcome::Adopted)
+}
+
+fn metadata(narinfo: NarInfo) -> NarInfoMetadata {
+    NarInfoMetadata {
+        store_path: narinfo.store_path,
+        url: narinfo.url,
+        compression: narinfo.compression,
+        nar_hash: narinfo.nar_hash,
+        nar_size: narinfo.nar_size,
+        references: narinfo.references,
+        deriver: narinfo.deriver,
+        signatures: narinfo.signatures,
+        ca: narinfo.ca,
+    }
+}
+
+/// A narinfo, or what is wrong with it; `None` where it is not there any more.
+async fn read(app: &App, key: &str) -> anyhow::Result<Option<Result<NarInfo, String>>> {
+    let Some((bytes, encoding)) = read_small(app, key, MAX_NARINFO).await? else { return Ok(None) };
+    let text = match encoding.as_deref() {
+        None => Ok(bytes),
+        Some("zstd") => zstd::bulk::decompress(&bytes, MAX_NARINFO).map_err(|error| error.to_string()),
+        Some(other) => Err(format!("its Content-Encoding {other:?} is none this server can undo")),
+    };
+    Ok(Some(text.and_then(|text| check(app, key, &text))))
+}
+
+fn check(app: &App, key: &str, text: &[u8]) -> Result<NarInfo, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "it is not text".to_owned())?;
+    let narinfo: NarInfo = text.parse().map_err(|error| format!("it is not a narinfo: {error}"))?;
+    let path = &narinfo.store_path;
+    if key != format!("{}.narinfo", path.hash()) {
+        return Err(format!("it is the narinfo of {path}, which has another key"));
+    }
+    if path.store_dir() != app.config.store_dir {
+        return Err(format!("{path} is not in {}, this cache's store directory", app.config.store_dir));
+    }
+    let nar: Result<ObjectKey, _> = narinfo.url.parse();
+    if !nar.is_ok_and(|key| key.kind() == ObjectKind::Nar) {
+        return Err(format!("its NAR's URL {:?} is not a key of this cache", narinfo.url));
+    }
+    Ok(narinfo)
+}
+
+/// An object that has to be small, and its encoding.
+async fn read_small(app: &App, key: &str, limit: usize) -> anyhow::Result<Option<(Vec<u8>, Option<String>)>> {
+    let ReadAnswer::Found(object) = app.bucket.get(key, ReadRequest::default()).await? else {
+        return Ok(None);
+    };
+    anyhow::ensure!(
+        usize::try_from(object.content_length).is_ok_and(|length| length <= limit),
+        "{key} has {} bytes, and {limit} are the most there may be",
+        object.content_length
+    );
+    let bytes = object.body.collect().await.with_context(|| format!("reading {key}"))?;
+    Ok(Some((bytes.to_vec(), object.content_encoding)))
+}
+
+/// Pins that the bucket tells of and the database does not.
+async fn adopt_pins(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
+    let mut from = None;
+    loop {
+        let page = app.bucket.list(PIN_PREFIX, from).await?;
+        for object in page.keys {
+            let name = object.strip_prefix(PIN_PREFIX).unwrap_or_default();
+            let Some((bytes, _)) = read_small(app, &object, MAX_PIN).await? else { continue };
+            let text = String::from_utf8_lossy(&bytes);
+            let Ok(path) = text.trim().parse::<StorePath>() else {
+                incomplete(report, &object, "it does not hold a store path".to_owned())?;
+                continue;
+            };
+            let key = format!("{}.narinfo", path.hash());
+            let mut transaction = app.db.begin().await?;
+            if db::pins::list(&mut transaction).await?.iter().any(|pin| pin.name == name) {
+                continue;
+            }
+            if db::objects::is_live(&mut transaction, &key).await? {
+                db::closures::upsert(&mut transaction, std::slice::from_ref(&key), ADOPTED).await?;
+                db::pins::upsert(&mut transaction, name, &key, path.as_str(), ADOPTED).await?;
+                transaction.commit().await?;
+                report.summary.pins += 1;
+            } else {
+                incomplete(report, &object, format!("{path}, which it pins, is not in the cache"))?;
+            }
+        }
+        from = page.next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}

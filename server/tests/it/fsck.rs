@@ -1,0 +1,142 @@
+//! Comparing bucket and rows, and making rows of a bucket: of a lost database, and of one that `nix copy` wrote.
+
+use std::time::Duration;
+
+use niks3_protocol::nix::SecretKey;
+use niks3_server::fsck::{self, Options, Summary};
+use niks3_server::serve;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::closure::{TestPath, begin_request};
+use crate::support::{ADMIN, Place, TestServer};
+
+impl Place {
+    async fn fsck(&self, options: Options) -> (Summary, Vec<Value>) {
+        let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
+        let app = serve::open(self.parts("http://unused.example", &key)).await.unwrap();
+        let mut report = Vec::new();
+        let summary = fsck::run(&app, &options, &mut report).await.unwrap();
+        let lines = String::from_utf8(report).unwrap();
+        (summary, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+}
+
+impl TestServer {
+    async fn collect_and_wait(&self, parameters: &str) {
+        let run = self.request(Method::DELETE, &format!("/api/closures?{parameters}")).send().await.unwrap();
+        assert_eq!(run.status(), StatusCode::ACCEPTED);
+        loop {
+            let status = self.request(Method::GET, "/api/gc/status").send().await.unwrap();
+            let status: Value = status.json().await.unwrap();
+            if status["state"] != "running" {
+                return assert_eq!(status["state"], "succeeded", "{status}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn adopt() -> Options {
+    Options { adopt: true, ..Options::default() }
+}
+
+#[tokio::test]
+async fn what_differs_is_found() {
+    let server = TestServer::start().await;
+    let (whole, lost) = (TestPath::new("whole", &[]), TestPath::new("lost", &[]));
+    server.push(&[&whole]).await;
+    server.push(&[&lost]).await;
+    let place = server.place();
+    let (summary, _) = place.fsck(Options::default()).await;
+    assert!(summary.is_clean() && summary.rows == 6, "{summary:?}");
+
+    place.lose_object(&lost.nar_key()).await;
+    place.write_object(&whole.listing_key(), b"of another length").await;
+    let stray = TestPath::new("stray", &[]).nar_key();
+    place.write_object(&stray, b"stray").await;
+    let (summary, lines) = place.fsck(Options::default()).await;
+    assert_eq!((summary.missing, summary.other_size, summary.without_row), (1, 1, 1), "{summary:?}");
+    let found = |kind: &str| {
+        lines.iter().find(|line| line["finding"]["kind"] == kind).unwrap()["finding"]["key"].clone()
+    };
+    assert_eq!(found("missing"), json!(lost.nar_key()));
+    assert_eq!(found("other_size"), json!(whole.listing_key()));
+    assert_eq!(found("without_row"), json!(stray));
+    assert_eq!(lines.last().unwrap()["summary"]["missing"], 1);
+
+    let hour = Options { young: Duration::from_hours(1), ..Options::default() };
+    let (summary, _) = place.fsck(hour).await;
+    assert_eq!((summary.young, summary.without_row), (1, 0), "an upload may be about to commit it");
+    let rest = Options { after: Some("z".to_owned()), ..Options::default() };
+    assert!(place.fsck(rest).await.0.is_clean(), "nothing comes after this key");
+}
+
+/// The test of the promise behind `--adopt`: the database is gone, and nothing is lost.
+#[tokio::test]
+async fn a_lost_database_is_made_anew_from_the_bucket() {
+    let server = TestServer::start().await;
+    let base = TestPath::new("base", &[]);
+    let (app, other) = (TestPath::new("app", &[&base]), TestPath::new("other", &[&base]));
+    server.push(&[&app, &base]).await;
+    server.push(&[&other, &base]).await;
+    let pin = server.request(Method::POST, "/api/pins/main").json(&json!({ "store_path": app.store_path }));
+    assert_eq!(pin.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    let place = server.place().clone();
+    let before = place.list_objects().await;
+    server.stop().await;
+
+    place.sql("drop schema public cascade; create schema public").await;
+    let server = TestServer::at(place.clone(), |_| {}).await;
+    let (summary, _) = place.fsck(Options::default()).await;
+    assert_eq!(summary.without_row, 9, "{summary:?}");
+    let (summary, lines) = place.fsck(adopt()).await;
+    assert!(summary.is_clean(), "{lines:?}");
+    assert_eq!((summary.adopted, summary.pins), (3, 1));
+    assert_eq!(place.fsck(adopt()).await.0.adopted, 0, "all are known now");
+
+    let closures = place.rows::<(String,)>("select key from closures").await;
+    assert_eq!(closures.len(), 2, "what a closure reaches is none by itself: {closures:?}");
+    server.collect_and_wait("older-than=1h&force=true").await;
+    assert_eq!(place.list_objects().await, before);
+    let begun = server.begin(ADMIN, &begin_request(&other, &[&other, &base])).await;
+    assert!(begun.pending_objects.is_empty(), "{begun:?}");
+    server.complete(ADMIN, &begun.id).await;
+    place.sql("update closures set updated_at = now() - interval '2 h'").await;
+    server.collect_and_wait("older-than=1h&force=true").await;
+    let left = place.list_objects().await;
+    assert!(
+        left.contains(&app.nar_key()) && !left.contains(&other.nar_key()),
+        "the pin alone keeps: {left:?}"
+    );
+}
+
+/// `nix copy` writes plain narinfos, NARs under the hash of their file, and no listings.
+#[tokio::test]
+async fn a_bucket_of_others_is_adopted_as_far_as_it_is_whole() {
+    let server = TestServer::start().await;
+    let place = server.place();
+    let (base, torn) = (TestPath::new("base", &[]), TestPath::new("torn", &[]));
+    let (top, above) = (TestPath::new("top", &[&base]), TestPath::new("above", &[&torn]));
+    for path in [&base, &top, &above, &torn] {
+        place.write_object(&path.key(), path.narinfo(&["elsewhere-1:AAAA"; 0]).as_bytes()).await;
+    }
+    for path in [&base, &top, &above] {
+        place.write_object(&path.nar_key(), &path.stored()[&path.nar_key()]).await;
+    }
+    place.write_object("00000000000000000000000000000000.narinfo", b"nonsense").await;
+    let (summary, lines) = place.fsck(adopt()).await;
+    assert_eq!((summary.adopted, summary.incomplete), (3, 3), "{lines:?}");
+    let text = lines.iter().map(Value::to_string).collect::<String>();
+    assert!(text.contains("it is not a narinfo: "), "{text}");
+    assert!(text.contains(&format!("{} is not in the bucket", torn.nar_key())), "{text}");
+    let closures = place.rows::<(String,)>("select key from closures").await;
+    assert_eq!(closures, [(top.key(),)]);
+    server.collect_and_wait("older-than=1h&force=true").await;
+    let left = place.list_objects().await;
+    for key in [top.key(), top.nar_key(), base.key(), base.nar_key()] {
+        assert!(left.contains(&key), "{key} is gone: {left:?}");
+    }
+    assert!(!left.contains(&above.key()), "what is not whole goes");
+    assert_eq!(server.get(&format!("/{}", top.key())).await.status(), StatusCode::OK);
+}
