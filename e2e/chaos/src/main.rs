@@ -39,7 +39,7 @@ enum Command {
         #[arg(long)]
         only: Option<String>,
         /// How long each may take to be caught.
-        #[arg(long, default_value = "5m")]
+        #[arg(long, default_value = "10m")]
         within: GoDuration,
         /// Folder to build in.
         #[arg(long)]
