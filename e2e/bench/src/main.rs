@@ -60,12 +60,14 @@ async fn main() -> anyhow::Result<()> {
             other => anyhow::bail!("--only {other}: there are push, calls and reads"),
         });
     }
-    let text = report::document(&args, &machine::describe(&args, &roots).await?, &tables);
+    let machine = machine::describe(&args, &roots).await?;
     match &args.write {
         Some(path) => {
-            std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+            let what = || format!("{}", path.display());
+            let page = std::fs::read_to_string(path).with_context(what)?;
+            std::fs::write(path, report::document(&page, &args, &machine, &tables)).with_context(what)?;
         }
-        None => report::print(&text),
+        None => report::print(&report::document("", &args, &machine, &tables)),
     }
     Ok(())
 }

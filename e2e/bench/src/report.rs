@@ -58,15 +58,13 @@ impl Table {
     }
 }
 
-/// The whole page.
-pub(crate) fn document(args: &Args, machine: &str, tables: &[Table]) -> String {
-    let mut text = format!(
-        "# Measured speed\n\n\
-         Written by `make bench` (`e2e/bench`), {} rounds, programs of a round one after the other on the same machine,\n\
-         each server with a database and a bucket of its own. Ratios are of the medians. A target is the ratio that\n\
-         we hold ourselves to.\n\n{machine}\n",
-        args.rounds
-    );
+/// What the page says above this line is written by hand, and kept.
+const MARKER: &str = "<!-- `make bench` writes what follows -->\n";
+
+/// The figures, after what stands above them in `page`.
+pub(crate) fn document(page: &str, args: &Args, machine: &str, tables: &[Table]) -> String {
+    let by_hand = page.split(MARKER).next().unwrap_or_default();
+    let mut text = format!("{by_hand}{MARKER}\n{} rounds. {machine}\n", args.rounds);
     for table in tables {
         text.push('\n');
         text.push_str(&table.text());
