@@ -44,6 +44,12 @@ pub enum NarInfoError {
         /// Counted from 1.
         line: usize,
     },
+    /// A tab, a carriage return, or the like.
+    #[error("line {line}: a control character")]
+    Control {
+        /// Counted from 1.
+        line: usize,
+    },
     /// A value its field does not allow.
     #[error("line {line}: {field}: {problem}")]
     Value {
@@ -134,8 +140,11 @@ impl FromStr for NarInfo {
             Default::default();
         let (mut references, mut deriver): (Field, Field) = Default::default();
         let mut signatures = Vec::new();
-        for (index, text) in text.lines().enumerate() {
+        for (index, text) in text.split_terminator('\n').enumerate() {
             let line = index + 1;
+            if text.contains(char::is_control) {
+                return Err(NarInfoError::Control { line });
+            }
             let (field, value) = text.split_once(':').ok_or(NarInfoError::Line { line })?;
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {

@@ -19,6 +19,9 @@ pub enum StorePathError {
     /// No leading `/`.
     #[error("{0:?} is not an absolute path")]
     NotAbsolute(String),
+    /// Its directory has an empty component, `.` or `..`; or what should be a base name has a directory.
+    #[error("{0:?} is not directly in a store directory")]
+    Directory(String),
     /// The last component does not begin with 32 digits of Nix base-32 and a dash.
     #[error("{0:?} does not begin with a 32-digit hash and a dash")]
     Hash(String),
@@ -63,6 +66,9 @@ pub struct StorePath {
 impl StorePath {
     /// Puts a base name (`{hash}-{name}`, as narinfos list references) into a store directory.
     pub fn in_dir(store_dir: &str, base_name: &str) -> Result<Self, StorePathError> {
+        if base_name.contains('/') {
+            return Err(StorePathError::Directory(base_name.to_owned()));
+        }
         format!("{store_dir}/{base_name}").parse()
     }
 
@@ -102,6 +108,9 @@ impl FromStr for StorePath {
         let base = path.rfind('/').map_or(0, |slash| slash + 1);
         if base < 2 {
             return Err(StorePathError::Hash(path.to_owned()));
+        }
+        if path[1..base - 1].split('/').any(|part| ["", ".", ".."].contains(&part)) {
+            return Err(StorePathError::Directory(path.to_owned()));
         }
         match path[base..].split_once('-') {
             Some((hash, name)) if base32::is_base32(hash, 32) => {
@@ -203,10 +212,15 @@ mod tests {
             "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-",
             "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-a b",
             "/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-x/",
+            "/nix/store//00bgd045z0d4icpbc2yyz4gx48ak44la-x",
+            "//nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-x",
+            "/nix/store/../00bgd045z0d4icpbc2yyz4gx48ak44la-x",
         ] {
             assert!(bad.parse::<StorePath>().is_err(), "{bad}");
         }
         let long = format!("/nix/store/00bgd045z0d4icpbc2yyz4gx48ak44la-{}", "x".repeat(212));
         assert!(long.parse::<StorePath>().is_err());
+        let deeper = StorePath::in_dir("/nix/store", "deeper/00bgd045z0d4icpbc2yyz4gx48ak44la-x");
+        assert!(matches!(deeper, Err(StorePathError::Directory(_))));
     }
 }
