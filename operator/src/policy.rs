@@ -3,6 +3,7 @@
 pub mod apply;
 pub mod build;
 pub mod last_run;
+mod limits;
 pub mod observe;
 pub mod report;
 pub mod run_now;

@@ -21,7 +21,7 @@ pub(super) fn collect(cluster: &Cluster<'_>, teller: &Teller, closures: &Closure
     sql(cluster, "update closures set updated_at = now() - interval '60 days'")?;
     cluster.show(&format!(
         "kubectl patch gcpolicy nightly -n {NAMESPACE} --type merge -p '{}'",
-        r#"{"spec": {"schedule": "* * * * *", "retention": {"deletionGrace": "0s"}}}"#
+        r#"{"spec": {"schedule": "* * * * *", "retention": {"deletionGrace": "0s"}, "safety": {"maxDeletePercent": 100}}}"#
     ))?;
     let run = cluster.wait("the CronJob's first run", LIMIT, || {
         let policy = cluster.get(&format!("gcpolicy nightly -n {NAMESPACE}"))?;

@@ -2,15 +2,15 @@
 //! `kubectl explain` shows.
 
 mod job;
+mod retention;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema::Duration;
-
 pub use job::{ConcurrencyPolicy, JobOptions};
+pub use retention::{GCMode, PinRule, Retention, Safety};
 
 /// On a policy: an RFC 3339 time at which to collect once, beside the schedule. Another time asks again.
 pub const RUN_NOW: &str = "niks3.dev/run-now";
@@ -31,6 +31,7 @@ pub const RUN_NOW: &str = "niks3.dev/run-now";
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Caches", type_ = "integer", json_path = ".status.matchedCaches"),
     printcolumn(name = "Last-Success", type_ = "date", json_path = ".status.lastSuccessfulTime"),
@@ -64,8 +65,14 @@ pub struct GCPolicySpec {
     #[serde(default = "GCPolicySpec::default_starting_deadline")]
     #[schemars(range(min = 10, max = 604_800))]
     pub starting_deadline_seconds: i64,
+    /// Whether it collects, or only says what it would do.
+    #[serde(default)]
+    pub mode: GCMode,
     /// What is kept.
     pub retention: Retention,
+    /// How far a collection may go.
+    #[serde(default)]
+    pub safety: Safety,
     /// How the Jobs run.
     #[serde(default)]
     pub job: JobOptions,
@@ -104,40 +111,6 @@ pub struct CacheRef {
     /// Its name.
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
-}
-
-/// What is kept.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("has(self.olderThan)")
-    .message("retention.olderThan: set it; a policy must say what it deletes").reason(Reason::FieldValueRequired))]
-#[x_kube(validation = Rule::new("!has(self.olderThan) || duration(self.olderThan) >= duration('1h')")
-    .message("retention.olderThan: at least 1h").field_path(".olderThan").reason(Reason::FieldValueInvalid))]
-#[x_kube(validation = Rule::new("duration(self.failedUploadsOlderThan) >= duration('1h')")
-    .message("retention.failedUploadsOlderThan: at least 1h").field_path(".failedUploadsOlderThan").reason(Reason::FieldValueInvalid))]
-#[x_kube(validation = Rule::new("duration(self.deletionGrace) >= duration('0s')")
-    .message("retention.deletionGrace: must be a duration").field_path(".deletionGrace").reason(Reason::FieldValueInvalid))]
-#[serde(rename_all = "camelCase")]
-pub struct Retention {
-    /// Closures not pushed or refreshed for so long go, unless they are pinned. It has no default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub older_than: Option<Duration>,
-    /// Uploads begun so long ago and never finished go. At least as long as upload addresses live, 5h.
-    #[serde(default = "Retention::default_failed_uploads")]
-    pub failed_uploads_older_than: Duration,
-    /// How long an object stays in the bucket after nothing reaches it any more, so that readers in the middle
-    /// of a download finish. `0s` deletes at once.
-    #[serde(default = "Retention::default_deletion_grace")]
-    pub deletion_grace: Duration,
-}
-
-impl Retention {
-    fn default_failed_uploads() -> Duration {
-        "6h".into()
-    }
-
-    fn default_deletion_grace() -> Duration {
-        "24h".into()
-    }
 }
 
 /// What the operator found.
@@ -207,6 +180,12 @@ pub struct LastRun {
     pub finished_at: Option<String>,
     /// How it ended.
     pub result: RunResult,
+    /// Why it ended so, where that is more than a failure: `SafetyLimitReached`, `Aborted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it only said what it would do; the counts are of that then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GCMode>,
     /// Unfinished uploads that were given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_uploads_deleted: Option<i64>,

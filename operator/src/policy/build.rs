@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use niks3_protocol::api::gc::GcParams;
+
 use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
 use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
 
@@ -116,20 +118,38 @@ fn job(policy: &ValidPolicy, metadata: ObjectMeta) -> JobSpec {
     }
 }
 
+/// What `niks3 gc` is told.
+fn arguments(limits: &GcParams) -> Vec<String> {
+    let mut arguments = vec!["gc".to_owned()];
+    let mut add = |flag: &str, value: Option<String>| {
+        arguments.extend(value.map(|value| format!("--{flag}={value}")));
+    };
+    add("older-than", limits.older_than.map(|age| age.to_string()));
+    add("max-size", limits.max_size.map(|bytes| bytes.to_string()));
+    add("min-age", limits.min_age.map(|age| age.to_string()));
+    add("keep-if-read-within", limits.keep_if_read_within.map(|age| age.to_string()));
+    for rule in &limits.pin_rules {
+        add("pin-rule", Some(rule.to_string()));
+    }
+    add("max-delete-percent", limits.max_delete_percent.map(|percent| percent.to_string()));
+    add("max-delete-objects", limits.max_delete_objects.map(|count| count.to_string()));
+    add("failed-uploads-older-than", Some(limits.failed_uploads_older_than.to_string()));
+    add("deletion-grace", limits.deletion_grace.map(|grace| grace.to_string()));
+    add("result-file", Some(TERMINATION_LOG.to_owned()));
+    if limits.dry_run {
+        arguments.push("--dry-run".to_owned());
+    }
+    arguments
+}
+
 fn pod(policy: &ValidPolicy) -> PodSpec {
-    let (limits, job) = (policy.limits, &policy.job);
+    let job = &policy.job;
     let container = Container {
         name: "gc".to_owned(),
         image: Some(policy.image.clone()),
         image_pull_policy: policy.pull_policy.map(|pull| pull.as_str().to_owned()),
         command: Some(vec!["/usr/local/bin/niks3".to_owned()]),
-        args: Some(vec![
-            "gc".to_owned(),
-            format!("--older-than={}", limits.older_than),
-            format!("--failed-uploads-older-than={}", limits.failed_uploads_older_than),
-            format!("--deletion-grace={}", limits.deletion_grace),
-            format!("--result-file={TERMINATION_LOG}"),
-        ]),
+        args: Some(arguments(&policy.limits)),
         env: Some(vec![
             env("NIKS3_SERVER_URL", &policy.endpoint),
             env("NIKS3_AUTH_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),

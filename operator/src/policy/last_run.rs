@@ -5,10 +5,11 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
+use niks3_protocol::api::gc::plan::GcPlan;
 use niks3_protocol::api::gc::{GcState, GcStatus};
 
 use crate::crd::conditions::truncated;
-use crate::crd::gc_policy::{LastRun, RunResult};
+use crate::crd::gc_policy::{GCMode, LastRun, RunResult};
 use crate::status::timestamp;
 
 /// Keeps a status small, whatever a pod writes.
@@ -49,6 +50,8 @@ pub(super) fn last_run(job: &Job, pods: &[Pod]) -> Option<LastRun> {
             .map(|time| timestamp(time.0)),
         finished_at: Some(timestamp(at)),
         result,
+        reason: None,
+        mode: None,
         failed_uploads_deleted: None,
         closures_deleted: None,
         objects_marked: None,
@@ -65,8 +68,11 @@ pub(super) fn last_run(job: &Job, pods: &[Pod]) -> Option<LastRun> {
             run.objects_marked = Some(stats.objects_marked_for_deletion);
             run.objects_deleted = Some(stats.objects_deleted_after_grace_period);
             run.bytes_freed = Some(stats.bytes_freed);
+            run.reason = status.reason.map(|reason| format!("{reason:?}"));
+            run.mode = status.params.dry_run.then_some(GCMode::DryRun);
+            let largest = status.plan.filter(|_| status.params.dry_run).map(|plan| largest(&plan));
             let warnings = (!status.warnings.is_empty()).then(|| status.warnings.join("; "));
-            run.message = status.error.or(warnings);
+            run.message = status.error.or(warnings).or(largest);
             if status.state == GcState::Failed {
                 run.result = RunResult::Failed;
             }
@@ -80,6 +86,17 @@ pub(super) fn last_run(job: &Job, pods: &[Pod]) -> Option<LastRun> {
     }
     run.message = run.message.map(|text| truncated(text.trim(), MAX_MESSAGE));
     Some(run)
+}
+
+/// The largest closures that a dry run found to go.
+fn largest(plan: &GcPlan) -> String {
+    let roots = plan.largest_dropped.iter().map(|root| {
+        let path = root.store_path.as_ref().unwrap_or(&root.key);
+        format!("{path} ({} bytes, {})", root.unique_bytes, root.rule)
+    });
+    let roots: Vec<String> = roots.collect();
+    let list = if roots.is_empty() { "none".to_owned() } else { roots.join(", ") };
+    format!("largest closures that would go: {list}")
 }
 
 fn message_of_last_pod(pods: &[Pod]) -> Option<String> {

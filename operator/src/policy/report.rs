@@ -9,7 +9,7 @@ use kube::runtime::events::EventType;
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
-use crate::crd::gc_policy::{CollectedCache, LastRun, RUN_NOW, RunNow, RunResult};
+use crate::crd::gc_policy::{CollectedCache, GCMode, LastRun, RUN_NOW, RunNow, RunResult};
 use crate::crd::{GCPolicy, GCPolicyStatus};
 use crate::labels::Names;
 use crate::status;
@@ -159,6 +159,9 @@ fn findings(
         Some(run) if run.result == RunResult::Succeeded => {
             Finding::yes(about, Reason::Succeeded, sentence(run))
         }
+        Some(run) if run.reason.as_deref() == Some("SafetyLimitReached") => {
+            Finding::no(about, Reason::SafetyLimitReached, sentence(run))
+        }
         Some(run) => Finding::no(about, Reason::GCFailed, sentence(run)),
     });
     findings
@@ -170,6 +173,14 @@ fn sentence(run: &LastRun) -> String {
         (RunResult::Failed, message) => {
             format!("Job {} failed: {}", run.job_name, message.as_deref().unwrap_or("no reason is known"))
         }
+        (RunResult::Succeeded, message) if run.mode == Some(GCMode::DryRun) => format!(
+            "Job {}, a dry run: {} closures would expire, {} objects go ({} bytes at once); {}",
+            run.job_name,
+            run.closures_deleted.unwrap_or(0),
+            run.objects_marked.unwrap_or(0),
+            run.bytes_freed.unwrap_or(0),
+            message.as_deref().unwrap_or_default(),
+        ),
         (RunResult::Succeeded, _) => format!(
             "Job {}: {} closures expired, {} objects marked, {} deleted ({} bytes)",
             run.job_name,

@@ -2,22 +2,19 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
-use niks3_protocol::duration::GoDuration;
+use niks3_protocol::api::gc::GcParams;
 
 use crate::apply::ApplyError;
 use crate::args::Images;
 use crate::cache::validate::{audience, server_image};
-use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy, Suspend};
+use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy, ReadProxyMode, Suspend};
 use crate::crd::conditions::{ConditionType, Reason};
-use crate::crd::gc_policy::{ConcurrencyPolicy, JobOptions, Retention};
-use crate::crd::schema::Duration;
+use crate::crd::gc_policy::{ConcurrencyPolicy, JobOptions};
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels;
 
+use super::limits;
 use super::observe::Observed;
-
-/// How long the server's upload addresses live: uploads given up before that would fail under their pushers.
-const PRESIGN_EXPIRY: GoDuration = GoDuration::hours(5);
 
 /// A policy that cannot be carried out, and which condition says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,22 +63,11 @@ pub struct ValidPolicy {
     /// How the Jobs run.
     pub job: JobOptions,
     /// What is kept.
-    pub limits: Limits,
+    pub limits: GcParams,
     /// How many Jobs are kept.
     pub successful_jobs: i32,
     /// How many Jobs are kept.
     pub failed_jobs: i32,
-}
-
-/// What is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Closures not refreshed for so long go.
-    pub older_than: GoDuration,
-    /// Uploads begun so long ago go.
-    pub failed_uploads_older_than: GoDuration,
-    /// How long an object stays after nothing reaches it.
-    pub deletion_grace: GoDuration,
 }
 
 /// Makes a spec and what was found into a policy that can be built.
@@ -96,7 +82,7 @@ pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Resu
         let message = format!("GCPolicy {other} is older and collects BinaryCache {}", wanted.name);
         return invalid(accepted, Reason::Conflicted, message);
     }
-    let limits = limits(&spec.retention)?;
+    let limits = limits::limits(spec)?;
     let Some(cache) = &observed.cache else {
         let message = format!("BinaryCache {} does not exist in this namespace", wanted.name);
         return invalid(ConditionType::CachesResolved, Reason::CacheNotFound, message);
@@ -108,10 +94,17 @@ pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Resu
         );
         return invalid(ConditionType::CachesResolved, Reason::KubernetesAuthDisabled, message);
     }
+    if limits.keep_if_read_within.is_some() && cache.spec.server.read_proxy.mode == ReadProxyMode::Disabled {
+        let message = format!(
+            "retention.keepIfReadWithin: BinaryCache {} sees no reads; set server.readProxy.mode there",
+            wanted.name
+        );
+        return invalid(accepted, Reason::InvalidSpec, message);
+    }
     Ok(build_from(policy, cache, limits, images))
 }
 
-fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: Limits, images: &Images) -> ValidPolicy {
+fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: GcParams, images: &Images) -> ValidPolicy {
     let (spec, namespace) = (&policy.spec, policy.namespace().unwrap_or_default());
     let cache_name = cache.name_any();
     ValidPolicy {
@@ -144,31 +137,6 @@ fn suspended(policy: &GCPolicy, cache: &BinaryCache) -> Option<String> {
     }
     let stands = cache.spec.suspend == Suspend::Server;
     stands.then(|| format!("BinaryCache {} is suspended: no collection is begun", cache.name_any()))
-}
-
-fn limits(retention: &Retention) -> Result<Limits, Invalid> {
-    let accepted = |reason, message| Invalid { about: ConditionType::Accepted, reason, message };
-    let parse = |field: &str, text: &Duration| {
-        let parsed: Result<GoDuration, _> = text.0.parse();
-        parsed.map_err(|error| accepted(Reason::InvalidSpec, format!("retention.{field}: {error}")))
-    };
-    let older_than = retention
-        .older_than
-        .as_ref()
-        .ok_or_else(|| accepted(Reason::InvalidSpec, "retention.olderThan: set it".to_owned()))?;
-    let limits = Limits {
-        older_than: parse("olderThan", older_than)?,
-        failed_uploads_older_than: parse("failedUploadsOlderThan", &retention.failed_uploads_older_than)?,
-        deletion_grace: parse("deletionGrace", &retention.deletion_grace)?,
-    };
-    if limits.failed_uploads_older_than < PRESIGN_EXPIRY {
-        let message = format!(
-            "retention.failedUploadsOlderThan: {} is shorter than upload addresses live, {PRESIGN_EXPIRY}",
-            limits.failed_uploads_older_than
-        );
-        return Err(accepted(Reason::UnsafeUploadWindow, message));
-    }
-    Ok(limits)
 }
 
 /// The API server knows cron and time zones: what it refuses about them is the spec's fault.

@@ -93,5 +93,7 @@ words! {
         Succeeded,
         /// The last collection failed.
         GCFailed,
+        /// The last collection would have deleted more than `safety` allows, and deleted nothing.
+        SafetyLimitReached,
     }
 }

@@ -177,7 +177,10 @@ async fn refused_policies() {
     refused([
         (p(json!({"cacheRef": null})), "cacheRef: set the cache to collect"),
         (p(json!({"schedule": "TZ=Europe/Berlin 17 3 * * *"})), "schedule: has no time zone; use timeZone"),
-        (p(json!({"retention": {"olderThan": null}})), "retention.olderThan: set it"),
+        (
+            p(json!({"retention": {"olderThan": null}})),
+            "retention: set olderThan, maxSize, or keepLast or maxAge of a pin rule",
+        ),
         (p(json!({"retention": {"olderThan": "59m"}})), "retention.olderThan: at least 1h"),
         (p(json!({"retention": {"olderThan": "30d"}})), "spec.retention.olderThan"),
         (
