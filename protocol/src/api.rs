@@ -7,6 +7,7 @@ pub mod closures;
 pub mod gc;
 pub mod health;
 pub mod multipart;
+pub mod paths;
 pub mod pending_closures;
 pub mod pins;
 

@@ -25,6 +25,57 @@ pub struct ServerConfig {
     pub read_proxy: bool,
     /// How long upload addresses live.
     pub presign_expiry: PresignExpiry,
+    /// What clients upload.
+    #[serde(skip_serializing_if = "is_default")]
+    pub uploads: UploadsSection,
+    /// How objects are read.
+    #[serde(skip_serializing_if = "is_default")]
+    pub reads: ReadsSection,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How objects are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadsSection {
+    /// Left out, `read_proxy` decides between `Proxy` and `Disabled`.
+    pub mode: Option<ReadMode>,
+    /// Only identities with the permission Read may read.
+    pub private: bool,
+}
+
+/// How the server serves objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadMode {
+    /// Not at all: Nix reads from the bucket.
+    Disabled,
+    /// All of them, from the bucket through the server.
+    Proxy,
+    /// NARs by a redirect to an address of the bucket that is valid for a while, the rest as with `Proxy`.
+    Redirect,
+}
+
+/// What clients upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct UploadsSection {
+    /// What the server looks at before it signs and commits.
+    pub verify: VerifyUploads,
+}
+
+/// What the server looks at before it signs and commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum VerifyUploads {
+    /// Nothing: clients are believed, and the cache is as whole as they say.
+    None,
+    /// Whether each new object is in the bucket, and as long as it must be.
+    #[default]
+    Head,
+    /// That, and each new NAR is read back and compared with `NarHash` and `NarSize` before it is signed.
+    Hash,
 }
 
 /// How long upload addresses live; 5 h, as in niks3 1.7, unless said otherwise.

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 
 use niks3_protocol::api::cache_config::CacheStats;
+use niks3_protocol::server_config::{ReadMode, VerifyUploads};
 
 use crate::auth::Auth;
 use crate::bucket::Bucket;
@@ -38,6 +39,8 @@ pub struct App {
     pub health: Health,
     /// The last statistics, which anybody may ask for: counting is not free.
     pub stats: Mutex<Option<(Instant, CacheStats)>>,
+    /// The NARs that are read back at a time, by all calls.
+    pub verifying: tokio::sync::Semaphore,
 }
 
 /// The part of the configuration that requests need.
@@ -53,8 +56,12 @@ pub struct Settings {
     pub want_mass_query: bool,
     /// How long upload addresses live.
     pub presign_expiry: Duration,
-    /// Objects are served from the bucket.
-    pub read_proxy: bool,
+    /// How objects are served.
+    pub read_mode: ReadMode,
+    /// Only identities with the permission Read may read.
+    pub private_reads: bool,
     /// S3 requests one push may have under way.
     pub s3_concurrency: usize,
+    /// What is looked at before anything is signed and committed.
+    pub verify: VerifyUploads,
 }

@@ -1,11 +1,16 @@
 //! Flags and NIKS3_* variables, those of niks3 1.7 first. Where a flag and the configuration file both say
 //! something, the flag wins. An empty variable counts as absent.
 
+mod values;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
-use niks3_protocol::duration::{DurationError, GoDuration};
+use niks3_protocol::duration::GoDuration;
+use niks3_protocol::server_config::{ReadMode, VerifyUploads};
+
+use values::{concurrency, read_mode, request_timeout, switch, verify};
 
 /// The server of a Nix binary cache on S3.
 #[derive(Debug, Parser)]
@@ -120,6 +125,14 @@ pub struct CacheArgs {
     #[arg(long, env = "NIKS3_ENABLE_READ_PROXY", value_parser = switch, num_args = 0..=1,
         default_value = "false", default_missing_value = "true", global = true)]
     pub enable_read_proxy: bool,
+    /// How objects are served: disabled, proxy, or redirect (NARs by an address of the bucket, the rest as with
+    /// proxy).
+    #[arg(long, env = "NIKS3_READ_MODE", value_parser = read_mode, global = true)]
+    pub read_mode: Option<ReadMode>,
+    /// Serve objects only to identities with the permission Read.
+    #[arg(long, env = "NIKS3_PRIVATE_READS", value_parser = switch, num_args = 0..=1,
+        default_value = "false", default_missing_value = "true", global = true)]
+    pub private_reads: bool,
     /// File with a signing key; may be given several times.
     #[arg(long = "sign-key-path", global = true)]
     pub sign_key_path: Vec<PathBuf>,
@@ -129,6 +142,10 @@ pub struct CacheArgs {
     /// How long upload addresses live.
     #[arg(long, env = "NIKS3_PRESIGN_EXPIRY", global = true)]
     pub presign_expiry: Option<String>,
+    /// What is looked at before anything is signed and committed: none, head (each new object is there) or
+    /// hash (new NARs are read back).
+    #[arg(long, env = "NIKS3_VERIFY_UPLOADS", value_parser = verify, global = true)]
+    pub verify_uploads: Option<VerifyUploads>,
     /// The store whose paths this cache holds.
     #[arg(long, env = "NIX_STORE_DIR", global = true)]
     pub store_dir: Option<String>,
@@ -208,35 +225,6 @@ pub fn from_go(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         (name.split('=').next().is_some_and(|name| name.len() > 1)).then(|| format!("--{name}").into())
     };
     arguments.into_iter().map(|argument| long(&argument).unwrap_or(argument)).collect()
-}
-
-fn concurrency(text: &str) -> Result<usize, String> {
-    match text {
-        "" => Ok(100),
-        _ => text
-            .parse()
-            .ok()
-            .filter(|number| (1..=10_000).contains(number))
-            .ok_or_else(|| format!("{text:?} is not a number from 1 to 10000")),
-    }
-}
-
-fn request_timeout(text: &str) -> Result<GoDuration, String> {
-    let timeout: GoDuration = match text {
-        "" => GoDuration::seconds(30),
-        _ => text.parse().map_err(|error: DurationError| error.to_string())?,
-    };
-    let fits = (GoDuration::seconds(1)..=GoDuration::hours(1)).contains(&timeout);
-    fits.then_some(timeout).ok_or_else(|| format!("{text} is not from 1s to 1h"))
-}
-
-/// Go's booleans, and an empty variable as false.
-fn switch(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("{text:?} is neither true nor false")),
-    }
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ mod jwt;
 mod keys;
 mod kubernetes;
 mod oidc;
+mod proof;
 mod token;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use niks3_protocol::api::pins::PinName;
 use niks3_protocol::api::{Permission, WhoAmI};
@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::listen::Peer;
 use kubernetes::Kubernetes;
 use oidc::Oidc;
 pub use oidc::OidcError;
@@ -29,7 +30,7 @@ pub use token::{MIN_TOKEN, TokenError};
 /// Why a caller is turned away. No token stands in it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuthError {
-    /// No `Authorization: Bearer`.
+    /// No token.
     #[error("no identity: send `Authorization: Bearer TOKEN`")]
     Missing,
     /// A token that proves nothing here.
@@ -165,25 +166,26 @@ impl FromRequestParts<Arc<App>> for Identity {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
-            .filter(|token| !token.is_empty())
-            .ok_or(AuthError::Missing);
-        let result = match token {
-            Ok(token) => app.auth.identify(token).await,
-            Err(error) => Err(error),
+        let result = match proof::token(&parts.headers) {
+            Some(token) => app.auth.identify(&token).await,
+            None => Err(AuthError::Missing),
         };
         app.metrics.count_auth(&result);
-        match &result {
-            Ok(identity) => {
+        match result {
+            Ok(mut identity) => {
                 tracing::Span::current().record("identity", identity.name.as_str());
+                if let (Some(Peer(address)), Some(origin)) =
+                    (parts.extensions.get(), identity.origin.as_object_mut())
+                {
+                    origin.insert("address".to_owned(), address.ip().to_canonical().to_string().into());
+                }
+                Ok(identity)
             }
-            Err(error) => tracing::info!(reason = %error, "a caller is turned away"),
+            Err(error) => {
+                tracing::info!(reason = %error, "a caller is turned away");
+                Err(error.into())
+            }
         }
-        Ok(result?)
     }
 }
 

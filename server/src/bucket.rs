@@ -89,6 +89,8 @@ pub struct Bucket {
 pub struct ObjectHead {
     /// Stored bytes.
     pub size: i64,
+    /// Quoted; changes with the content.
+    pub etag: String,
 }
 
 impl Bucket {
@@ -191,7 +193,10 @@ impl Bucket {
     pub async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
         let request = self.client.head_object().bucket(&self.config.bucket).key(self.full_key(key));
         match request.send().await {
-            Ok(head) => Ok(Some(ObjectHead { size: head.content_length().unwrap_or(0) })),
+            Ok(head) => Ok(Some(ObjectHead {
+                size: head.content_length().unwrap_or(0),
+                etag: head.e_tag.unwrap_or_default(),
+            })),
             Err(error) => match BucketError::from_sdk("head", key, &error) {
                 error if error.failure == Failure::NotFound => Ok(None),
                 error => Err(error),

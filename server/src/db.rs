@@ -4,6 +4,7 @@
 //! Rows of `objects` are locked in the order of their keys, everywhere: that is what keeps pushes of the same
 //! closure and a collection from waiting for each other in a circle.
 
+pub mod cache_identity;
 pub mod closures;
 pub mod fsck;
 pub mod gc_runs;

@@ -99,8 +99,10 @@ impl IntoResponse for ApiError {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
             }
             Self::Unauthorized(_) => {
-                let challenge = HeaderValue::from_static("Bearer realm=\"niks3\"");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+                for challenge in ["Bearer realm=\"niks3\"", "Basic realm=\"niks3\""] {
+                    let challenge = HeaderValue::from_static(challenge);
+                    response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+                }
             }
             _ => {}
         }
@@ -180,6 +182,7 @@ impl From<PushError> for ApiError {
             PushError::Foreign(_) | PushError::NotOwner(_) => Self::Forbidden(message),
             PushError::UploadNotFound(_) | PushError::MultipartNotFound(_) => Self::NotFound(message),
             PushError::NotUploaded(_)
+            | PushError::Replaced(_)
             | PushError::NotSigned(_)
             | PushError::Sealed(_)
             | PushError::DanglingReference(_)

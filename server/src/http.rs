@@ -7,6 +7,7 @@ pub mod health;
 pub mod landing;
 pub mod multipart;
 pub mod objects;
+pub mod paths;
 pub mod pending_closures;
 pub mod pins;
 pub mod proxy;

@@ -25,4 +25,5 @@ pub mod serve;
 pub mod settings;
 pub mod shutdown;
 pub mod signer;
+pub mod storage;
 pub mod telemetry;

@@ -5,10 +5,12 @@
 mod begin;
 mod commit;
 mod error;
+mod look;
 mod multipart;
 mod narinfos;
 mod sign;
 mod staging;
+mod verify;
 
 pub use begin::begin;
 pub use commit::complete;
@@ -18,12 +20,10 @@ pub use sign::sign;
 
 use std::time::Duration;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::object_key::ObjectKey;
 
 use crate::app::App;
 use crate::auth::Identity;
-use crate::bucket::{BucketError, ObjectHead};
 use crate::db;
 use crate::db::uploads::Upload;
 
@@ -53,13 +53,4 @@ async fn load_own(app: &App, identity: &Identity, id: i64) -> Result<Upload, Pus
     let mut conn = app.db.acquire().await?;
     let upload = db::uploads::find(&mut conn, id).await?.ok_or(PushError::UploadNotFound(id))?;
     if upload.owner == identity.name { Ok(upload) } else { Err(PushError::NotOwner(id)) }
-}
-
-/// Looks for each key in the bucket; the result is in no order.
-async fn look(app: &App, keys: &[String]) -> Result<Vec<(String, Option<ObjectHead>)>, BucketError> {
-    futures::stream::iter(keys.iter().cloned())
-        .map(|key| async move { Ok((key.clone(), app.bucket.head(&key).await?)) })
-        .buffer_unordered(app.config.s3_concurrency)
-        .try_collect()
-        .await
 }

@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{
-    cache_config, closures, gc, health, landing, multipart, objects, pending_closures, pins, proxy,
+    cache_config, closures, gc, health, landing, multipart, objects, paths, pending_closures, pins, proxy,
 };
 use crate::layers;
 
@@ -43,6 +43,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/gc/abort", post(gc::abort))
         .route("/api/gc/runs", get(gc::list))
         .route("/api/gc/runs/{id}", get(gc::find))
+        .route("/api/paths/{hash}", get(paths::find))
         .route("/api/gc/status", get(gc::status))
         .route("/api/pins", get(pins::list))
         .route("/api/pins/{name}", sized(SMALL_BODY, post(pins::create).delete(pins::delete)))

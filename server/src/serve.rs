@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use niks3_protocol::object_key::{CACHE_INFO, LANDING_PAGE};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,13 +13,15 @@ use crate::app::App;
 use crate::args::{Args, Command};
 use crate::auth::Auth;
 use crate::bucket::Bucket;
-use crate::http::{cache_info, landing};
 use crate::settings::Parts;
 use crate::signer::Signer;
-use crate::{db, fsck, listen, reads, router, shutdown};
+use crate::{db, fsck, listen, reads, router, shutdown, storage};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// NARs read back at a time: each may take a core, and what its decompression takes of memory.
+const VERIFYING: usize = 4;
 
 /// Runs a command to its end.
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
@@ -65,6 +66,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         reads: reads::Reads::default(),
         health: crate::http::health::Health::default(),
         stats: std::sync::Mutex::default(),
+        verifying: tokio::sync::Semaphore::new(VERIFYING),
     })
 }
 
@@ -114,29 +116,21 @@ async fn prepare(app: Arc<App>) {
     }
     app.health.database_ready();
     let mut pause = Duration::from_millis(100);
-    while let Err(error) = prepare_bucket(&app).await {
+    while let Err(error) = storage::prepare(&app).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the bucket is not ready");
+        app.health.storage_failed(&error);
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
+        pause = (pause * 2).min(Duration::from_secs(2));
     }
+    app.health.storage_ready();
     tracing::info!("database and bucket are ready");
-}
-
-/// Makes the bucket where asked to, and writes what Nix and people look for in it.
-async fn prepare_bucket(app: &App) -> Result<(), crate::bucket::BucketError> {
-    app.bucket.prepare().await?;
-    app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
-    // Without a URL there is nothing to say, and as in niks3 1.7 a page that is there stays.
-    if app.config.cache_url.is_empty() {
-        return Ok(());
-    }
-    app.bucket.put_own(LANDING_PAGE, "text/html; charset=utf-8", landing::page(app).into_bytes()).await
 }
 
 /// `niks3-server check`
 async fn check(app: App) -> anyhow::Result<()> {
     db::ping(&app.db).await.context("the database")?;
     app.bucket.probe().await?;
+    app.bucket.try_rights().await?;
     tracing::info!(keys = app.signer.public_keys().len(), "configuration, database and bucket are in order");
     Ok(())
 }

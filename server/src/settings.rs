@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use niks3_protocol::duration::GoDuration;
-use niks3_protocol::server_config::{AddressingStyle, AuthSection, S3Section, ServerConfig};
+use niks3_protocol::server_config::{AddressingStyle, AuthSection, ReadMode, S3Section, ServerConfig};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::app::Settings;
@@ -93,8 +93,14 @@ impl Parts {
                 priority: file.cache.priority,
                 want_mass_query: file.cache.want_mass_query,
                 presign_expiry: presign_expiry.0,
-                read_proxy: args.cache.enable_read_proxy || file.read_proxy,
+                read_mode: match args.cache.read_mode.or(file.reads.mode) {
+                    Some(mode) => mode,
+                    None if args.cache.enable_read_proxy || file.read_proxy => ReadMode::Proxy,
+                    None => ReadMode::Disabled,
+                },
+                private_reads: args.cache.private_reads || file.reads.private,
                 s3_concurrency: concurrency,
+                verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
             },
             bucket,
             signing_keys,

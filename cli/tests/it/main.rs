@@ -15,6 +15,7 @@ mod limits;
 mod older_servers;
 mod output;
 mod pins;
+mod private;
 mod push;
 mod resume;
 mod set_up;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
-use niks3_protocol::server_config::AuthSection;
+use niks3_protocol::server_config::{AuthSection, ReadMode, VerifyUploads};
 use niks3_server::app::{App, Settings};
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
 use niks3_server::serve;
@@ -181,8 +181,10 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
             priority: 30,
             want_mass_query: true,
             presign_expiry: Duration::from_hours(5),
-            read_proxy: true,
+            read_mode: ReadMode::Proxy,
+            private_reads: false,
             s3_concurrency: 20,
+            verify: VerifyUploads::Head,
         },
     }
 }

@@ -9,19 +9,27 @@ use super::{Bucket, BucketError, Failure};
 impl Bucket {
     /// Opens a multipart upload and gives its id.
     pub async fn create_multipart(&self, key: &ObjectKey) -> Result<String, BucketError> {
-        let text = key.to_string();
+        self.create_multipart_as(&key.to_string(), key.kind().content_type()).await
+    }
+
+    /// The same for one of the server's own keys.
+    pub(super) async fn create_multipart_at(&self, key: &str) -> Result<String, BucketError> {
+        self.create_multipart_as(key, "text/plain").await
+    }
+
+    async fn create_multipart_as(&self, key: &str, content_type: &str) -> Result<String, BucketError> {
         let answer = self
             .client
             .create_multipart_upload()
             .bucket(&self.config.bucket)
-            .key(self.full_key(&text))
-            .content_type(key.kind().content_type())
+            .key(self.full_key(key))
+            .content_type(content_type)
             .send()
             .await
-            .map_err(|error| BucketError::from_sdk("create multipart upload of", &text, &error))?;
+            .map_err(|error| BucketError::from_sdk("create multipart upload of", key, &error))?;
         answer.upload_id().map(str::to_owned).ok_or_else(|| BucketError {
             operation: "create multipart upload of",
-            key: text,
+            key: key.to_owned(),
             failure: Failure::Refused,
             message: "the answer names no upload".to_owned(),
         })

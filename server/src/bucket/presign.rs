@@ -95,6 +95,11 @@ impl Presigner {
         self.address("PUT", key, "")
     }
 
+    /// Where to read an object, by a method as it is written in a request.
+    pub fn read(&self, method: &str, key: &str) -> String {
+        self.address(method, key, "")
+    }
+
     /// Where to PUT one part of a multipart upload.
     pub fn part(&self, key: &str, upload_id: &str, part_number: u32) -> String {
         let upload_id = utf8_percent_encode(upload_id, QUERY);

@@ -2,6 +2,8 @@
 
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 
+use tokio::io::AsyncReadExt as _;
+
 use super::{Bucket, BucketError, Failure};
 
 /// The reader's conditions, as their headers said them.
@@ -43,6 +45,21 @@ pub struct ObjectRead {
     pub last_modified: Option<String>,
     /// The bytes, read from S3 as they are taken.
     pub body: ByteStream,
+}
+
+impl ObjectRead {
+    /// Its first bytes, for objects that are to be short.
+    pub async fn read_up_to(self, limit: usize) -> Result<Vec<u8>, BucketError> {
+        let mut bytes = Vec::new();
+        let mut start = self.body.into_async_read().take(limit as u64);
+        start.read_to_end(&mut bytes).await.map_err(|_| BucketError {
+            operation: "get",
+            key: String::new(),
+            failure: Failure::Unreachable,
+            message: "the answer was cut off".to_owned(),
+        })?;
+        Ok(bytes)
+    }
 }
 
 impl Bucket {

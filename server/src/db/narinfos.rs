@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 /// A narinfo that was signed for an upload.
 #[derive(Debug)]
@@ -21,20 +22,36 @@ pub async fn insert_signed(
     keys: &[String],
     narinfos: &[Value],
     signatures: &[String],
+    nar_etags: &[Option<String>],
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into upload_narinfos (upload_id, key, narinfo, signatures)
-         select $1, signed.key, signed.narinfo, signed.signatures::text[]
-         from unnest($2::text[], $3::jsonb[], $4::text[]) as signed (key, narinfo, signatures)
-         on conflict (upload_id, key) do update set narinfo = excluded.narinfo, signatures = excluded.signatures",
+        "insert into upload_narinfos (upload_id, key, narinfo, signatures, nar_etag)
+         select $1, signed.key, signed.narinfo, signed.signatures::text[], signed.nar_etag
+         from unnest($2::text[], $3::jsonb[], $4::text[], $5::text[])
+             as signed (key, narinfo, signatures, nar_etag)
+         on conflict (upload_id, key) do update set narinfo = excluded.narinfo,
+             signatures = excluded.signatures, nar_etag = excluded.nar_etag",
         id,
         keys,
         narinfos,
-        signatures
+        signatures,
+        nar_etags as &[Option<String>]
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// What NARs were when they were read back for an upload: `(key, entity tag)`.
+pub async fn list_nar_etags(conn: &mut PgConnection, id: i64) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!(
+        "select narinfo ->> 'url' as \"nar_key!\", nar_etag as \"nar_etag!\"
+         from upload_narinfos where upload_id = $1 and nar_etag is not null",
+        id
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.nar_key, row.nar_etag)).collect())
 }
 
 /// Those of the keys that were signed for an upload.
@@ -78,6 +95,48 @@ pub async fn insert_of_upload(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// A narinfo in the bucket and who wrote it.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The path.
+    pub store_path: String,
+    /// Key of the NAR.
+    pub nar_key: String,
+    /// By its name in narinfos.
+    pub compression: String,
+    /// sha256 of the NAR.
+    pub nar_hash: String,
+    /// Bytes of the NAR.
+    pub nar_size: i64,
+    /// Whole paths.
+    pub refs: Vec<String>,
+    /// Whole path.
+    pub deriver: Option<String>,
+    /// Content address.
+    pub ca: Option<String>,
+    /// One a signing key.
+    pub signatures: Vec<String>,
+    /// Whose push wrote it.
+    pub pushed_by: String,
+    /// What is known of who that was.
+    pub origin: Value,
+    /// When.
+    pub pushed_at: OffsetDateTime,
+}
+
+/// Finds a live narinfo.
+pub async fn find(conn: &mut PgConnection, key: &str) -> sqlx::Result<Option<Pushed>> {
+    sqlx::query_as!(
+        Pushed,
+        "select n.store_path, n.nar_key, n.compression, n.nar_hash, n.nar_size, n.refs, n.deriver, n.ca,
+                n.signatures, n.pushed_by, n.origin, n.pushed_at
+         from narinfos n join objects o using (key) where key = $1 and o.live and o.deleting_since is null",
+        key
+    )
+    .fetch_optional(conn)
+    .await
 }
 
 /// Whose narinfo a key is, where it was signed here.

@@ -172,7 +172,7 @@ async fn commit(
         narinfo.signatures.iter().map(|signature| format!("\"{signature}\"")).collect();
     let body = serde_json::to_value(metadata(narinfo))?;
     let signed = [format!("{{{}}}", signatures.join(","))];
-    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &signed).await?;
+    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &signed, &[None]).await?;
     db::narinfos::insert_of_upload(&mut transaction, id, &roots).await?;
     db::objects::set_live(&mut transaction, &committed).await?;
     db::closures::upsert(&mut transaction, &roots, ADOPTED).await?;

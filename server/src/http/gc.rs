@@ -40,6 +40,7 @@ pub async fn start(
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
     identity.may(Permission::Gc)?;
     let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    app.health.require_storage()?;
     let params = GcParams {
         older_than: Some(query.older_than),
         failed_uploads_older_than: query
@@ -59,6 +60,7 @@ pub async fn start_policy(
     Body(policy): Body<Value>,
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
     identity.may(Permission::Gc)?;
+    app.health.require_storage()?;
     let params = parse(policy)?;
     Ok((StatusCode::ACCEPTED, Json(gc::start_policy(&app, params).await?)))
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::storage::StorageError;
 
 /// The limit on asking one dependency.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,6 +35,9 @@ struct State_ {
     migrated: bool,
     stopping: bool,
     migration_problem: Option<(&'static str, String)>,
+    /// The bucket was tried and is this cache's.
+    storage: bool,
+    storage_problem: Option<(&'static str, String)>,
 }
 
 impl Health {
@@ -60,6 +64,36 @@ impl Health {
                 "the schema could not be brought up to date; see the server's log".to_owned(),
             ),
         });
+    }
+
+    /// The bucket can be used, and is this cache's.
+    pub fn storage_ready(&self) {
+        let mut state = self.state();
+        state.storage = true;
+        state.storage_problem = None;
+    }
+
+    /// It cannot, or is not.
+    pub fn storage_failed(&self, error: &StorageError) {
+        self.state().storage_problem = Some((error.reason(), error.to_string()));
+    }
+
+    /// Refuses what changes the bucket before it is known to be this cache's.
+    pub fn require_storage(&self) -> Result<(), ApiError> {
+        let state = self.state();
+        if state.storage {
+            return Ok(());
+        }
+        let why = state.storage_problem.as_ref().map_or("it was not tried yet", |(reason, _)| *reason);
+        let message = format!("the cache's storage is not available ({why})");
+        Err(ApiError::Unavailable { after: Duration::from_secs(5), message })
+    }
+
+    /// What the start found wrong with the bucket.
+    fn storage_problem(&self) -> Option<(&'static str, String)> {
+        let state = self.state();
+        let untried = || ("EndpointUnreachable", "the bucket is being tried".to_owned());
+        state.storage_problem.clone().or_else(|| (!state.storage).then(untried))
     }
 
     /// The server is asked to stop: no new requests, please.
@@ -123,7 +157,7 @@ fn describe(error: &sqlx::Error) -> (&'static str, String) {
 
 async fn check_storage(app: &App) -> ReadinessCheck {
     let outcome = match tokio::time::timeout(CHECK_TIMEOUT, app.bucket.probe()).await {
-        Ok(Ok(())) => None,
+        Ok(Ok(())) => app.health.storage_problem(),
         Ok(Err(error)) => Some((error.reason(), format!("the bucket cannot be used: {}", error.message))),
         Err(_) => Some(("EndpointUnreachable", format!("S3 did not answer within {CHECK_TIMEOUT:?}"))),
     };

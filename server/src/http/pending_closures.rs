@@ -24,6 +24,7 @@ pub async fn begin(
     Body(request): Body<BeginRequest>,
 ) -> Result<Json<BeginResponse>, ApiError> {
     identity.may(Permission::Push)?;
+    app.health.require_storage()?;
     // To its end, should the client hang up: what it opens at S3 is written down.
     Ok(Json(finish(async move { push::begin(&app, &identity, request).await }).await?))
 }
@@ -46,6 +47,7 @@ pub async fn complete(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     identity.may(Permission::Push)?;
+    app.health.require_storage()?;
     let id = parse_id(&id)?;
     // To its end, should the client hang up: a commit cut off leaves narinfos that others then wait for.
     finish(async move { push::complete(&app, &identity, id).await }).await?;

@@ -1,19 +1,25 @@
-//! Reads, where the bucket is private: narinfos and NARs from the bucket, streamed in bounded memory.
+//! Reads, where the bucket is private: narinfos and NARs from the bucket, streamed in bounded memory, or NARs by
+//! addresses of the bucket; to everybody, or to whoever proves to have the permission.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::ZstdDecoder;
 use async_compression::zstd::DParameter;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts as _, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use niks3_protocol::api::Permission;
 use niks3_protocol::object_key::{CACHE_INFO, ObjectKey, ObjectKind};
+use niks3_protocol::server_config::ReadMode;
 use percent_encoding::percent_decode_str;
 use tokio_util::io::ReaderStream;
 
 use super::cache_info;
 use crate::app::App;
+use crate::auth::Identity;
 use crate::bucket::{ObjectRead, ReadAnswer, ReadRequest};
 use crate::error::ApiError;
 
@@ -25,6 +31,10 @@ const WINDOW_LOG: u32 = 25;
 /// What Nix asks by store path may be signed anew, or collected.
 const SHORT: &str = "public, max-age=300";
 
+/// How long the address of a NAR that a reader is sent to lives: it is used at once, and asked for again by who
+/// resumes.
+const REDIRECT_EXPIRY: Duration = Duration::from_mins(15);
+
 /// Everything that is no other route.
 pub async fn read(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
     let (method, path) = (request.method(), request.uri().path());
@@ -34,17 +44,43 @@ pub async fn read(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     if ![Method::GET, Method::HEAD].contains(method) {
         return Err(ApiError::MethodNotAllowed(format!("{method} is not possible on {path}")));
     }
-    let path = percent_decode_str(path).decode_utf8_lossy();
-    let key = path.strip_prefix('/').unwrap_or(&path);
+    let (mut parts, _) = request.into_parts();
+    if app.config.private_reads {
+        Identity::from_request_parts(&mut parts, &app).await?.may(Permission::Read)?;
+    }
+    let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
+    let mut response = answer(&app, &parts, path.strip_prefix('/').unwrap_or(&path)).await?;
+    if app.config.private_reads {
+        make_private(response.headers_mut());
+    }
+    Ok(response)
+}
+
+async fn answer(app: &App, parts: &Parts, key: &str) -> Result<Response, ApiError> {
     if key == CACHE_INFO {
         let headers = [(header::CONTENT_TYPE, "text/x-nix-cache-info"), (header::CACHE_CONTROL, SHORT)];
         return Ok((headers, cache_info(&app.config)).into_response());
     }
-    if !app.config.read_proxy {
+    if app.config.read_mode == ReadMode::Disabled {
         return Ok(miss("this server does not serve objects; read from the bucket"));
     }
     let Ok(key) = key.parse::<ObjectKey>() else { return Ok(miss("not a key of this cache")) };
-    send(&app, &key, method == Method::HEAD, request.headers()).await
+    if app.config.read_mode == ReadMode::Redirect && key.kind() == ObjectKind::Nar {
+        let presigner = app.bucket.presigner(REDIRECT_EXPIRY).await?;
+        let address = presigner.read(parts.method.as_str(), &key.to_string());
+        let headers = [(header::LOCATION, address), (header::CACHE_CONTROL, "no-store".to_owned())];
+        return Ok((StatusCode::FOUND, headers).into_response());
+    }
+    send(app, &key, parts.method == Method::HEAD, &parts.headers).await
+}
+
+/// What one reader may read is not for caches on the way to keep for others.
+fn make_private(headers: &mut HeaderMap) {
+    if let Some(value) = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok())
+        && let Ok(private) = HeaderValue::from_str(&value.replace("public", "private"))
+    {
+        headers.insert(header::CACHE_CONTROL, private);
+    }
 }
 
 async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Result<Response, ApiError> {

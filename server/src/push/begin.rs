@@ -14,8 +14,9 @@ use niks3_protocol::api::pending_closures::{
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use tokio::time::Instant;
 
+use super::look::look;
 use super::staging::staging_key;
-use super::{MAX_NAR_SIZE, PushError, look};
+use super::{MAX_NAR_SIZE, PushError};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::bucket::Presigner;

@@ -8,8 +8,9 @@ use niks3_protocol::api::pending_closures::UploadObject;
 use sqlx::{PgConnection, PgTransaction};
 use time::OffsetDateTime;
 
+use super::look::look_for_sent;
 use super::narinfos::Written;
-use super::{PushError, load_own, look, multipart, narinfos, staging};
+use super::{PushError, load_own, multipart, narinfos, staging};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::db;
@@ -25,24 +26,11 @@ pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<()
     let plan: Vec<UploadObject> =
         serde_json::from_slice(&upload.plan).map_err(|error| PushError::Invalid(error.to_string()))?;
 
-    let mut sizes = HashMap::with_capacity(upload.missing.len());
-    let mut absent = Vec::new();
-    let sent: Vec<String> = upload.missing.iter().filter(|key| !key.ends_with(".narinfo")).cloned().collect();
-    for (key, head) in look(app, &sent).await? {
-        match head {
-            Some(head) => drop(sizes.insert(key, head.size)),
-            None => absent.push(key),
-        }
-    }
-    if !absent.is_empty() {
-        absent.sort_unstable();
-        return Err(PushError::NotUploaded(absent));
-    }
-
+    let mut sizes = look_for_sent(app, id, &upload, &plan).await?;
     let outside = protect_outside(app, id, &upload, &plan).await?;
     let Written { sizes: written, settled } = narinfos::write(app, id, &upload.missing).await?;
     let narinfos: Vec<String> = written.keys().cloned().collect();
-    sizes.extend(written);
+    sizes.extend(written.into_iter().map(|(key, size)| (key, Some(size))));
     let seen = Seen { upload: &upload, plan: &plan, sizes: &sizes, outside: &outside, narinfos, settled };
     let mut attempt = 1;
     loop {
@@ -66,7 +54,7 @@ pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<()
 struct Seen<'a> {
     upload: &'a Upload,
     plan: &'a [UploadObject],
-    sizes: &'a HashMap<String, i64>,
+    sizes: &'a HashMap<String, Option<i64>>,
     /// What the upload depends on beside its own keys, and the rows of that.
     outside: &'a HashMap<String, i64>,
     /// Keys of the narinfos that this commit wrote.
@@ -164,7 +152,7 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
         let ids = object.refs.iter().filter_map(|key| rows.get(key.as_str())).map(|row| row.id);
         let ids: Vec<String> = ids.chain(logs.get(&object.key).copied()).map(|id| id.to_string()).collect();
         committed.ids.push(row.id);
-        committed.stored_sizes.push(sizes.get(&object.key).copied());
+        committed.stored_sizes.push(sizes.get(&object.key).copied().flatten());
         committed.nar_sizes.push(object.nar_size.and_then(|size| i64::try_from(size).ok()));
         committed.refs.push(format!("{{{}}}", ids.join(",")));
     }

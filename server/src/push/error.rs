@@ -24,6 +24,11 @@ pub enum PushError {
     #[error("{} of the upload's objects are not in the bucket, among them {}; upload them, then complete again",
         .0.len(), .0.first().map_or("", String::as_str))]
     NotUploaded(Vec<String>),
+    /// A NAR in the bucket is not the one it has to be.
+    #[error(
+        "{0} in the bucket is not what it was said to be; upload it, sign its narinfo and complete again"
+    )]
+    Replaced(String),
     /// Narinfos the server is to write were never signed.
     #[error("{} of the upload's narinfos were not signed, among them {}; sign them, then complete again",
         .0.len(), .0.first().map_or("", String::as_str))]

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use niks3_protocol::api::pending_closures::{NarInfoMetadata, SignRequest, SignResponse, UploadObject};
 use niks3_protocol::nix::{Signature, signature};
 use niks3_protocol::object_key::ObjectKey;
+use niks3_protocol::server_config::VerifyUploads;
 use serde_json::Value;
 
-use super::{MAX_NAR_SIZE, PushError, load_own};
+use super::{MAX_NAR_SIZE, PushError, load_own, verify};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::db;
@@ -32,6 +33,10 @@ pub async fn sign(
     }
 
     check_live_sizes(app, &request).await?;
+    let tags = match app.config.verify {
+        VerifyUploads::Hash => verify::read_back(app, &upload.missing, &request).await?,
+        VerifyUploads::None | VerifyUploads::Head => BTreeMap::new(),
+    };
 
     // 10 000 signatures are a good tenth of a second of computing: not on a thread that serves others.
     let signer = app.signer.clone();
@@ -53,13 +58,15 @@ pub async fn sign(
         .collect::<Result<_, _>>()
         .map_err(|error| PushError::Invalid(error.to_string()))?;
     let literals: Vec<String> = signatures.values().map(|list| array_literal(list)).collect();
+    let tags: Vec<Option<String>> =
+        narinfos.values().map(|narinfo| tags.get(&narinfo.url).cloned()).collect();
     let mut transaction = app.db.begin().await?;
     match db::uploads::lock(&mut transaction, id).await? {
         None => return Err(PushError::UploadNotFound(id)),
         Some(true) => return Err(PushError::Sealed(id)),
         Some(false) => {}
     }
-    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &literals).await?;
+    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &literals, &tags).await?;
     transaction.commit().await?;
     Ok(SignResponse { signatures })
 }

@@ -11,8 +11,8 @@ const COMPATIBILITY: &str = include_str!("../../../docs/compatibility.md");
 
 /// The blocks of a language in a page.
 fn blocks(page: &'static str, language: &str) -> Vec<&'static str> {
-    let blocks = page.split(&format!("```{language}\n")).skip(1);
-    blocks.map(|block| block.split("```").next().unwrap()).collect()
+    let opening = format!("```{language}\n");
+    page.split(&opening).skip(1).map(|block| block.split("```").next().unwrap()).collect()
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn every_weakness_of_the_contract_has_its_test() {
         let cell = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
         let mut file = String::new();
         for name in cell.split('`').skip(1).step_by(2) {
-            if name.ends_with(".rs") || name.contains('/') {
+            if name.contains(['.', '/']) {
                 let folder =
                     if name.contains("/tests/") || name.starts_with("e2e/") { ".." } else { "tests/it" };
                 let path = std::path::Path::new(folder).join(name);

@@ -5,6 +5,7 @@
 mod support;
 
 mod auth;
+mod docs;
 mod fsck;
 mod gc;
 mod gc_races;
@@ -12,9 +13,13 @@ mod health;
 mod multipart;
 mod narinfos;
 mod pins;
+mod provenance;
 mod proxy;
 mod push;
 mod push_races;
+mod reads;
 mod retention;
 mod sign;
 mod start;
+mod storage;
+mod verify;

@@ -1,5 +1,6 @@
 //! Reads through the server: what a Nix client and an HTTP cache between see.
 
+use niks3_protocol::server_config::ReadMode;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode};
 
@@ -185,7 +186,7 @@ async fn the_cache_describes_itself_and_serves_nothing_where_the_proxy_is_off() 
     assert!(page.contains(&server.url) && page.contains(&server.public_key.to_string()), "{page}");
     assert_eq!(server.place().stored_bytes("index.html").await, page.as_bytes());
 
-    let silent = server.replica(|parts| parts.settings.read_proxy = false).await;
+    let silent = server.replica(|parts| parts.settings.read_mode = ReadMode::Disabled).await;
     assert_eq!(silent.get(&format!("/{}", path.key())).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(silent.get(&format!("/{}", path.nar_key())).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(silent.get("/nix-cache-info").await.text().await.unwrap(), expected);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
-use niks3_protocol::server_config::AuthSection;
+use niks3_protocol::server_config::{AuthSection, ReadMode, VerifyUploads};
 use niks3_server::app::Settings;
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
 use niks3_server::serve;
@@ -196,8 +196,10 @@ impl Place {
                 priority: 30,
                 want_mass_query: true,
                 presign_expiry: Duration::from_hours(5),
-                read_proxy: true,
+                read_mode: ReadMode::Proxy,
+                private_reads: false,
                 s3_concurrency: 20,
+                verify: VerifyUploads::Head,
             },
         }
     }
@@ -237,6 +239,12 @@ pub(crate) fn environment(name: &str) -> String {
             "{name} is not set; run the tests inside their services: e2e/services cargo test -p niks3-server"
         )
     })
+}
+
+/// A variable that need not be set.
+#[expect(clippy::disallowed_methods, reason = "tests are told by e2e/services where their services are")]
+pub(crate) fn optional(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 /// `host:port` of S3.

@@ -45,6 +45,13 @@ impl NixStore {
         .to_vec()
     }
 
+    /// Adds a line to its `nix.conf`.
+    pub(crate) fn configure(&self, line: &str) {
+        let folder = Path::new(&self.directory).with_file_name("etc");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("nix.conf"), format!("{line}\n")).unwrap();
+    }
+
     /// Runs a program of Nix.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
         let output = Command::new(program)

@@ -1,0 +1,51 @@
+//! The values of flags and variables, as text. An empty one is the default.
+
+use niks3_protocol::duration::{DurationError, GoDuration};
+use niks3_protocol::server_config::{ReadMode, VerifyUploads};
+
+pub(super) fn concurrency(text: &str) -> Result<usize, String> {
+    match text {
+        "" => Ok(100),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|number| (1..=10_000).contains(number))
+            .ok_or_else(|| format!("{text:?} is not a number from 1 to 10000")),
+    }
+}
+
+pub(super) fn verify(text: &str) -> Result<VerifyUploads, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "none" => Ok(VerifyUploads::None),
+        "" | "head" => Ok(VerifyUploads::Head),
+        "hash" => Ok(VerifyUploads::Hash),
+        _ => Err(format!("{text:?} is none of none, head and hash")),
+    }
+}
+
+pub(super) fn request_timeout(text: &str) -> Result<GoDuration, String> {
+    let timeout: GoDuration = match text {
+        "" => GoDuration::seconds(30),
+        _ => text.parse().map_err(|error: DurationError| error.to_string())?,
+    };
+    let fits = (GoDuration::seconds(1)..=GoDuration::hours(1)).contains(&timeout);
+    fits.then_some(timeout).ok_or_else(|| format!("{text} is not from 1s to 1h"))
+}
+
+/// Go's booleans, and an empty variable as false.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(format!("{text:?} is neither true nor false")),
+    }
+}
+
+pub(super) fn read_mode(text: &str) -> Result<ReadMode, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "disabled" => Ok(ReadMode::Disabled),
+        "proxy" => Ok(ReadMode::Proxy),
+        "redirect" => Ok(ReadMode::Redirect),
+        _ => Err(format!("{text:?} is none of disabled, proxy and redirect")),
+    }
+}

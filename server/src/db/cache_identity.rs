@@ -1,0 +1,13 @@
+//! `cache_identity`: which cache this is.
+
+use sqlx::PgConnection;
+
+/// The identity, made up where there is none yet.
+pub async fn find_or_create(conn: &mut PgConnection) -> sqlx::Result<String> {
+    sqlx::query!(
+        "insert into cache_identity (id) values (gen_random_uuid()::text) on conflict (only_one) do nothing"
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query_scalar!("select id from cache_identity").fetch_one(conn).await
+}

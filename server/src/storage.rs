@@ -1,0 +1,93 @@
+//! The bucket at the start: whether it can be used, whether it is this cache's, and what Nix and people look for.
+
+use niks3_protocol::object_key::{CACHE_INFO, IDENTITY_MARKER, LANDING_PAGE};
+
+use crate::app::App;
+use crate::bucket::{BucketError, ReadAnswer, ReadRequest};
+use crate::db;
+use crate::http::{cache_info, landing};
+
+/// The longest marker that is read.
+const MAX_MARKER: usize = 1 << 10;
+
+/// Why the bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// S3.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// PostgreSQL.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    /// It has the marker of another database.
+    #[error(
+        "the bucket {bucket:?} with the prefix {prefix:?} belongs to another cache: its marker {IDENTITY_MARKER} says \
+         {found:?}, the database {expected:?}; give each cache a bucket or prefix of its own, or remove the marker \
+         where the database was replaced on purpose"
+    )]
+    Foreign {
+        /// Its name.
+        bucket: String,
+        /// Before every key.
+        prefix: String,
+        /// What its marker says.
+        found: String,
+        /// What the database says.
+        expected: String,
+    },
+}
+
+impl StorageError {
+    /// The reason of the condition `StorageReady`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Bucket(error) => error.reason(),
+            Self::Database(_) => "DatabaseUnavailable",
+            Self::Foreign { .. } => "StorageIdentityMismatch",
+        }
+    }
+}
+
+/// Makes the bucket where asked to, tries every right, makes sure that it is this cache's, and writes what Nix and
+/// people look for in it.
+pub async fn prepare(app: &App) -> Result<(), StorageError> {
+    app.bucket.prepare().await?;
+    app.bucket.try_rights().await?;
+    claim(app).await?;
+    app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
+    // Without a URL there is nothing to say, and as in niks3 1.7 a page that is there stays.
+    if app.config.cache_url.is_empty() {
+        return Ok(());
+    }
+    let page = landing::page(app).into_bytes();
+    Ok(app.bucket.put_own(LANDING_PAGE, "text/html; charset=utf-8", page).await?)
+}
+
+/// Writes the marker where there is none, and reads it back: of two caches that start at once, one finds the
+/// other's.
+async fn claim(app: &App) -> Result<(), StorageError> {
+    let mut conn = app.db.acquire().await?;
+    let expected = db::cache_identity::find_or_create(&mut conn).await?;
+    drop(conn);
+    if read_marker(app).await?.is_none() {
+        let body = format!("{expected}\n").into_bytes();
+        app.bucket.put_own(IDENTITY_MARKER, "text/plain; charset=utf-8", body).await?;
+    }
+    match read_marker(app).await? {
+        Some(found) if found != expected => Err(StorageError::Foreign {
+            bucket: app.bucket.config().bucket.clone(),
+            prefix: app.bucket.config().prefix.clone(),
+            found,
+            expected,
+        }),
+        _ => Ok(()),
+    }
+}
+
+async fn read_marker(app: &App) -> Result<Option<String>, StorageError> {
+    let ReadAnswer::Found(object) = app.bucket.get(IDENTITY_MARKER, ReadRequest::default()).await? else {
+        return Ok(None);
+    };
+    let bytes = object.read_up_to(MAX_MARKER).await?;
+    Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned()))
+}

@@ -1,0 +1,96 @@
+//! `uploads.verify`: what the server looks at before it signs and commits.
+
+use niks3_protocol::server_config::VerifyUploads;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::json;
+
+use crate::support::closure::{TestPath, begin_request, sign_request};
+use crate::support::{ADMIN, TestServer, refusal};
+
+async fn verifying(how: VerifyUploads) -> TestServer {
+    TestServer::with(|parts| parts.settings.verify = how).await
+}
+
+async fn sign(server: &TestServer, id: &str, path: &TestPath) -> Response {
+    let call = format!("/api/pending_closures/{id}/sign");
+    server.request(Method::POST, &call).json(&sign_request(&[path])).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn with_hash_no_narinfo_is_signed_whose_nar_is_another() {
+    let server = verifying(VerifyUploads::Hash).await;
+    let path = TestPath::new("path", &[]);
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    let (status, text) = refusal(sign(&server, &begun.id, &path).await).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{text}");
+    assert!(text.contains("1 of the upload's objects are not in the bucket"), "{text}");
+
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+    let mut flipped = path.nar.clone();
+    flipped[3] ^= 1;
+    let whole = zstd(&path.nar);
+    for (stored, sentence) in [
+        (zstd(&flipped), "holds 15 bytes with the hash"),
+        (zstd(&path.nar[1..]), "holds 14 bytes with the hash"),
+        (zstd(&vec![0; 64 << 20]), "holds more than the 15 bytes"),
+        (b"not zstd at all".to_vec(), "cannot be read as zstd"),
+        (whole[..whole.len() - 4].to_vec(), "cannot be read as zstd"),
+        (Vec::new(), "the NAR"),
+    ] {
+        server.place().write_object(&path.nar_key(), &stored).await;
+        let (status, text) = refusal(sign(&server, &begun.id, &path).await).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{sentence}: {text}");
+        assert!(text.contains(sentence) && text.contains(&path.nar_key()), "{text}");
+    }
+    let rows = server.place().rows::<(i64,)>("select count(*) from upload_narinfos").await;
+    assert_eq!(rows, [(0,)], "nothing was signed");
+
+    server.upload(ADMIN, &begun, &[&path]).await;
+    // What was read is what is committed: the address of the NAR still works.
+    server.place().write_object(&path.nar_key(), &zstd(&flipped)).await;
+    let (status, text) = refusal(server.complete(ADMIN, &begun.id).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(text.contains("is not what it was said to be"), "{text}");
+    server.upload(ADMIN, &begun, &[&path]).await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn by_default_what_is_there_has_to_be_as_long_as_it_must_be() {
+    let server = verifying(VerifyUploads::Head).await;
+    let path = TestPath::new("path", &[]);
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    server.upload(ADMIN, &begun, &[&path]).await;
+    server.place().write_object(&path.nar_key(), b"").await;
+    let (status, text) = refusal(server.complete(ADMIN, &begun.id).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(text.contains(&path.nar_key()), "{text}");
+
+    // A NAR that is not compressed has the length that was said.
+    let plain = path.nar_key().replace(".zst", "");
+    let mut body = serde_json::to_value(begin_request(&path, &[&path])).unwrap();
+    body["objects"][0]["refs"] = json!([plain, path.listing_key()]);
+    body["objects"][1]["key"] = json!(plain);
+    let begun = server.request(Method::POST, "/api/pending_closures").json(&body).send().await.unwrap();
+    let begun: serde_json::Value = begun.json().await.unwrap();
+    let mut said = serde_json::to_value(sign_request(&[&path])).unwrap();
+    said["narinfos"][path.key()]["url"] = json!(plain);
+    said["narinfos"][path.key()]["compression"] = json!("none");
+    let id = begun["id"].as_str().unwrap();
+    let call = format!("/api/pending_closures/{id}/sign");
+    let answer = server.request(Method::POST, &call).json(&said).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    server.place().write_object(&plain, &path.nar[1..]).await;
+    assert_eq!(refusal(server.complete(ADMIN, id).await).await.0, StatusCode::CONFLICT);
+    server.place().write_object(&plain, &path.nar).await;
+    assert_eq!(server.complete(ADMIN, id).await.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn with_none_clients_are_believed() {
+    let server = verifying(VerifyUploads::None).await;
+    let path = TestPath::new("path", &[]);
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    assert_eq!(sign(&server, &begun.id, &path).await.status(), StatusCode::OK);
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+}
