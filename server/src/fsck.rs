@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::bucket::Listed;
 use crate::db;
 use crate::db::fsck::Row;
+use crate::storage;
 use merge::{Pair, Pairs};
 
 /// How often it says how far it is.
@@ -95,6 +96,7 @@ impl Report<'_> {
 
 /// Runs to the end; the report goes to `out`.
 pub async fn run(app: &App, options: &Options, out: &mut (dyn Write + Send)) -> anyhow::Result<Summary> {
+    storage::check_identity(app, options.adopt).await?;
     let mut report = Report { out, summary: Summary::default() };
     if options.adopt {
         adopt::adopt(app, &mut report).await?;

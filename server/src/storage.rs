@@ -3,7 +3,7 @@
 use niks3_protocol::object_key::{CACHE_INFO, IDENTITY_MARKER, LANDING_PAGE};
 
 use crate::app::App;
-use crate::bucket::{BucketError, ReadAnswer, ReadRequest};
+use crate::bucket::{BucketConfig, BucketError, ReadAnswer, ReadRequest};
 use crate::db;
 use crate::http::{cache_info, landing};
 
@@ -22,8 +22,8 @@ pub enum StorageError {
     /// It has the marker of another database.
     #[error(
         "the bucket {bucket:?} with the prefix {prefix:?} belongs to another cache: its marker {IDENTITY_MARKER} says \
-         {found:?}, the database {expected:?}; give each cache a bucket or prefix of its own, or remove the marker \
-         where the database was replaced on purpose"
+         {found:?}, the database {expected:?}; give each cache a bucket or prefix of its own, or where the database \
+         of this one was lost, run `niks3-server fsck --adopt`"
     )]
     Foreign {
         /// Its name.
@@ -74,14 +74,25 @@ async fn claim(app: &App) -> Result<(), StorageError> {
         app.bucket.put_own(IDENTITY_MARKER, "text/plain; charset=utf-8", body).await?;
     }
     match read_marker(app).await? {
-        Some(found) if found != expected => Err(StorageError::Foreign {
-            bucket: app.bucket.config().bucket.clone(),
-            prefix: app.bucket.config().prefix.clone(),
-            found,
-            expected,
-        }),
+        Some(found) if found != expected => Err(foreign(app, found, expected)),
         _ => Ok(()),
     }
+}
+
+/// Refuses a bucket of another cache; with `adopt`, a database in which nothing was committed becomes that cache's.
+pub async fn check_identity(app: &App, adopt: bool) -> Result<(), StorageError> {
+    let Some(found) = read_marker(app).await? else { return Ok(()) };
+    let mut conn = app.db.acquire().await?;
+    let expected = db::cache_identity::find_or_create(&mut conn).await?;
+    if found == expected || (adopt && db::cache_identity::replace(&mut conn, &found).await?) {
+        return Ok(());
+    }
+    Err(foreign(app, found, expected))
+}
+
+fn foreign(app: &App, found: String, expected: String) -> StorageError {
+    let BucketConfig { bucket, prefix, .. } = app.bucket.config();
+    StorageError::Foreign { bucket: bucket.clone(), prefix: prefix.clone(), found, expected }
 }
 
 async fn read_marker(app: &App) -> Result<Option<String>, StorageError> {

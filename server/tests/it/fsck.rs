@@ -8,6 +8,7 @@ use niks3_server::serve;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::storage::wait_for_reason;
 use crate::support::closure::{TestPath, begin_request};
 use crate::support::{ADMIN, Place, TestServer};
 
@@ -87,10 +88,11 @@ async fn a_lost_database_is_made_anew_from_the_bucket() {
     server.stop().await;
 
     place.sql("drop schema public cascade; create schema public").await;
-    let server = TestServer::at(place.clone(), |_| {}).await;
-    let (summary, _) = place.fsck(Options::default()).await;
-    assert_eq!(summary.without_row, 9, "{summary:?}");
+    let unready = TestServer::launch(place.clone(), |_| {}).await;
+    wait_for_reason(&unready, "StorageIdentityMismatch").await;
+    unready.stop().await;
     let (summary, lines) = place.fsck(adopt()).await;
+    let server = TestServer::at(place.clone(), |_| {}).await;
     assert!(summary.is_clean(), "{lines:?}");
     assert_eq!((summary.adopted, summary.pins), (3, 1));
     assert_eq!(place.fsck(adopt()).await.0.adopted, 0, "all are known now");

@@ -16,7 +16,8 @@ async fn storage(server: &TestServer) -> ReadinessCheck {
     readiness.checks.into_iter().find(|check| check.name == Dependency::Storage).unwrap()
 }
 
-async fn wait_for_reason(server: &TestServer, reason: &str) -> ReadinessCheck {
+/// Waits until the server says this of its storage.
+pub(crate) async fn wait_for_reason(server: &TestServer, reason: &str) -> ReadinessCheck {
     let mut last = storage(server).await;
     for _ in 0..100 {
         if last.reason == reason {
