@@ -50,10 +50,10 @@ story: build ## The demo as a test
 	@echo "-- the story on a real cluster"
 	@cargo test --quiet --package niks3-e2e --test story -- --nocapture
 
-model: ## The model of docs/gc.md at its larger sizes too, with counts (MINUTES)
+model: ## The model of docs/gc.md at its larger sizes too, with counts (half an hour)
 	@cargo test --quiet --release --package niks3-model -- --include-ignored --nocapture --test-threads 1
 
-bench: needs build ## The figures of docs/benchmarks.md (BENCH_MINUTES; NIKS3_BENCH_PEER=DIR adds niks3 1.7)
+bench: needs build ## The figures of docs/benchmarks.md (10 minutes; NIKS3_BENCH_PEER=DIR adds niks3 1.7)
 	@echo "-- a real closure of Debian packages"
 	@mkdir -p .state && e2e/bench/debian-closure .state/closure firefox-esr libreoffice-writer python3-pandas > .state/roots
 	@echo "-- measuring"
