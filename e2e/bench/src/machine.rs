@@ -20,7 +20,6 @@ pub(crate) async fn describe(args: &Args, closure: &Closure) -> anyhow::Result<S
         ("nix".to_owned(), "--version"),
         ("psql".to_owned(), "--version"),
         ("zstd".to_owned(), "--version"),
-        ("/usr/sbin/nginx".to_owned(), "-v"),
     ] {
         versions.extend(first_line(&program, arguments).await);
     }

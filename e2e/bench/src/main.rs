@@ -6,7 +6,6 @@
 mod calls;
 mod machine;
 mod push;
-mod reads;
 mod report;
 mod samples;
 mod server;
@@ -27,8 +26,8 @@ pub(crate) struct Args {
     /// How often each figure is taken.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// What is taken: all of push, calls, reads, or some.
-    #[arg(long, value_delimiter = ',', default_value = "push,calls,reads")]
+    /// What is taken: push, calls, or both.
+    #[arg(long, value_delimiter = ',', default_value = "push,calls")]
     only: Vec<String>,
     /// Where our niks3 and niks3-server are.
     #[arg(long, env = "NIKS3_BENCH_PROGRAMS", default_value = "target/release")]
@@ -56,8 +55,7 @@ async fn main() -> anyhow::Result<()> {
         tables.extend(match what.as_str() {
             "push" => push::measure(&args, &programs, &roots).await?,
             "calls" => calls::measure(&args, &programs).await?,
-            "reads" => reads::measure(&args, &programs, &roots).await?,
-            other => anyhow::bail!("--only {other}: there are push, calls and reads"),
+            other => anyhow::bail!("--only {other}: there are push and calls"),
         });
     }
     let machine = machine::describe(&args, &roots).await?;

@@ -116,7 +116,7 @@ async fn one(
     figures.peak.push(server.memory("VmHWM"));
     let (cached, _) = push(&server, program, closure).await?;
     figures.cached.push_ms(cached);
-    let listed = args.services.s3("GET", &format!("{}?list-type=2", server.bucket), None).await?;
+    let listed = args.services.s3("GET", &format!("{}?list-type=2", server.bucket)).await?;
     let sizes = listed.split("<Size>").skip(1).filter_map(|rest| rest.split('<').next());
     let stored = sizes.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
     figures.stored.push(stored / 1e6);
