@@ -174,6 +174,11 @@ fn text(phase: GcPhase) -> Result<String, GcError> {
     parse(json(&phase)?)
 }
 
+/// What takes a core for seconds does not keep requests waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, GcError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| GcError::Graph(error.to_string()))
+}
+
 fn signed(count: impl TryInto<i64>) -> i64 {
     count.try_into().unwrap_or(i64::MAX)
 }

@@ -1,6 +1,4 @@
 //! The reference graph of one snapshot, in memory: dense indexes and bit sets. Pure.
-//!
-//! docs/benchmarks-gc.md says what a million objects take.
 
 use std::ops::Range;
 

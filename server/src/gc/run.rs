@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::{Decision, decide};
 use super::mark::Mark;
 use super::snapshot::{self, Snapshot};
-use super::{GcError, expire, json, mark, report, safe_upload_age, signed, sweep, text};
+use super::{GcError, blocking, expire, json, mark, report, safe_upload_age, signed, sweep, text};
 use crate::app::App;
 use crate::{db, push};
 
@@ -145,11 +145,6 @@ async fn decided(snapshot: Snapshot, params: &GcParams) -> Result<(Snapshot, Dec
         (snapshot, decision)
     })
     .await
-}
-
-/// What takes a core for seconds does not keep requests waiting.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, GcError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| GcError::Graph(error.to_string()))
 }
 
 /// How long what nothing reaches stays: niks3 1.7 has one parameter for this and for uploads.

@@ -7,7 +7,7 @@ use time::{Date, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use super::graph::Graph;
-use super::{GcError, safe_upload_age};
+use super::{GcError, blocking, safe_upload_age};
 use crate::app::App;
 use crate::db;
 use crate::db::roots::{ClosureRow, PinRow, RevisionRow};
@@ -66,11 +66,11 @@ pub(super) async fn read(
     let pins = db::roots::list_pins(conn).await?;
     let revisions = db::roots::list_revisions(conn).await?;
     transaction.commit().await?;
-    let graph = tokio::task::spawn_blocking(move || {
+    let graph = blocking(move || {
         graph.link();
         graph
-    });
-    let graph = graph.await.map_err(|error| GcError::Graph(error.to_string()))?;
+    })
+    .await?;
     Ok(Snapshot { graph, taken_at, closures, uploads, uploads_expired, reads, pins, revisions })
 }
 

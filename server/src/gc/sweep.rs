@@ -10,10 +10,10 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::GcError;
 use super::bits::BitSet;
 use super::mark::Mark;
 use super::run::Progress;
+use super::{GcError, signed};
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
 use crate::db;
@@ -136,7 +136,7 @@ async fn delete(
             "a claim took too long and is left to the next run"
         );
         progress.count(|stats| {
-            stats.objects_failed_to_delete += i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+            stats.objects_failed_to_delete += signed(claimed.len());
         });
         return Ok(Vec::new());
     }
@@ -163,7 +163,7 @@ async fn delete(
     db::marks::remove(&mut conn, progress.id, &confirmed).await?;
     db::marks::give_back(&mut conn, progress.id, &refused).await?;
     progress.count(|stats| {
-        stats.objects_deleted_after_grace_period += i64::try_from(confirmed.len()).unwrap_or(i64::MAX);
+        stats.objects_deleted_after_grace_period += signed(confirmed.len());
         stats.objects_failed_to_delete += failed;
         stats.bytes_freed += bytes;
     });
