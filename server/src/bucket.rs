@@ -27,9 +27,12 @@ use niks3_protocol::object_key::ObjectKey;
 
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 pub use error::{BucketError, Failure};
-pub use list::{Listed, Page};
+pub use list::Listed;
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
+
+/// `Content-Type` of the server's own small objects.
+pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// How to reach a bucket.
 #[derive(Clone, Debug)]
@@ -170,8 +173,7 @@ impl Bucket {
             .map_err(|error| BucketError::from_sdk("put", key, &error))
     }
 
-    /// Writes an object of a closure, as its kind is stored, by exactly one request: a retry of the SDK's own would
-    /// hide an outstanding one behind a later answer.
+    /// Writes an object of a closure, as its kind is stored, by exactly one request.
     pub async fn put_once(&self, key: &ObjectKey, body: Vec<u8>) -> Result<(), BucketError> {
         let text = key.to_string();
         self.client
@@ -182,7 +184,7 @@ impl Bucket {
             .set_content_encoding(key.kind().content_encoding().map(str::to_owned))
             .body(ByteStream::from(body))
             .customize()
-            .config_override(aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled()))
+            .config_override(once())
             .send()
             .await
             .map(drop)
@@ -217,4 +219,10 @@ impl Bucket {
     fn full_key(&self, key: &str) -> String {
         format!("{}{key}", self.config.prefix)
     }
+}
+
+/// For what has to be sent exactly once: a retry of the SDK's own would hide an outstanding request behind a later
+/// answer.
+fn once() -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled())
 }

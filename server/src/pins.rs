@@ -6,7 +6,7 @@ use niks3_protocol::object_key::PIN_PREFIX;
 
 use crate::app::App;
 use crate::auth::Identity;
-use crate::bucket::{BucketError, Deletion, Failure};
+use crate::bucket::{BucketError, Deletion, Failure, PLAIN_TEXT};
 use crate::db;
 use crate::push::PushError;
 
@@ -27,7 +27,7 @@ pub async fn create(
 ) -> Result<bool, PushError> {
     let path: StorePath =
         request.store_path.parse().map_err(|error| PushError::Invalid(format!("store_path: {error}")))?;
-    let key = format!("{}.narinfo", path.hash());
+    let key = path.narinfo_key();
     let mut transaction = app.db.begin().await?;
     if db::closures::refresh(&mut transaction, std::slice::from_ref(&key)).await?.is_empty() {
         return Ok(false);
@@ -40,9 +40,7 @@ pub async fn create(
     db::pins::upsert(&mut transaction, name.as_str(), &key, path.as_str(), &identity.name).await?;
     transaction.commit().await?;
     // Should this fail, the pin holds all the same; the caller is told and may write it again.
-    let object = format!("{PIN_PREFIX}{name}");
-    let body = path.as_str().as_bytes().to_vec();
-    match app.bucket.put_own(&object, "text/plain; charset=utf-8", body).await {
+    match put_object(app, name.as_str(), path.as_str()).await {
         // A file system behind S3 ends at names of 255 bytes.
         Err(error) if error.failure == Failure::Refused => Err(PushError::Invalid(format!(
             "the closure is pinned, but the storage does not take the pin's object: {}",
@@ -50,6 +48,11 @@ pub async fn create(
         ))),
         result => Ok(result.map(|()| true)?),
     }
+}
+
+/// Writes the object that tells readers of the bucket what a pin points to.
+pub(crate) async fn put_object(app: &App, name: &str, store_path: &str) -> Result<(), BucketError> {
+    app.bucket.put_own(&format!("{PIN_PREFIX}{name}"), PLAIN_TEXT, store_path.as_bytes().to_vec()).await
 }
 
 /// Removes a name; false where it was not there.

@@ -3,7 +3,7 @@
 use niks3_protocol::object_key::{CACHE_INFO, IDENTITY_MARKER, LANDING_PAGE};
 
 use crate::app::App;
-use crate::bucket::{BucketConfig, BucketError, ReadAnswer, ReadRequest};
+use crate::bucket::{BucketConfig, BucketError, PLAIN_TEXT, ReadAnswer, ReadRequest};
 use crate::db;
 use crate::http::{cache_info, landing};
 
@@ -63,36 +63,30 @@ pub async fn prepare(app: &App) -> Result<(), StorageError> {
     Ok(app.bucket.put_own(LANDING_PAGE, "text/html; charset=utf-8", page).await?)
 }
 
-/// Writes the marker where there is none, and reads it back: of two caches that start at once, one finds the
+/// Writes the marker where there is none, and looks again: of two caches that start at once, one finds the
 /// other's.
 async fn claim(app: &App) -> Result<(), StorageError> {
+    if check_identity(app, false).await? {
+        return Ok(());
+    }
     let mut conn = app.db.acquire().await?;
-    let expected = db::cache_identity::find_or_create(&mut conn).await?;
+    let identity = db::cache_identity::find_or_create(&mut conn).await?;
     drop(conn);
-    if read_marker(app).await?.is_none() {
-        let body = format!("{expected}\n").into_bytes();
-        app.bucket.put_own(IDENTITY_MARKER, "text/plain; charset=utf-8", body).await?;
-    }
-    match read_marker(app).await? {
-        Some(found) if found != expected => Err(foreign(app, found, expected)),
-        _ => Ok(()),
-    }
+    app.bucket.put_own(IDENTITY_MARKER, PLAIN_TEXT, format!("{identity}\n").into_bytes()).await?;
+    check_identity(app, false).await.map(drop)
 }
 
 /// Refuses a bucket of another cache; with `adopt`, a database in which nothing was committed becomes that cache's.
-pub async fn check_identity(app: &App, adopt: bool) -> Result<(), StorageError> {
-    let Some(found) = read_marker(app).await? else { return Ok(()) };
+/// False where the bucket has no marker yet.
+pub async fn check_identity(app: &App, adopt: bool) -> Result<bool, StorageError> {
+    let Some(found) = read_marker(app).await? else { return Ok(false) };
     let mut conn = app.db.acquire().await?;
     let expected = db::cache_identity::find_or_create(&mut conn).await?;
     if found == expected || (adopt && db::cache_identity::replace(&mut conn, &found).await?) {
-        return Ok(());
+        return Ok(true);
     }
-    Err(foreign(app, found, expected))
-}
-
-fn foreign(app: &App, found: String, expected: String) -> StorageError {
     let BucketConfig { bucket, prefix, .. } = app.bucket.config();
-    StorageError::Foreign { bucket: bucket.clone(), prefix: prefix.clone(), found, expected }
+    Err(StorageError::Foreign { bucket: bucket.clone(), prefix: prefix.clone(), found, expected })
 }
 
 async fn read_marker(app: &App) -> Result<Option<String>, StorageError> {

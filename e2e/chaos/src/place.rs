@@ -103,7 +103,7 @@ impl Place {
         let mut found = BTreeMap::new();
         let mut after = None;
         loop {
-            let page = self.bucket.list_after(after.as_deref()).await?;
+            let page = self.bucket.list("", after.as_deref()).await?;
             let Some(last) = page.last() else { return Ok(found) };
             after = Some(last.key.clone());
             let objects = page.into_iter().filter(|object| object.key.parse::<ObjectKey>().is_ok());
@@ -113,7 +113,7 @@ impl Place {
 
     /// What clients of 1.7 sent and nobody removed.
     pub async fn list_staged(&self) -> anyhow::Result<Vec<String>> {
-        Ok(self.bucket.list(STAGING_PREFIX, None).await?.keys)
+        Ok(self.bucket.list(STAGING_PREFIX, None).await?.into_iter().map(|object| object.key).collect())
     }
 
     /// Lets an upload expire: what a minute and T would do to one whose client is gone.

@@ -129,6 +129,23 @@ pub struct NarInfoMetadata {
     pub ca: Option<String>,
 }
 
+/// What a narinfo says of its path, whatever says where its bytes lie.
+impl From<NarInfo> for NarInfoMetadata {
+    fn from(narinfo: NarInfo) -> Self {
+        Self {
+            store_path: narinfo.store_path,
+            url: narinfo.url,
+            compression: narinfo.compression,
+            nar_hash: narinfo.nar_hash,
+            nar_size: narinfo.nar_size,
+            references: narinfo.references,
+            deriver: narinfo.deriver,
+            signatures: narinfo.signatures,
+            ca: narinfo.ca,
+        }
+    }
+}
+
 impl NarInfoMetadata {
     /// The narinfo that says this.
     pub fn into_narinfo(self, signatures: Vec<Signature>) -> NarInfo {

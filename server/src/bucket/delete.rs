@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 
-use super::{Bucket, BucketError};
+use super::{Bucket, BucketError, once};
 
 /// Keys one request may delete.
 pub const MAX_KEYS: usize = 1000;
@@ -22,8 +21,7 @@ pub enum Deletion {
 }
 
 impl Bucket {
-    /// Sends one delete for at most [`MAX_KEYS`] keys, exactly once: a retry of the SDK's own would hide an
-    /// outstanding request behind a later answer. The result has every key, in order.
+    /// Sends one delete for at most [`MAX_KEYS`] keys, exactly once. The result has every key, in order.
     pub async fn delete(&self, keys: &[String]) -> Vec<Deletion> {
         match self.send_delete(keys).await {
             Ok(refused) => keys
@@ -59,7 +57,7 @@ impl Bucket {
             .bucket(&self.config.bucket)
             .delete(delete.build().map_err(unbuildable)?)
             .customize()
-            .config_override(aws_sdk_s3::config::Config::builder().retry_config(RetryConfig::disabled()))
+            .config_override(once())
             .send()
             .await
             .map_err(|error| BucketError::from_sdk("delete", &format!("{} keys", keys.len()), &error))?;

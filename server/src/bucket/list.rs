@@ -2,15 +2,6 @@
 
 use super::{Bucket, BucketError};
 
-/// Some of the keys under a prefix.
-#[derive(Debug, Default)]
-pub struct Page {
-    /// Keys, relative to the cache's prefix.
-    pub keys: Vec<String>,
-    /// Where the next page begins; the last one has none.
-    pub next: Option<String>,
-}
-
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -23,15 +14,16 @@ pub struct Listed {
 }
 
 impl Bucket {
-    /// The next objects after a key, at most a thousand; none at the end. S3 orders keys by their bytes, so who
-    /// was interrupted goes on after the last key.
-    pub async fn list_after(&self, after: Option<&str>) -> Result<Vec<Listed>, BucketError> {
-        let request = self.client.list_objects_v2().bucket(&self.config.bucket).prefix(&self.config.prefix);
+    /// The next objects under a prefix after a key, at most a thousand; none at the end. S3 orders keys by their
+    /// bytes, so who was interrupted goes on after the last key.
+    pub async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, BucketError> {
+        let request = self.client.list_objects_v2().bucket(&self.config.bucket);
         let answer = request
+            .prefix(self.full_key(prefix))
             .set_start_after(after.map(|key| self.full_key(key)))
             .send()
             .await
-            .map_err(|error| BucketError::from_sdk("list", after.unwrap_or_default(), &error))?;
+            .map_err(|error| BucketError::from_sdk("list", after.unwrap_or(prefix), &error))?;
         let objects = answer.contents.unwrap_or_default();
         Ok(objects
             .into_iter()
@@ -41,22 +33,5 @@ impl Bucket {
                 Some(Listed { key, size: object.size.unwrap_or(0), modified })
             })
             .collect())
-    }
-
-    /// Lists keys that begin with `prefix`, from where the page before ended.
-    pub async fn list(&self, prefix: &str, from: Option<String>) -> Result<Page, BucketError> {
-        let answer = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.config.bucket)
-            .prefix(self.full_key(prefix))
-            .set_continuation_token(from)
-            .send()
-            .await
-            .map_err(|error| BucketError::from_sdk("list", prefix, &error))?;
-        let keys = answer.contents().iter().filter_map(|object| {
-            object.key().and_then(|key| key.strip_prefix(self.config.prefix.as_str())).map(str::to_owned)
-        });
-        Ok(Page { keys: keys.collect(), next: answer.next_continuation_token().map(str::to_owned) })
     }
 }

@@ -12,12 +12,12 @@ impl Bucket {
         self.create_multipart_as(&key.to_string(), key.kind().content_type()).await
     }
 
-    /// The same for one of the server's own keys.
-    pub(super) async fn create_multipart_at(&self, key: &str) -> Result<String, BucketError> {
-        self.create_multipart_as(key, "text/plain").await
-    }
-
-    async fn create_multipart_as(&self, key: &str, content_type: &str) -> Result<String, BucketError> {
+    /// The same for any key.
+    pub(super) async fn create_multipart_as(
+        &self,
+        key: &str,
+        content_type: &str,
+    ) -> Result<String, BucketError> {
         let answer = self
             .client
             .create_multipart_upload()

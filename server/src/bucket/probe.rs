@@ -6,7 +6,7 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
-use super::{Bucket, BucketError, Deletion, Failure, ReadAnswer, ReadRequest};
+use super::{Bucket, BucketError, Deletion, Failure, PLAIN_TEXT, ReadAnswer, ReadRequest};
 
 impl Bucket {
     /// Whether the bucket is there and these credentials may list it.
@@ -32,14 +32,14 @@ impl Bucket {
         let _ = getrandom::fill(&mut bytes);
         let key = format!("{PROBE_PREFIX}{}", hex::encode(bytes));
         let lacks = |right: &'static str| move |error| explain(error, right);
-        self.put_own(&key, "text/plain", b"niks3".to_vec()).await.map_err(lacks("s3:PutObject"))?;
+        self.put_own(&key, PLAIN_TEXT, b"niks3".to_vec()).await.map_err(lacks("s3:PutObject"))?;
         let read = self.get(&key, ReadRequest::default()).await.map_err(lacks("s3:GetObject"))?;
         if !matches!(read, ReadAnswer::Found(_)) {
             return Err(unusable(&key, "what was written there cannot be read back"));
         }
         self.head(&key).await.map_err(lacks("s3:GetObject"))?;
         let listed = self.list(&key, None).await.map_err(lacks("s3:ListBucket"))?;
-        if !listed.keys.contains(&key) {
+        if listed.is_empty() {
             tracing::warn!("what was just written is not listed yet: this S3 server lists with a delay");
         }
         match self.delete(std::slice::from_ref(&key)).await.as_slice() {
@@ -51,7 +51,7 @@ impl Bucket {
             }
             _ => return Err(unusable(&key, "deleting got no answer")),
         }
-        let open = self.create_multipart_at(&key).await.map_err(lacks("s3:PutObject"))?;
+        let open = self.create_multipart_as(&key, PLAIN_TEXT).await.map_err(lacks("s3:PutObject"))?;
         self.abort_multipart(&key, &open).await.map_err(lacks("s3:AbortMultipartUpload"))
     }
 }

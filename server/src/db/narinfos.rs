@@ -1,5 +1,6 @@
 //! `upload_narinfos` and `narinfos`: what each narinfo is to say, and says, and who pushed it.
 
+use niks3_protocol::nix::Signature;
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -21,9 +22,10 @@ pub async fn insert_signed(
     id: i64,
     keys: &[String],
     narinfos: &[Value],
-    signatures: &[String],
+    signatures: &[&[Signature]],
     nar_etags: &[Option<String>],
 ) -> sqlx::Result<()> {
+    let literals: Vec<String> = signatures.iter().map(|list| array_literal(list)).collect();
     sqlx::query!(
         "insert into upload_narinfos (upload_id, key, narinfo, signatures, nar_etag)
          select $1, signed.key, signed.narinfo, signed.signatures::text[], signed.nar_etag
@@ -34,7 +36,7 @@ pub async fn insert_signed(
         id,
         keys,
         narinfos,
-        signatures,
+        &literals,
         nar_etags as &[Option<String>]
     )
     .execute(conn)
@@ -153,4 +155,10 @@ pub async fn list_derivers(conn: &mut PgConnection, keys: &[String]) -> sqlx::Re
     .fetch_all(conn)
     .await?;
     Ok(rows.into_iter().map(|row| (row.key, row.deriver)).collect())
+}
+
+/// A PostgreSQL array literal; a signature's text has neither quotes nor backslashes.
+fn array_literal(signatures: &[Signature]) -> String {
+    let quoted: Vec<String> = signatures.iter().map(|signature| format!("\"{signature}\"")).collect();
+    format!("{{{}}}", quoted.join(","))
 }

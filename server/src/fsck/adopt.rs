@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::NarInfoMetadata;
 use niks3_protocol::nix::{NarInfo, StorePath};
-use niks3_protocol::object_key::{ObjectKey, ObjectKind, PIN_PREFIX};
+use niks3_protocol::object_key::{ObjectKey, ObjectKind, PIN_PREFIX, is_narinfo};
 
 use super::Report;
 use crate::app::App;
-use crate::bucket::{ReadAnswer, ReadRequest};
+use crate::bucket::{Listed, ReadAnswer, ReadRequest};
 use crate::db;
 use crate::db::objects::CommittedObjects;
 use crate::db::uploads::NewUpload;
@@ -39,10 +39,10 @@ enum Outcome {
 pub(super) async fn adopt(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
     let mut after: Option<String> = None;
     loop {
-        let page = app.bucket.list_after(after.as_deref()).await?;
+        let page = app.bucket.list("", after.as_deref()).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
-        let narinfos = page.into_iter().filter(|object| object.key.ends_with(".narinfo"));
+        let narinfos = page.into_iter().filter(|object| is_narinfo(&object.key));
         let outcomes: Vec<(String, Outcome)> = futures::stream::iter(narinfos)
             .map(|object| async move {
                 let outcome = adopt_one(app, &object.key).await.with_context(|| object.key.clone())?;
@@ -85,9 +85,8 @@ async fn adopt_one(app: &App, key: &str) -> anyhow::Result<Outcome> {
         Ok(narinfo) => narinfo,
         Err(why) => return Ok(Outcome::Incomplete(why)),
     };
-    let listing = format!("{}.ls", narinfo.store_path.hash());
-    let mut refs: Vec<String> =
-        narinfo.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+    let listing = narinfo.store_path.listing_key();
+    let mut refs: Vec<String> = narinfo.references.iter().map(StorePath::narinfo_key).collect();
     refs.extend([narinfo.url.clone(), listing.clone()]);
     let mut keys = refs.clone();
     keys.push(key.to_owned());
@@ -168,31 +167,15 @@ async fn commit(
         committed.refs.push(format!("{{{}}}", leads_to.join(",")));
     }
     let roots = [key.to_owned()];
-    let signatures: Vec<String> =
-        narinfo.signatures.iter().map(|signature| format!("\"{signature}\"")).collect();
-    let body = serde_json::to_value(metadata(narinfo))?;
-    let signed = [format!("{{{}}}", signatures.join(","))];
-    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &signed, &[None]).await?;
+    let signatures = narinfo.signatures.clone();
+    let body = serde_json::to_value(NarInfoMetadata::from(narinfo))?;
+    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &[&signatures], &[None]).await?;
     db::narinfos::insert_of_upload(&mut transaction, id, &roots).await?;
     db::objects::set_live(&mut transaction, &committed).await?;
     db::closures::upsert(&mut transaction, &roots, ADOPTED).await?;
     db::uploads::delete(&mut transaction, id).await?;
     transaction.commit().await?;
     Ok(Outcome::Adopted)
-}
-
-fn metadata(narinfo: NarInfo) -> NarInfoMetadata {
-    NarInfoMetadata {
-        store_path: narinfo.store_path,
-        url: narinfo.url,
-        compression: narinfo.compression,
-        nar_hash: narinfo.nar_hash,
-        nar_size: narinfo.nar_size,
-        references: narinfo.references,
-        deriver: narinfo.deriver,
-        signatures: narinfo.signatures,
-        ca: narinfo.ca,
-    }
 }
 
 /// A narinfo, or what is wrong with it; `None` where it is not there any more.
@@ -210,7 +193,7 @@ fn check(app: &App, key: &str, text: &[u8]) -> Result<NarInfo, String> {
     let text = std::str::from_utf8(text).map_err(|_| "it is not text".to_owned())?;
     let narinfo: NarInfo = text.parse().map_err(|error| format!("it is not a narinfo: {error}"))?;
     let path = &narinfo.store_path;
-    if key != format!("{}.narinfo", path.hash()) {
+    if key != path.narinfo_key() {
         return Err(format!("it is the narinfo of {path}, which has another key"));
     }
     if path.store_dir() != app.config.store_dir {
@@ -239,10 +222,12 @@ async fn read_small(app: &App, key: &str, limit: usize) -> anyhow::Result<Option
 
 /// Pins that the bucket tells of and the database does not.
 async fn adopt_pins(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
-    let mut from = None;
+    let mut after: Option<String> = None;
     loop {
-        let page = app.bucket.list(PIN_PREFIX, from).await?;
-        for object in page.keys {
+        let page = app.bucket.list(PIN_PREFIX, after.as_deref()).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        for Listed { key: object, .. } in page {
             let name = object.strip_prefix(PIN_PREFIX).unwrap_or_default();
             let Some((bytes, _)) = read_small(app, &object, MAX_PIN).await? else { continue };
             let text = String::from_utf8_lossy(&bytes);
@@ -250,9 +235,9 @@ async fn adopt_pins(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
                 incomplete(report, &object, "it does not hold a store path".to_owned())?;
                 continue;
             };
-            let key = format!("{}.narinfo", path.hash());
+            let key = path.narinfo_key();
             let mut transaction = app.db.begin().await?;
-            if db::pins::list(&mut transaction).await?.iter().any(|pin| pin.name == name) {
+            if !db::pins::find(&mut transaction, &[name.to_owned()]).await?.is_empty() {
                 continue;
             }
             if db::objects::is_live(&mut transaction, &key).await? {
@@ -263,10 +248,6 @@ async fn adopt_pins(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
             } else {
                 incomplete(report, &object, format!("{path}, which it pins, is not in the cache"))?;
             }
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(());
         }
     }
 }

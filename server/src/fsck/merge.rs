@@ -72,7 +72,7 @@ impl Pairs {
     pub(super) async fn next(&mut self, app: &App) -> anyhow::Result<Option<Pair>> {
         if self.objects.page.is_empty() && !self.objects.ended {
             let after = Some(self.objects.last.as_str()).filter(|key| !key.is_empty());
-            let page = app.bucket.list_after(after).await?;
+            let page = app.bucket.list("", after).await?;
             self.objects.add(page, |object| &object.key)?;
         }
         if self.rows.page.is_empty() && !self.rows.ended {

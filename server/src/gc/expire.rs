@@ -11,8 +11,8 @@ use super::run::Progress;
 use super::{GcError, signed};
 use crate::app::App;
 use crate::bucket::Deletion;
-use crate::db;
 use crate::db::roots::{ClosureRow, PinRow};
+use crate::{db, pins};
 
 /// Closures deleted in one transaction.
 const BATCH: usize = 1000;
@@ -106,8 +106,7 @@ async fn delete_pin_objects(app: &App, names: &[String]) -> Result<(), GcError> 
     let again = db::pins::find(&mut conn, names).await?;
     drop(conn);
     for (name, store_path) in again {
-        let key = format!("{PIN_PREFIX}{name}");
-        app.bucket.put_own(&key, "text/plain; charset=utf-8", store_path.into_bytes()).await?;
+        pins::put_object(app, &name, &store_path).await?;
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub async fn sign(
         .map(serde_json::to_value)
         .collect::<Result<_, _>>()
         .map_err(|error| PushError::Invalid(error.to_string()))?;
-    let literals: Vec<String> = signatures.values().map(|list| array_literal(list)).collect();
+    let lists: Vec<&[Signature]> = signatures.values().map(Vec::as_slice).collect();
     let tags: Vec<Option<String>> =
         narinfos.values().map(|narinfo| tags.get(&narinfo.url).cloned()).collect();
     let mut transaction = app.db.begin().await?;
@@ -66,7 +66,7 @@ pub async fn sign(
         Some(true) => return Err(PushError::Sealed(id)),
         Some(false) => {}
     }
-    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &literals, &tags).await?;
+    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &lists, &tags).await?;
     transaction.commit().await?;
     Ok(SignResponse { signatures })
 }
@@ -94,12 +94,6 @@ fn fingerprint(narinfo: &NarInfoMetadata) -> String {
     signature::fingerprint(&narinfo.store_path, narinfo.nar_hash, narinfo.nar_size, &narinfo.references)
 }
 
-/// A PostgreSQL array literal; a signature's text has neither quotes nor backslashes.
-fn array_literal(signatures: &[Signature]) -> String {
-    let quoted: Vec<String> = signatures.iter().map(|signature| format!("\"{signature}\"")).collect();
-    format!("{{{}}}", quoted.join(","))
-}
-
 /// Whether what a narinfo will say agrees with its key and with what its upload promised.
 fn check(
     object: &UploadObject,
@@ -113,7 +107,7 @@ fn check(
     if path.store_dir() != store_dir {
         return invalid(format!("{path} is not in {store_dir}, this cache's store directory"));
     }
-    if *key != format!("{}.narinfo", path.hash()) {
+    if *key != path.narinfo_key() {
         return invalid(format!("this key is not the one of {path}"));
     }
     let nar = objects.get(narinfo.url.as_str()).filter(|_| object.refs.contains(&narinfo.url));
@@ -155,7 +149,7 @@ fn check(
         if reference.store_dir() != store_dir {
             return invalid(format!("the reference {reference} is not in {store_dir}"));
         }
-        let reference_key = format!("{}.narinfo", reference.hash());
+        let reference_key = reference.narinfo_key();
         if reference_key != *key && !promised.contains(reference_key.as_str()) {
             return invalid(format!("the upload does not list the reference {reference}"));
         }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use niks3_protocol::object_key::STAGING_PREFIX;
+use niks3_protocol::object_key::{STAGING_PREFIX, is_narinfo};
 
 use super::PushError;
 use crate::app::App;
-use crate::bucket::{Deletion, MAX_DELETE_KEYS};
+use crate::bucket::{Deletion, Listed, MAX_DELETE_KEYS};
 use crate::db;
 
 /// Where an upload's client sends a narinfo.
@@ -16,17 +16,19 @@ pub(super) fn staging_key(upload: i64, key: &str) -> String {
 
 /// Removes what the client of a committed upload sent. What is left goes with the next collection.
 pub(super) async fn clear(app: &App, upload: i64, missing: &[String]) {
-    let narinfos = missing.iter().filter(|key| key.ends_with(".narinfo"));
+    let narinfos = missing.iter().filter(|key| is_narinfo(key));
     delete(app, narinfos.map(|key| staging_key(upload, key)).collect()).await;
 }
 
 /// Removes what no open upload has any use for: of clients that went away, or that sent something once more.
 pub(super) async fn clear_abandoned(app: &App) -> Result<(), PushError> {
-    let mut after = None;
+    let mut after: Option<String> = None;
     loop {
-        let page = app.bucket.list(STAGING_PREFIX, after).await?;
+        let page = app.bucket.list(STAGING_PREFIX, after.as_deref()).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.key.clone());
         let mut by_upload: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-        for key in page.keys {
+        for Listed { key, .. } in page {
             let upload =
                 key.strip_prefix(STAGING_PREFIX).and_then(|rest| rest.split_once('/')?.0.parse().ok());
             by_upload.entry(upload.unwrap_or(0)).or_default().push(key);
@@ -37,10 +39,6 @@ pub(super) async fn clear_abandoned(app: &App) -> Result<(), PushError> {
         drop(conn);
         let abandoned = by_upload.into_iter().filter(|(upload, _)| !open.contains(upload));
         delete(app, abandoned.flat_map(|(_, keys)| keys).collect()).await;
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
     }
 }
 
