@@ -77,10 +77,10 @@ pub(crate) async fn push(
 ) -> Result<Summary, PushError> {
     let (mut roots, mut cached): (Vec<StorePath>, Vec<StorePath>) = (roots.to_vec(), Vec::new());
     if !options.verify_s3 {
-        let keys = roots.iter().map(narinfo_key).collect();
+        let keys = roots.iter().map(StorePath::narinfo_key).collect();
         if let Some(answer) = client.refresh(keys).await? {
             let (present, missing) =
-                roots.into_iter().partition(|root| answer.present.contains(&narinfo_key(root)));
+                roots.into_iter().partition(|root| answer.present.contains(&root.narinfo_key()));
             roots = missing;
             cached = present;
         }
@@ -137,9 +137,4 @@ async fn closure(roots: &[StorePath], keep_going: bool) -> Result<Known, PushErr
             Ok((known, unknown))
         }
     }
-}
-
-/// `{hash}.narinfo`
-fn narinfo_key(path: &StorePath) -> String {
-    format!("{}.narinfo", path.hash())
 }

@@ -113,6 +113,11 @@ pub enum ObjectKey {
     Realisation(String),
 }
 
+/// Whether a key of a cache is one of a narinfo.
+pub fn is_narinfo(key: &str) -> bool {
+    key.ends_with(".narinfo")
+}
+
 impl ObjectKey {
     /// What the object is.
     pub fn kind(&self) -> ObjectKind {

@@ -7,7 +7,6 @@ use niks3_protocol::api::pending_closures::{NarInfoMetadata, PendingObject, Uplo
 use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::{NarCompression, ObjectKey, ObjectKind};
 
-use super::narinfo_key;
 use crate::store::{self, PathInfo};
 
 /// A closure with the keys of its objects.
@@ -118,7 +117,7 @@ impl PlannedPath {
             Some((key, store::log_file(deriver)?))
         });
         Self {
-            narinfo: narinfo_key(&info.path),
+            narinfo: info.path.narinfo_key(),
             nar: ObjectKey::Nar(info.nar_hash, NarCompression::Zstd).to_string(),
             listing: ObjectKey::Listing(hash).to_string(),
             log: log.filter(|(key, _)| key.parse::<ObjectKey>().is_ok()),
@@ -129,7 +128,7 @@ impl PlannedPath {
     fn objects(&self) -> Vec<(&str, UploadObject)> {
         let object =
             |key: &str, kind, refs, nar_size| UploadObject { key: key.to_owned(), kind, refs, nar_size };
-        let mut refs: Vec<String> = self.info.references.iter().map(narinfo_key).collect();
+        let mut refs: Vec<String> = self.info.references.iter().map(StorePath::narinfo_key).collect();
         refs.push(self.nar.clone());
         refs.push(self.listing.clone());
         let mut all = vec![

@@ -9,7 +9,7 @@ use niks3_protocol::nix::StorePath;
 
 use super::plan::Plan;
 use super::session::Session;
-use super::{PushError, narinfo_key, narinfos, upload};
+use super::{PushError, narinfos, upload};
 use crate::printer::{bytes, paths};
 
 /// How a round ended.
@@ -73,7 +73,7 @@ async fn begin(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Vec<Upload>, 
     };
     futures::stream::iter(groups)
         .map(|group| async move {
-            let mut closures: Vec<String> = group.iter().map(narinfo_key).collect();
+            let mut closures: Vec<String> = group.iter().map(StorePath::narinfo_key).collect();
             let closure = closures.remove(0);
             let objects = plan.objects(&group);
             let (verify_s3, server_narinfos) = (session.options.verify_s3, session.server_narinfos);

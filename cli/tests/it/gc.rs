@@ -31,7 +31,7 @@ async fn what_nothing_keeps_goes_and_what_is_pinned_stays() {
     assert_eq!(result["stats"]["objects_deleted_after_grace_period"], 3);
     assert!(result["stats"]["bytes_freed"].as_i64().unwrap() > 100, "{result}");
 
-    assert_eq!(cache.get(&format!("{}.narinfo", lost.hash())).await.status(), 404);
+    assert_eq!(cache.get(&lost.narinfo_key()).await.status(), 404);
     let copy = cache.store.copy_from(&cache.url, &cache.public_key.to_string(), &kept).unwrap();
     cache.store.assert_equal(&kept, &copy);
     // What was collected is pushed anew.
@@ -47,7 +47,7 @@ async fn grace_keeps_objects_for_a_while() {
     let arguments = ["gc", "--older-than=0s", "--deletion-grace=1h"];
     let said = cache.niks3(&arguments).run().await.succeeded();
     assert!(said.contains("3 objects marked, 0 deleted"), "{said}");
-    assert_eq!(cache.get(&format!("{}.narinfo", path.hash())).await.status(), 200);
+    assert_eq!(cache.get(&path.narinfo_key()).await.status(), 200);
     // A wish that is too short for what is under way is raised, and that is said.
     let arguments = ["gc", "--older-than=1h", "--failed-uploads-older-than=1s"];
     let said = cache.niks3(&arguments).run().await.succeeded();
@@ -126,8 +126,8 @@ async fn a_dry_run_is_a_table_and_a_policy_goes_further_than_age() {
     assert!(show.contains("PINS THAT GO") && show.contains("note: a run would stop"), "{show}");
 
     cache.niks3(&["gc", rule, "--force", "--max-delete-percent=50"]).run().await.succeeded();
-    assert_eq!(cache.get(&format!("{}.narinfo", lost.hash())).await.status(), 404);
-    assert_eq!(cache.get(&format!("{}.narinfo", kept.hash())).await.status(), 200);
+    assert_eq!(cache.get(&lost.narinfo_key()).await.status(), 404);
+    assert_eq!(cache.get(&kept.narinfo_key()).await.status(), 200);
     let nothing = cache.niks3(&["gc", "abort"]).run().await.failed(1);
     assert!(nothing.contains("no collection is running"), "{nothing}");
 }

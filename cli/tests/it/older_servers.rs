@@ -70,7 +70,7 @@ async fn a_push_goes_by_the_plain_contract() {
         lines.iter().position(|one| one == line).unwrap_or_else(|| panic!("no {line}: {lines:?}"))
     };
     let put = |key: &str| at(&format!("PUT /bucket/{key}"));
-    let narinfos = [put(&format!("{}.narinfo", path.hash())), put(&format!("{}.narinfo", user.hash()))];
+    let narinfos = [put(&path.narinfo_key()), put(&user.narinfo_key())];
     let (sign, complete) =
         (at("POST /api/pending_closures/7/sign"), at("POST /api/pending_closures/7/complete"));
     // NARs, listings and logs, then signatures, then narinfos with dependencies first, then the commit.
@@ -84,7 +84,7 @@ async fn a_push_goes_by_the_plain_contract() {
 
     let begin = &server.requests()[at("POST /api/pending_closures")];
     let mut body: Value = serde_json::from_slice(&begin.body).unwrap();
-    assert_eq!(body["closure"], format!("{}.narinfo", user.hash()));
+    assert_eq!(body["closure"], user.narinfo_key());
     let known = ["closure", "objects"];
     body.as_object_mut().unwrap().retain(|field, _| !known.contains(&field.as_str()));
     assert_eq!(body, json!({}), "1.7 knows no such field");

@@ -24,7 +24,7 @@ async fn nix_reads_back_what_was_pushed() {
     let refused = cache.store.copy_from(&cache.url, other, &root).unwrap_err();
     assert!(refused.contains("lacks a valid signature"), "{refused}");
 
-    let listing = cache.get(&format!("{}.ls", root.hash())).await.text().await.unwrap();
+    let listing = cache.get(&root.listing_key()).await.text().await.unwrap();
     assert!(listing.contains(r#""broken":{"type":"symlink","target":"../nowhere"}"#), "{listing}");
     let deriver = cache.store.ask("nix-store", &["--query", "--deriver", root.as_str()]);
     let log = cache.get(&format!("log/{}", deriver.rsplit('/').next().unwrap())).await.text().await.unwrap();
@@ -99,7 +99,7 @@ async fn links_and_files_within_mean_their_store_path() {
     let arguments = ["push", link.to_str().unwrap(), second.to_str().unwrap(), &within];
     cache.niks3(&arguments).run().await.succeeded();
     let root: String = sqlx::query_scalar("select key from closures").fetch_one(&cache.app.db).await.unwrap();
-    assert_eq!(root, format!("{}.narinfo", path.hash()));
+    assert_eq!(root, path.narinfo_key());
 }
 
 #[tokio::test(flavor = "multi_thread")]

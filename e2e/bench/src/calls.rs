@@ -82,8 +82,7 @@ fn begin_request(closure: &BTreeMap<String, NarInfoMetadata>) -> BeginRequest {
     let mut root = None::<(u64, String)>;
     for (key, said) in closure {
         let listing = key.replace(".narinfo", ".ls");
-        let mut refs: Vec<String> =
-            said.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+        let mut refs: Vec<String> = said.references.iter().map(StorePath::narinfo_key).collect();
         refs.extend([said.url.clone(), listing.clone()]);
         let object =
             |key: &str, kind, refs, nar_size| UploadObject { key: key.to_owned(), kind, refs, nar_size };

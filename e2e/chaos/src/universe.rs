@@ -82,12 +82,12 @@ impl Universe {
 impl Path {
     /// Key of its narinfo.
     pub fn key(&self) -> String {
-        format!("{}.narinfo", self.store_path.hash())
+        self.store_path.narinfo_key()
     }
 
     /// Key of its listing.
     pub fn listing_key(&self) -> String {
-        format!("{}.ls", self.store_path.hash())
+        self.store_path.listing_key()
     }
 
     /// Key of its NAR.
@@ -105,8 +105,7 @@ impl Path {
 
     /// What a begin says of it.
     pub fn objects(&self, compression: NarCompression) -> Vec<UploadObject> {
-        let mut refs: Vec<String> =
-            self.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+        let mut refs: Vec<String> = self.references.iter().map(StorePath::narinfo_key).collect();
         refs.extend([self.nar_key(compression), self.listing_key()]);
         let object = |key, kind, refs, nar_size| UploadObject { key, kind, refs, nar_size };
         let size = (!self.multipart).then(|| self.nar_size());

@@ -92,6 +92,16 @@ impl StorePath {
         StorePathHash(self.path[self.base..self.base + 32].to_owned())
     }
 
+    /// The key of its narinfo in a binary cache, `{hash}.narinfo`.
+    pub fn narinfo_key(&self) -> String {
+        format!("{}.narinfo", self.hash())
+    }
+
+    /// The key of its listing in a binary cache, `{hash}.ls`.
+    pub fn listing_key(&self) -> String {
+        format!("{}.ls", self.hash())
+    }
+
     /// The name after the hash part.
     pub fn name(&self) -> &str {
         &self.path[self.base + 33..]

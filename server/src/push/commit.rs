@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use niks3_protocol::api::pending_closures::UploadObject;
+use niks3_protocol::object_key::is_narinfo;
 use sqlx::{PgConnection, PgTransaction};
 use time::OffsetDateTime;
 
@@ -133,9 +134,7 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
             Some(row) if row.deleting => return Err(PushError::BeingDeleted(key.clone())),
             Some(row) if row.live => {}
             // This server was away for so long that another push took the narinfo over.
-            Some(row)
-                if key.ends_with(".narinfo") && sizes.contains_key(key) && row.writing_by != Some(id) =>
-            {
+            Some(row) if is_narinfo(key) && sizes.contains_key(key) && row.writing_by != Some(id) => {
                 return Err(PushError::BeingWritten(key.clone()));
             }
             Some(_) if sizes.contains_key(key) => {}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::UploadObject;
-use niks3_protocol::object_key::{NarCompression, ObjectKey, ObjectKind};
+use niks3_protocol::object_key::{NarCompression, ObjectKey, ObjectKind, is_narinfo};
 use niks3_protocol::server_config::VerifyUploads;
 
 use super::PushError;
@@ -33,7 +33,7 @@ pub(super) async fn look_for_sent(
     upload: &Upload,
     plan: &[UploadObject],
 ) -> Result<HashMap<String, Option<i64>>, PushError> {
-    let sent: Vec<String> = upload.missing.iter().filter(|key| !key.ends_with(".narinfo")).cloned().collect();
+    let sent: Vec<String> = upload.missing.iter().filter(|key| !is_narinfo(key)).cloned().collect();
     if app.config.verify == VerifyUploads::None {
         return Ok(sent.into_iter().map(|key| (key, None)).collect());
     }

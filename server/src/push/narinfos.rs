@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use niks3_protocol::api::pending_closures::NarInfoMetadata;
-use niks3_protocol::nix::Signature;
-use niks3_protocol::object_key::ObjectKey;
+use niks3_protocol::nix::{Signature, StorePath};
+use niks3_protocol::object_key::{ObjectKey, is_narinfo};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ pub(super) struct Written {
 
 /// Claims and writes the narinfos among `missing` that nobody has committed meanwhile.
 pub(super) async fn write(app: &App, id: i64, missing: &[String]) -> Result<Written, PushError> {
-    let keys: Vec<String> = missing.iter().filter(|key| key.ends_with(".narinfo")).cloned().collect();
+    let keys: Vec<String> = missing.iter().filter(|key| is_narinfo(key)).cloned().collect();
     if keys.is_empty() {
         return Ok(Written::default());
     }
@@ -142,7 +142,7 @@ impl Body {
             .map(|text| text.parse())
             .collect::<Result<_, _>>()
             .map_err(|error| invalid(&error))?;
-        let references = metadata.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+        let references = metadata.references.iter().map(StorePath::narinfo_key).collect();
         let text = metadata.into_narinfo(signatures).to_string();
         let bytes = zstd::bulk::compress(text.as_bytes(), LEVEL).map_err(|error| invalid(&error))?;
         let key = signed.key.parse().map_err(|error| invalid(&error))?;

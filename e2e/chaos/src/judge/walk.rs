@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use niks3_protocol::nix::{NarHash, NarInfo};
+use niks3_protocol::nix::{NarHash, NarInfo, StorePath};
 use reqwest::StatusCode;
 use sha2::{Digest as _, Sha256};
 
@@ -25,7 +25,7 @@ pub async fn over_http(world: &World, dice: &mut Dice, root: usize) -> Result<Op
             Ok(narinfo) => narinfo,
             Err(wrong) => return Ok(Some(wrong)),
         };
-        pending.extend(narinfo.references.iter().map(|path| format!("{}.narinfo", path.hash())));
+        pending.extend(narinfo.references.iter().map(StorePath::narinfo_key));
         let Some(nar) = get(world, dice, &narinfo.url).await? else {
             return Ok(Some(format!("{key} is there, and its NAR {} is not", narinfo.url)));
         };

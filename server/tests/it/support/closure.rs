@@ -46,12 +46,12 @@ impl TestPath {
 
     /// Key of its narinfo.
     pub(crate) fn key(&self) -> String {
-        format!("{}.narinfo", self.store_path.hash())
+        self.store_path.narinfo_key()
     }
 
     /// Key of its listing.
     pub(crate) fn listing_key(&self) -> String {
-        format!("{}.ls", self.store_path.hash())
+        self.store_path.listing_key()
     }
 
     /// Key of its NAR.
@@ -65,8 +65,7 @@ impl TestPath {
 
     /// What a begin says of it: narinfo, NAR, listing.
     pub(crate) fn objects(&self) -> Vec<UploadObject> {
-        let mut refs: Vec<String> =
-            self.references.iter().map(|path| format!("{}.narinfo", path.hash())).collect();
+        let mut refs: Vec<String> = self.references.iter().map(StorePath::narinfo_key).collect();
         refs.extend([self.nar_key(), self.listing_key()]);
         let object = |key, kind, refs, nar_size| UploadObject { key, kind, refs, nar_size };
         let size = u64::try_from(self.nar.len()).unwrap();
