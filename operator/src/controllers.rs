@@ -10,7 +10,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::PartialObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
@@ -21,15 +21,18 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels::{MANAGED_BY, OPERATOR, POLICY_LABEL};
-use crate::{cache, policy};
+use crate::{cache, policy, unreadable};
 
 /// Changes that come together lead to one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
+/// An object as it is stored, readable or not: one that is not must not stop the watch.
+type Stored<K> = DeserializeGuard<K>;
+
 /// Reconciles caches until `stop`.
 pub async fn caches(context: Arc<Context>, concurrency: u16, stop: CancellationToken) {
     let client = &context.client;
-    let run = Controller::new(Api::<BinaryCache>::all(client.clone()), watcher::Config::default())
+    let run = Controller::new(Api::<Stored<BinaryCache>>::all(client.clone()), watcher::Config::default())
         .with_config(config(concurrency))
         .owns(children::<Deployment>(client), managed())
         .owns(children::<StatefulSet>(client), managed())
@@ -52,7 +55,8 @@ pub async fn caches(context: Arc<Context>, concurrency: u16, stop: CancellationT
 /// Reconciles policies until `stop`.
 pub async fn policies(context: Arc<Context>, concurrency: u16, stop: CancellationToken) {
     let client = &context.client;
-    let controller = Controller::new(Api::<GCPolicy>::all(client.clone()), watcher::Config::default());
+    let controller =
+        Controller::new(Api::<Stored<GCPolicy>>::all(client.clone()), watcher::Config::default());
     let (by_cache, by_policy) = (controller.store(), controller.store());
     let run = controller
         .with_config(config(concurrency))
@@ -62,16 +66,17 @@ pub async fn policies(context: Arc<Context>, concurrency: u16, stop: Cancellatio
             let name = job.labels().get(POLICY_LABEL).cloned();
             name.map(|name| ObjectRef::new(&name).within(&job.namespace().unwrap_or_default()))
         })
-        .watches(Api::<BinaryCache>::all(client.clone()), watcher::Config::default(), move |cache| {
+        .watches(Api::<Stored<BinaryCache>>::all(client.clone()), watcher::Config::default(), move |cache| {
             let wanted = cache.name_any();
-            matching(&by_cache, cache.metadata.namespace.as_deref(), move |policy| {
+            matching(&by_cache, cache.namespace().as_deref(), move |policy| {
                 policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == wanted)
             })
         })
         // Of two policies for one cache, the younger waits for the older to go.
-        .watches(Api::<GCPolicy>::all(client.clone()), watcher::Config::default(), move |changed| {
-            let (name, cache) = (changed.name_any(), changed.spec.cache_ref.clone());
-            matching(&by_policy, changed.metadata.namespace.as_deref(), move |policy| {
+        .watches(Api::<Stored<GCPolicy>>::all(client.clone()), watcher::Config::default(), move |changed| {
+            let (name, namespace) = (changed.name_any(), changed.namespace());
+            let cache = changed.0.ok().and_then(|policy| policy.spec.cache_ref);
+            matching(&by_policy, namespace.as_deref(), move |policy| {
                 policy.spec.cache_ref == cache && policy.name_any() != name
             })
         })
@@ -102,25 +107,38 @@ fn managed() -> watcher::Config {
 }
 
 fn matching(
-    store: &Store<GCPolicy>,
+    store: &Store<Stored<GCPolicy>>,
     namespace: Option<&str>,
     wanted: impl Fn(&GCPolicy) -> bool,
-) -> Vec<ObjectRef<GCPolicy>> {
+) -> Vec<ObjectRef<Stored<GCPolicy>>> {
     let state = store.state();
-    let found =
-        state.iter().filter(|policy| policy.metadata.namespace.as_deref() == namespace && wanted(policy));
+    let found = state.iter().filter(|stored| {
+        stored.meta().namespace.as_deref() == namespace && stored.0.as_ref().is_ok_and(&wanted)
+    });
     found.map(|policy| ObjectRef::from_obj(&**policy)).collect()
 }
 
-async fn reconcile_cache(object: Arc<BinaryCache>, context: Arc<Context>) -> Result<Action, cache::Error> {
+async fn reconcile_cache(
+    object: Arc<Stored<BinaryCache>>,
+    context: Arc<Context>,
+) -> Result<Action, cache::Error> {
     let begun = Instant::now();
-    let outcome = Box::pin(cache::reconcile(&object, &context)).await;
+    let outcome = match &object.0 {
+        Ok(cache) => Box::pin(cache::reconcile(cache, &context)).await,
+        Err(bad) => unreadable::report::<BinaryCache>(bad, &context).await.map_err(cache::Error::from),
+    };
     Ok(Action::requeue(finish(&*object, begun, outcome, cache::Error::reason, &context)?))
 }
 
-async fn reconcile_policy(object: Arc<GCPolicy>, context: Arc<Context>) -> Result<Action, policy::Error> {
+async fn reconcile_policy(
+    object: Arc<Stored<GCPolicy>>,
+    context: Arc<Context>,
+) -> Result<Action, policy::Error> {
     let begun = Instant::now();
-    let outcome = Box::pin(policy::reconcile(&object, &context)).await;
+    let outcome = match &object.0 {
+        Ok(policy) => Box::pin(policy::reconcile(policy, &context)).await,
+        Err(bad) => unreadable::report::<GCPolicy>(bad, &context).await.map_err(policy::Error::from),
+    };
     Ok(Action::requeue(finish(&*object, begun, outcome, policy::Error::reason, &context)?))
 }
 

@@ -18,3 +18,4 @@ pub mod run;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod unreadable;

@@ -31,19 +31,32 @@ pub async fn write<K>(client: &Client, object: &K, status: &impl Serialize) -> R
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let name = object.name_any();
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    Ok(patch::<K, K>(&api, &object.name_any(), object.uid(), status).await?)
+}
+
+/// Writes the status of an object of the kind `K`, whose answer is read as `A`.
+pub async fn patch<K, A>(
+    api: &Api<A>,
+    name: &str,
+    uid: Option<String>,
+    status: &impl Serialize,
+) -> kube::Result<()>
+where
+    K: Resource<DynamicType = ()>,
+    A: Clone + Debug + DeserializeOwned,
+{
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // With its uid: an object deleted and made anew meanwhile is not this one.
-        "metadata": {"name": name, "uid": object.uid()},
+        "metadata": {"name": name, "uid": uid},
         "status": status,
     });
-    match api.patch_status(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
+    match api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt as _};
+use kube::api::{DynamicObject, ListParams, ObjectMeta};
+use kube::core::ApiResource;
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 
 use crate::context::Context;
 use crate::crd::binary_cache::CloudNativePg;
@@ -167,7 +168,8 @@ async fn find_older_on_bucket(cache: &BinaryCache, client: &Client) -> Result<Op
     if found.items.iter().all(|other| other.uid() == cache.uid()) {
         return Ok(None);
     }
-    let found = Api::<BinaryCache>::all(client.clone())
+    // Loosely typed: one that cannot be read has its bucket all the same.
+    let found = Api::<DynamicObject>::all_with(client.clone(), &ApiResource::erase::<BinaryCache>(&()))
         .list(&same_bucket)
         .await
         .map_err(|source| ObserveError::Read { what, source })?;
@@ -175,25 +177,23 @@ async fn find_older_on_bucket(cache: &BinaryCache, client: &Client) -> Result<Op
 }
 
 /// The oldest of `others` that shares bucket and prefix with `cache` and is older than it.
-fn older_on_bucket(cache: &BinaryCache, others: &[BinaryCache]) -> Option<String> {
-    let place = |cache: &BinaryCache| {
-        let s3 = cache.spec.storage.s3.as_ref()?;
-        let endpoint = s3.endpoint.clone().unwrap_or_default().trim_end_matches('/').to_owned();
-        Some((s3.bucket.clone(), endpoint, with_slash(&s3.prefix)))
-    };
-    let age = |cache: &BinaryCache| {
-        let created = cache.creation_timestamp().map(|time| time.0);
-        (created, cache.namespace().unwrap_or_default(), cache.name_any())
-    };
-    let (bucket, endpoint, prefix) = place(cache)?;
-    let older = others.iter().filter(|other| other.uid() != cache.uid() && age(other) < age(cache));
+fn older_on_bucket(cache: &BinaryCache, others: &[DynamicObject]) -> Option<String> {
+    fn age(meta: &ObjectMeta) -> impl Ord {
+        (meta.creation_timestamp.as_ref().map(|time| time.0), meta.namespace.clone(), meta.name.clone())
+    }
+    let place =
+        |endpoint: &str, prefix: &str| (endpoint.trim_end_matches('/').to_owned(), with_slash(prefix));
+    let s3 = cache.spec.storage.s3.as_ref()?;
+    let (endpoint, prefix) = place(s3.endpoint.as_deref().unwrap_or_default(), &s3.prefix);
+    let older =
+        others.iter().filter(|other| other.uid() != cache.uid() && age(other.meta()) < age(cache.meta()));
     let sharing = older.filter(|other| {
-        place(other).is_some_and(|(other_bucket, other_endpoint, other_prefix)| {
-            let nested = prefix.starts_with(&other_prefix) || other_prefix.starts_with(&prefix);
-            other_bucket == bucket && other_endpoint == endpoint && nested
-        })
+        let text = |field: &str| other.data["spec"]["storage"]["s3"][field].as_str().unwrap_or_default();
+        let (other_endpoint, other_prefix) = place(text("endpoint"), text("prefix"));
+        let nested = prefix.starts_with(&other_prefix) || other_prefix.starts_with(&prefix);
+        text("bucket") == s3.bucket && other_endpoint == endpoint && nested
     });
-    let oldest = sharing.min_by_key(|other| age(other))?;
+    let oldest = sharing.min_by_key(|other| age(other.meta()))?;
     Some(format!("{}/{}", oldest.namespace().unwrap_or_default(), oldest.name_any()))
 }
 
@@ -206,7 +206,7 @@ pub fn with_slash(prefix: &str) -> String {
 mod tests {
     use super::*;
 
-    fn cache(name: &str, created: &str, prefix: &str) -> BinaryCache {
+    fn cache<T: serde::de::DeserializeOwned>(name: &str, created: &str, prefix: &str) -> T {
         serde_json::from_value(serde_json::json!({
             "metadata": {"name": name, "namespace": "nix", "uid": name, "creationTimestamp": created},
             "spec": {"database": {"embedded": {}}, "storage": {"s3": {"bucket": "b", "prefix": prefix, "credentials": {}}}}
@@ -216,11 +216,11 @@ mod tests {
 
     #[test]
     fn the_older_cache_has_the_bucket() {
-        let old = cache("old", "2026-01-01T00:00:00Z", "");
-        let young = cache("young", "2026-01-02T00:00:00Z", "team");
-        let both = [young.clone(), old.clone()];
-        assert_eq!(older_on_bucket(&young, &both), Some("nix/old".to_owned()));
-        assert_eq!(older_on_bucket(&old, &both), None);
+        let old = ("old", "2026-01-01T00:00:00Z", "");
+        let young = ("young", "2026-01-02T00:00:00Z", "team");
+        let both = [young, old].map(|(name, created, prefix)| cache(name, created, prefix));
+        assert_eq!(older_on_bucket(&cache(young.0, young.1, young.2), &both), Some("nix/old".to_owned()));
+        assert_eq!(older_on_bucket(&cache(old.0, old.1, old.2), &both), None);
     }
 
     #[test]

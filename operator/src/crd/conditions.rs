@@ -15,6 +15,9 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* $variant),+ }
 
         impl $name {
+            /// Every one.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
             /// As it stands in a status, an event or a metric.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
@@ -54,6 +57,13 @@ words! {
         CachesResolved,
         /// The last collection did what it was asked for.
         LastRunSucceeded,
+    }
+}
+
+impl ConditionType {
+    /// Whether the operator writes conditions of this type. Others keep theirs.
+    pub fn is_ours(name: &str) -> bool {
+        Self::ALL.iter().any(|known| known.as_str() == name)
     }
 }
 

@@ -28,6 +28,7 @@ pub const RUN_NOW: &str = "niks3.dev/run-now";
     doc = "When a binary cache is collected, and what is kept. Pinned closures are always kept.",
     status = "GCPolicyStatus",
     derive = "PartialEq",
+    selectable = ".spec.cacheRef.name",
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
     printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),

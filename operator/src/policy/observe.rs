@@ -2,8 +2,9 @@
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt as _};
+use kube::api::{ListParams, ObjectMeta};
+use kube::core::DeserializeGuard;
+use kube::{Api, Resource, ResourceExt as _};
 
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
@@ -19,6 +20,8 @@ const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 pub struct Observed {
     /// The cache to collect.
     pub cache: Option<BinaryCache>,
+    /// Why it cannot be read, where it is there and cannot.
+    pub cache_unreadable: Option<String>,
     /// An older policy for the same cache.
     pub cache_taken_by: Option<String>,
     /// The Job of the last collection that ended, and its pods.
@@ -29,19 +32,21 @@ pub struct Observed {
 pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, Error> {
     let namespace = policy.namespace().unwrap_or_default();
     let (client, name) = (&context.client, policy.name_any());
-    let caches: Api<BinaryCache> = Api::namespaced(client.clone(), &namespace);
-    let cache = match &policy.spec.cache_ref {
-        Some(wanted) => caches
-            .get_opt(&wanted.name)
-            .await
-            .map_err(|source| Error::Observe { what: "the cache", source })?,
-        None => None,
-    };
-    let policies: Api<GCPolicy> = Api::namespaced(client.clone(), &namespace);
-    let policies = policies
-        .list(&ListParams::default())
-        .await
-        .map_err(|source| Error::Observe { what: "the other policies", source })?;
+    let (mut cache, mut cache_unreadable, mut cache_taken_by) = (None, None, None);
+    if let Some(wanted) = &policy.spec.cache_ref {
+        let caches: Api<DeserializeGuard<BinaryCache>> = Api::namespaced(client.clone(), &namespace);
+        let found = caches.get_opt(&wanted.name).await;
+        match found.map_err(|source| Error::Observe { what: "the cache", source })? {
+            Some(DeserializeGuard(Ok(readable))) => cache = Some(readable),
+            Some(DeserializeGuard(Err(bad))) => cache_unreadable = Some(bad.error),
+            None => {}
+        }
+        let policies: Api<GCPolicy> = Api::namespaced(client.clone(), &namespace);
+        let of_cache = ListParams::default().fields(&format!("spec.cacheRef.name={}", wanted.name));
+        let others = policies.list_metadata(&of_cache).await;
+        let others = others.map_err(|source| Error::Observe { what: "the other policies", source })?;
+        cache_taken_by = oldest_before(policy.meta(), others.items.iter().map(Resource::meta));
+    }
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let of_policy = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
     let jobs =
@@ -58,20 +63,19 @@ pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, E
         }
         None => None,
     };
-    Ok(Observed { cache, cache_taken_by: older_for_cache(policy, &policies.items), last_job })
+    Ok(Observed { cache, cache_unreadable, cache_taken_by, last_job })
 }
 
-/// The oldest of `others` that collects the same cache and is older than `policy`.
-fn older_for_cache(policy: &GCPolicy, others: &[GCPolicy]) -> Option<String> {
-    let age = |policy: &GCPolicy| (policy.creation_timestamp().map(|time| time.0), policy.name_any());
-    let wanted = policy.spec.cache_ref.as_ref()?;
+/// The name of the oldest of `others` that is older than `own` and is there to stay.
+fn oldest_before<'a>(own: &ObjectMeta, others: impl Iterator<Item = &'a ObjectMeta>) -> Option<String> {
+    fn age(meta: &ObjectMeta) -> impl Ord {
+        (meta.creation_timestamp.as_ref().map(|time| time.0), meta.name.clone())
+    }
     others
-        .iter()
-        .filter(|other| other.uid() != policy.uid() && age(other) < age(policy))
-        .filter(|other| other.spec.cache_ref.as_ref() == Some(wanted))
-        .filter(|other| other.metadata.deletion_timestamp.is_none())
+        .filter(|other| other.uid != own.uid && age(other) < age(own))
+        .filter(|other| other.deletion_timestamp.is_none())
         .min_by_key(|other| age(other))
-        .map(kube::ResourceExt::name_any)
+        .and_then(|oldest| oldest.name.clone())
 }
 
 #[cfg(test)]
@@ -80,19 +84,14 @@ mod tests {
 
     #[test]
     fn the_older_policy_has_the_cache() {
-        let policy = |name: &str, created: &str, cache: &str| -> GCPolicy {
-            serde_json::from_value(serde_json::json!({
-                "metadata": {"name": name, "uid": name, "creationTimestamp": created},
-                "spec": {"cacheRef": {"name": cache}, "schedule": "@daily", "retention": {}}
-            }))
-            .unwrap()
+        let meta = |name: &str, created: &str| ObjectMeta {
+            name: Some(name.to_owned()),
+            uid: Some(name.to_owned()),
+            creation_timestamp: serde_json::from_value(created.into()).unwrap(),
+            ..ObjectMeta::default()
         };
-        let old = policy("old", "2026-01-01T00:00:00Z", "main");
-        let young = policy("young", "2026-01-02T00:00:00Z", "main");
-        let other = policy("other", "2026-01-03T00:00:00Z", "second");
-        let all = [young.clone(), old.clone(), other.clone()];
-        assert_eq!(older_for_cache(&young, &all), Some("old".to_owned()));
-        assert_eq!(older_for_cache(&old, &all), None);
-        assert_eq!(older_for_cache(&other, &all), None);
+        let all = [meta("young", "2026-01-02T00:00:00Z"), meta("old", "2026-01-01T00:00:00Z")];
+        assert_eq!(oldest_before(&all[0], all.iter()), Some("old".to_owned()));
+        assert_eq!(oldest_before(&all[1], all.iter()), None);
     }
 }

@@ -83,6 +83,10 @@ pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Resu
         return invalid(accepted, Reason::Conflicted, message);
     }
     let limits = limits::limits(spec)?;
+    if let Some(why) = &observed.cache_unreadable {
+        let message = format!("BinaryCache {} cannot be read: {why}", wanted.name);
+        return invalid(ConditionType::CachesResolved, Reason::CacheNotReady, message);
+    }
     let Some(cache) = &observed.cache else {
         let message = format!("BinaryCache {} does not exist in this namespace", wanted.name);
         return invalid(ConditionType::CachesResolved, Reason::CacheNotFound, message);

@@ -53,9 +53,27 @@ wait
 rm -rf "$1"
 "#;
 
-struct Server {
+/// An API server, for as long as it is kept.
+pub(crate) struct Server {
     config: Config,
     _keeper: Child,
+}
+
+impl Server {
+    /// One of a test's own, for what would disturb the others.
+    pub(crate) async fn start(crds: Vec<CustomResourceDefinition>) -> Self {
+        start(crds).await
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::try_from(self.config.clone()).expect("the client should be made")
+    }
+
+    /// Its calls pass through a layer.
+    pub(crate) fn client_through(&self, layer: &Faults) -> Client {
+        let builder = ClientBuilder::try_from(self.config.clone()).expect("the client should be made");
+        builder.with_layer(layer).build()
+    }
 }
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
@@ -64,15 +82,12 @@ static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 /// A client of the run's API server, with the project's CRDs loaded. Each test has its own, for a client
 /// belongs to the runtime that made it.
 pub(crate) async fn client() -> Client {
-    let server = SERVER.get_or_init(start).await;
-    Client::try_from(server.config.clone()).expect("the client should be made")
+    shared().await.client()
 }
 
-/// The same, its calls passing through a layer.
-pub(crate) async fn client_through(layer: &Faults) -> Client {
-    let server = SERVER.get_or_init(start).await;
-    let builder = ClientBuilder::try_from(server.config.clone()).expect("the client should be made");
-    builder.with_layer(layer).build()
+/// The run's API server.
+pub(crate) async fn shared() -> &'static Server {
+    SERVER.get_or_init(|| start(niks3_operator::crd::all())).await
 }
 
 /// A namespace of the test's own.
@@ -110,7 +125,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().expect("a bound port").port())
 }
 
-async fn start() -> Server {
+async fn start(crds: Vec<CustomResourceDefinition>) -> Server {
     let programs = programs();
     let folder = tempfile::tempdir().expect("a temporary folder").keep();
     let [etcd, peer, port] = free_ports();
@@ -146,7 +161,7 @@ async fn start() -> Server {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    load_crds(&client).await;
+    load_crds(&client, crds).await;
     std::fs::write(folder.join("ready"), "ready").unwrap();
     Server { config, _keeper: keeper }
 }
@@ -155,9 +170,9 @@ fn pem(what: &str, der: &[u8]) -> String {
     format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", STANDARD.encode(der))
 }
 
-async fn load_crds(client: &Client) {
+async fn load_crds(client: &Client, definitions: Vec<CustomResourceDefinition>) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in niks3_operator::crd::all() {
+    for crd in definitions {
         let name = crd.metadata.name.clone().unwrap();
         crds.create(&PostParams::default(), &crd).await.unwrap_or_else(|error| panic!("{name}: {error}"));
         let established = await_condition(crds.clone(), &name, is_crd_established());

@@ -24,5 +24,6 @@ mod run_now;
 mod scaling;
 mod suspend;
 mod trouble;
+mod unreadable;
 mod workload;
 mod world;

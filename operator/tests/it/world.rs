@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api_server;
+use crate::api_server::{self, Server};
 use crate::faults::Faults;
 
 pub(crate) struct World {
@@ -29,7 +29,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
-        let client = api_server::client().await;
+        Self::on(api_server::shared().await).await
+    }
+
+    pub(crate) async fn on(server: &Server) -> Self {
+        let client = server.client();
         let namespace = api_server::namespace(&client).await;
         let images = Images {
             server: "niks3:test".to_owned(),
@@ -38,7 +42,7 @@ impl World {
             pull_policy: None,
         };
         let faults = Faults::default();
-        let watched = api_server::client_through(&faults).await;
+        let watched = server.client_through(&faults);
         Self { context: Context::new(watched, images, Probe::default()), faults, namespace, client }
     }
 

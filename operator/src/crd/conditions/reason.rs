@@ -85,6 +85,8 @@ words! {
         UnsafeUploadWindow,
         /// The cache does not exist.
         CacheNotFound,
+        /// The cache cannot be read by this operator.
+        CacheNotReady,
         /// The cache takes no ServiceAccount tokens, so the collector could not prove who it is.
         KubernetesAuthDisabled,
         /// No collection has ended yet.
