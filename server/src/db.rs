@@ -20,10 +20,10 @@ pub mod writers;
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgPool, PgTransaction};
 
 /// The migrations, run under a lock of the database: several replicas may start at once.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -40,6 +40,16 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
 /// Brings the schema up to date.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
     MIGRATOR.run(pool).await
+}
+
+/// Opens a transaction, in a task of its own: sqlx forgets one whose caller goes away while it is opened, as
+/// handlers do when their client hangs up. Its connection would go back with the transaction open, and what the next
+/// caller writes by single statements would be acknowledged and never committed.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
+pub async fn begin(pool: &PgPool) -> sqlx::Result<PgTransaction<'static>> {
+    let pool = pool.clone();
+    let opened = tokio::spawn(async move { pool.begin().await }).await;
+    opened.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?
 }
 
 /// Whether the same transaction may succeed when it is run again: a deadlock or a serialization failure.

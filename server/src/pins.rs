@@ -28,7 +28,7 @@ pub async fn create(
     let path: StorePath =
         request.store_path.parse().map_err(|error| PushError::Invalid(format!("store_path: {error}")))?;
     let key = path.narinfo_key();
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     if db::closures::refresh(&mut transaction, std::slice::from_ref(&key)).await?.is_empty() {
         return Ok(false);
     }

@@ -122,7 +122,7 @@ async fn commit(
     refs: &[String],
     keys: &[String],
 ) -> anyhow::Result<Outcome> {
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     db::objects::insert_expected(&mut transaction, keys).await?;
     db::objects::lift_condemnations(&mut transaction, keys).await?;
     transaction.commit().await?;
@@ -138,7 +138,7 @@ async fn commit(
         }
     }
 
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     db::objects::lock_and_lift(&mut transaction, keys, keys).await?;
     let states = db::objects::list_states(&mut transaction, keys).await?;
     let row = |wanted: &str| states.iter().find(|state| state.key == wanted);
@@ -236,7 +236,7 @@ async fn adopt_pins(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
                 continue;
             };
             let key = path.narinfo_key();
-            let mut transaction = app.db.begin().await?;
+            let mut transaction = db::begin(&app.db).await?;
             if !db::pins::find(&mut transaction, &[name.to_owned()]).await?.is_empty() {
                 continue;
             }

@@ -78,7 +78,7 @@ async fn delete_rows(
     pins: &[PinRow],
     closures: &[ClosureRow],
 ) -> sqlx::Result<(Vec<String>, Vec<i64>)> {
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     let mut names = Vec::new();
     if !pins.is_empty() {
         let objects: Vec<i64> = pins.iter().map(|pin| pin.object).collect();

@@ -38,7 +38,7 @@ pub(super) async fn read(
     params: &GcParams,
     stop: &CancellationToken,
 ) -> Result<Snapshot, GcError> {
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     let conn: &mut PgConnection = &mut transaction;
     let taken_at = db::marks::begin_snapshot(conn).await?;
     let mut graph = Graph::default();

@@ -156,7 +156,7 @@ async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<HashSet<Stri
     let give_up = Instant::now() + WAIT_FOR_DELETES;
     let mut pause = Duration::from_millis(20);
     loop {
-        let mut transaction = app.db.begin().await?;
+        let mut transaction = db::begin(&app.db).await?;
         db::objects::insert_expected(&mut transaction, keys).await?;
         db::objects::lift_condemnations(&mut transaction, keys).await?;
         let states = db::objects::list_states(&mut transaction, keys).await?;

@@ -84,7 +84,7 @@ async fn protect_outside(
     if outside.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     let rows = db::objects::list_reachable_rows(&mut transaction, &outside).await?;
     if rows.iter().any(|(_, key)| key.is_none()) {
         return Err(PushError::Incomplete);
@@ -107,7 +107,7 @@ async fn protect_outside(
 }
 
 async fn commit(app: &App, id: i64, seen: &Seen<'_>) -> Result<(), PushError> {
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     commit_in(&mut transaction, id, seen).await?;
     transaction.commit().await?;
     Ok(())

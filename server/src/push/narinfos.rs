@@ -85,7 +85,7 @@ async fn claim(app: &App, id: i64, keys: &[String]) -> Result<Claim, PushError> 
 async fn try_claim(app: &App, id: i64, keys: &[String]) -> Result<Claim, PushError> {
     let settle = app.bucket.config().settle_time();
     let send_until = Instant::now() + settle;
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     if let Some(busy) = db::writers::find_busy(&mut transaction, id, keys).await? {
         return Err(PushError::BeingWritten(busy));
     }

@@ -60,7 +60,7 @@ pub async fn sign(
     let lists: Vec<&[Signature]> = signatures.values().map(Vec::as_slice).collect();
     let tags: Vec<Option<String>> =
         narinfos.values().map(|narinfo| tags.get(&narinfo.url).cloned()).collect();
-    let mut transaction = app.db.begin().await?;
+    let mut transaction = db::begin(&app.db).await?;
     match db::uploads::lock(&mut transaction, id).await? {
         None => return Err(PushError::UploadNotFound(id)),
         Some(true) => return Err(PushError::Sealed(id)),

@@ -5,6 +5,7 @@
 mod support;
 
 mod auth;
+mod cancelled;
 mod docs;
 mod fsck;
 mod gc;
