@@ -29,7 +29,7 @@ pub struct Outcome {
 impl Outcome {
     /// What a user would want to see of it: not what Nix builds and copies, nor what is meant for the story.
     pub fn told(&self) -> String {
-        let noise = ["HASH ", "PINNED ", "UNPINNED ", "built ", "copying path "];
+        let noise = ["HASH ", "PINNED ", "UNPINNED ", "PUSHED ", "built ", "copying path "];
         let lines = self.log.lines().filter(|line| !noise.iter().any(|word| line.starts_with(word)));
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -50,9 +50,26 @@ pub fn run(
     audience: Option<&str>,
     script: &str,
 ) -> anyhow::Result<Outcome> {
+    start(cluster, name, account, env, audience, script)?;
+    finish(cluster, name)
+}
+
+/// Starts a script.
+pub fn start(
+    cluster: &Cluster<'_>,
+    name: &str,
+    account: &str,
+    env: &[(&str, &str)],
+    audience: Option<&str>,
+    script: &str,
+) -> anyhow::Result<()> {
     let job = job(name, account, env, audience, script);
     cluster.run(&format!("kubectl delete job {name} -n {NAMESPACE} --ignore-not-found --wait"), None)?;
-    cluster.apply(&job)?;
+    cluster.apply(&job)
+}
+
+/// Waits for the end of a script.
+pub fn finish(cluster: &Cluster<'_>, name: &str) -> anyhow::Result<Outcome> {
     let succeeded = cluster.wait(&format!("Job {name}"), LIMIT, || {
         let status = &cluster.get(&format!("job {name} -n {NAMESPACE}"))?["status"];
         let ended = |kind: &str| {

@@ -1,10 +1,15 @@
-//! The story in ten steps. Each shows what a user would want to see, and ends the story where it does not hold.
+//! The story in ten steps, and what a cache goes through in its life in four more. Each shows what a user would want
+//! to see, and ends the story where it does not hold.
 
+mod changes;
 mod ci;
 mod collection;
 mod deletion;
 mod reading;
+mod retention;
+mod rotation;
 mod set_up;
+mod uninstall;
 
 use crate::cluster::Cluster;
 use crate::teller::Teller;
@@ -32,30 +37,56 @@ struct Closures {
     hashes: Vec<String>,
 }
 
-/// Tells the whole story.
-pub fn tell(teller: &Teller) -> anyhow::Result<()> {
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What the product is for.
+    Demo,
+    /// That, and what a cache goes through in its life.
+    Whole,
+}
+
+/// Tells the story.
+pub fn tell(teller: &Teller, extent: Extent) -> anyhow::Result<()> {
     let cluster = &Cluster::new(teller)?;
-    teller.step(1, "A Kubernetes cluster");
+    teller.step("A Kubernetes cluster");
     set_up::cluster(cluster)?;
-    teller.step(2, "One image, three programs");
+    teller.step("One image, three programs");
     set_up::images(cluster)?;
-    teller.step(3, "The operator, with Helm");
+    teller.step("The operator, with Helm");
     set_up::operator(cluster)?;
-    teller.step(4, "A cache, declared");
+    teller.step("A cache, declared");
     let cache = set_up::cache(cluster, teller)?;
-    teller.step(5, "A CI pod pushes with its own token");
+    teller.step("A CI pod pushes with its own token");
     let closures = ci::push(cluster, teller, &cache)?;
-    teller.step(6, "A pod that no rule names is refused");
+    teller.step("A pod that no rule names is refused");
     ci::refusal(cluster, teller, &cache)?;
-    teller.step(7, "Nix reads it back, signatures required");
+    teller.step("Nix reads it back, signatures required");
     reading::read_back(cluster, teller, &cache, &closures)?;
-    teller.step(8, "The same push again");
+    teller.step("The same push again");
     ci::push_again(cluster, teller, &cache, &closures)?;
-    teller.step(9, "The policy collects what nobody keeps");
+    teller.step("The policy collects what nobody keeps");
     collection::collect(cluster, teller, &closures)?;
     reading::read_back(cluster, teller, &cache, &closures)?;
-    teller.step(10, "Deleting the cache keeps what cannot be made again");
+    if extent == Extent::Whole {
+        live(cluster, teller, &cache, &closures)?;
+    }
+    teller.step("Deleting the cache keeps what cannot be made again");
     deletion::delete(cluster, teller)?;
     teller.end();
     Ok(())
+}
+
+/// Between the first collection and the end.
+fn live(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache, closures: &Closures) -> anyhow::Result<()> {
+    teller.step("Everything under the cache changes while a CI pod pushes without pause");
+    changes::begin_pushing(cluster, teller, cache)?;
+    changes::go_through(cluster, teller)?;
+    teller.step("One signing key follows another");
+    rotation::rotate(cluster, teller, cache)?;
+    changes::end_pushing(cluster, teller)?;
+    teller.step("A policy keeps the last three pins and a size");
+    retention::collect(cluster, teller)?;
+    teller.step("The operator leaves and comes back, and the cache goes on");
+    uninstall::leave_and_return(cluster, teller, cache, closures)
 }

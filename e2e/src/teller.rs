@@ -10,11 +10,12 @@ use std::time::Instant;
 pub struct Teller {
     begun: Instant,
     step: Cell<Option<Instant>>,
+    steps: Cell<u8>,
 }
 
 impl Default for Teller {
     fn default() -> Self {
-        Self { begun: Instant::now(), step: Cell::new(None) }
+        Self { begun: Instant::now(), step: Cell::new(None), steps: Cell::new(0) }
     }
 }
 
@@ -25,8 +26,10 @@ impl Teller {
     }
 
     /// The next step of the story.
-    pub fn step(&self, number: u8, title: &str) {
+    pub fn step(&self, title: &str) {
         self.end_step();
+        let number = self.steps.get() + 1;
+        self.steps.set(number);
         self.step.set(Some(Instant::now()));
         println!("\n\u{2501}\u{2501} {number}. {title}");
     }

@@ -58,7 +58,7 @@ pub(super) fn collect(cluster: &Cluster<'_>, teller: &Teller, closures: &Closure
 }
 
 /// The key of a store path's narinfo.
-fn narinfo(path: &str) -> anyhow::Result<String> {
+pub(super) fn narinfo(path: &str) -> anyhow::Result<String> {
     let hash =
         path.strip_prefix("/nix/store/").and_then(|name| name.split_once('-')).context("no store path")?.0;
     Ok(format!("{hash}.narinfo"))
@@ -70,18 +70,18 @@ fn nar_of(narinfo: &str) -> anyhow::Result<String> {
 }
 
 /// Reads an object through the server, which reads the bucket.
-fn read(cluster: &Cluster<'_>, key: &str) -> anyhow::Result<String> {
+pub(super) fn read(cluster: &Cluster<'_>, key: &str) -> anyhow::Result<String> {
     cluster.run(
         &format!("kubectl get --raw /api/v1/namespaces/{NAMESPACE}/services/main:http/proxy/{key}"),
         None,
     )
 }
 
-fn count(cluster: &Cluster<'_>, query: &str) -> anyhow::Result<i64> {
+pub(super) fn count(cluster: &Cluster<'_>, query: &str) -> anyhow::Result<i64> {
     Ok(sql(cluster, query)?.trim().parse()?)
 }
 
-fn sql(cluster: &Cluster<'_>, statement: &str) -> anyhow::Result<String> {
+pub(super) fn sql(cluster: &Cluster<'_>, statement: &str) -> anyhow::Result<String> {
     let psql =
         "PGPASSWORD=$(cat /var/run/niks3/password) psql -h 127.0.0.1 -U niks3 -v ON_ERROR_STOP=1 -tA niks3";
     cluster.run(&format!("kubectl exec -i main-postgres-0 -n {NAMESPACE} -- sh -c '{psql}'"), Some(statement))

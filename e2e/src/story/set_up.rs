@@ -10,7 +10,7 @@ use crate::teller::Teller;
 
 /// Namespaces of the story carry it; others are not ours to delete.
 const MARK: &str = "niks3.dev/demo";
-const OPERATOR_NAMESPACE: &str = "niks3-system";
+pub(super) const OPERATOR_NAMESPACE: &str = "niks3-system";
 
 pub(super) fn cluster(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     cluster.script("e2e/cluster/up")?;
@@ -23,16 +23,7 @@ pub(super) fn images(cluster: &Cluster<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
-    let niks3 = Cluster::image("niks3");
-    let (repository, tag) = niks3.rsplit_once(':').context("an image without tag")?;
-    let set = format!(
-        "--set image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent,s3Image={},postgresImage={}",
-        Cluster::image("versitygw"),
-        Cluster::image("postgres"),
-    );
-    cluster.show(&format!(
-        "helm install niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} --create-namespace --wait --timeout 3m {set}"
-    ))?;
+    helm(cluster, "install", "")?;
     cluster.run(&format!("kubectl label namespace {OPERATOR_NAMESPACE} {MARK}=true --overwrite"), None)?;
     // The strictest profile that Kubernetes has: everything the product runs must live with it.
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
@@ -47,6 +38,20 @@ pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
         cluster.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))?;
     }
     Ok(())
+}
+
+/// Installs or upgrades the operator; `values` are more of them, each after a comma.
+pub(super) fn helm(cluster: &Cluster<'_>, verb: &str, values: &str) -> anyhow::Result<()> {
+    let niks3 = Cluster::image("niks3");
+    let (repository, tag) = niks3.rsplit_once(':').context("an image without tag")?;
+    let (s3, postgres) = (Cluster::image("versitygw"), Cluster::image("postgres"));
+    let create = if verb == "install" { "--create-namespace " } else { "" };
+    cluster
+        .show(&format!(
+            "helm {verb} niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} {create}--wait --timeout 3m --set \
+             image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent,s3Image={s3},postgresImage={postgres}{values}"
+        ))
+        .map(drop)
 }
 
 pub(super) fn cache(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<Cache> {
