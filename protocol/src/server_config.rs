@@ -2,10 +2,13 @@
 //! `--config` / `NIKS3_CONFIG`. It holds no secret, only paths of files that do. Where an environment
 //! variable or flag of niks3 1.7 says something too, that wins.
 
+mod auth;
+
 use serde::{Deserialize, Serialize};
 
-use crate::api::Permission;
 use crate::duration::GoDuration;
+
+pub use auth::{AuthSection, KubernetesAuth, KubernetesRule, ServiceAccountRef, StaticToken};
 
 /// The whole file. A field left out has the value the server has without a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -45,6 +48,20 @@ pub struct ReadsSection {
     pub mode: Option<ReadMode>,
     /// Only identities with the permission Read may read.
     pub private: bool,
+    /// How long the addresses live that `Redirect` sends readers to.
+    #[serde(skip_serializing_if = "is_default")]
+    pub redirect_ttl: RedirectTtl,
+}
+
+/// How long the address of a NAR lives that a reader is sent to; 15 minutes unless said otherwise: it is used at
+/// once, and asked for again by who resumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedirectTtl(pub GoDuration);
+
+impl Default for RedirectTtl {
+    fn default() -> Self {
+        Self(GoDuration::seconds(15 * 60))
+    }
 }
 
 /// How the server serves objects.
@@ -116,11 +133,19 @@ pub struct DatabaseSection {
     pub url_file: Option<String>,
     /// Connections at most.
     pub max_connections: u32,
+    /// A PEM file of CAs that count beside the system's. With it the connection is always encrypted, and the
+    /// server's certificate and name are verified, unless the URL says `sslmode=verify-ca`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// The schema that holds the cache's tables, made where it is missing; so that caches may share a database.
+    /// `public` in an ordinary database where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
 }
 
 impl Default for DatabaseSection {
     fn default() -> Self {
-        Self { url_file: None, max_connections: 10 }
+        Self { url_file: None, max_connections: 10, ca_file: None, schema: None }
     }
 }
 
@@ -147,6 +172,9 @@ pub struct S3Section {
     pub secret_key_file: Option<String>,
     /// Make the bucket where it is missing.
     pub create_bucket: bool,
+    /// A PEM file of CAs that count beside the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
 }
 
 impl Default for S3Section {
@@ -161,6 +189,7 @@ impl Default for S3Section {
             access_key_file: None,
             secret_key_file: None,
             create_bucket: false,
+            ca_file: None,
         }
     }
 }
@@ -175,71 +204,4 @@ pub enum AddressingStyle {
     Path,
     /// In the host.
     VirtualHosted,
-}
-
-/// Who may do what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthSection {
-    /// Shared secrets.
-    pub static_tokens: Vec<StaticToken>,
-    /// The cluster's ServiceAccounts.
-    pub kubernetes: Option<KubernetesAuth>,
-}
-
-/// A shared secret of at least 36 characters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StaticToken {
-    /// What logs and provenance call it.
-    pub name: String,
-    /// The file holding it.
-    pub token_file: String,
-    /// What it may do.
-    pub permissions: Vec<Permission>,
-    /// Globs of the pin names it may write; empty means any.
-    #[serde(default)]
-    pub pins: Vec<String>,
-}
-
-/// Projected tokens of the cluster's own issuer. The issuer is learned from the server's own token, the
-/// keys are fetched from the API server with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KubernetesAuth {
-    /// What tokens must be made for.
-    pub audience: String,
-    /// The API server's origin.
-    pub api_server: String,
-    /// The server's own token for the API server.
-    pub token_file: String,
-    /// The API server's CA.
-    pub ca_file: String,
-    /// Who may do what; nobody is let in by default.
-    pub rules: Vec<KubernetesRule>,
-}
-
-/// Grants permissions to ServiceAccounts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KubernetesRule {
-    /// What logs call it.
-    pub name: String,
-    /// Any of these.
-    pub service_accounts: Vec<ServiceAccountRef>,
-    /// What they may do.
-    pub permissions: Vec<Permission>,
-    /// Globs of the pin names they may write; empty means any.
-    #[serde(default)]
-    pub pins: Vec<String>,
-}
-
-/// A ServiceAccount; `*` as a whole value matches any.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServiceAccountRef {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
 }

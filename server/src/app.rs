@@ -21,6 +21,8 @@ use crate::signer::Signer;
 pub struct App {
     /// PostgreSQL; connects when first asked to.
     pub db: PgPool,
+    /// The schema of its tables, where one was named.
+    pub schema: Option<String>,
     /// S3.
     pub bucket: Bucket,
     /// The signing keys.
@@ -58,10 +60,30 @@ pub struct Settings {
     pub presign_expiry: Duration,
     /// How objects are served.
     pub read_mode: ReadMode,
+    /// How long the addresses live that readers are redirected to.
+    pub redirect_ttl: Duration,
     /// Only identities with the permission Read may read.
     pub private_reads: bool,
     /// S3 requests one push may have under way.
     pub s3_concurrency: usize,
     /// What is looked at before anything is signed and committed.
     pub verify: VerifyUploads,
+}
+
+impl Default for Settings {
+    /// What a server has that is told nothing.
+    fn default() -> Self {
+        Self {
+            cache_url: String::new(),
+            store_dir: "/nix/store".to_owned(),
+            priority: 30,
+            want_mass_query: true,
+            presign_expiry: Duration::from_hours(5),
+            read_mode: ReadMode::Disabled,
+            redirect_ttl: Duration::from_mins(15),
+            private_reads: false,
+            s3_concurrency: 100,
+            verify: VerifyUploads::Head,
+        }
+    }
 }

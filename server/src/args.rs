@@ -29,9 +29,8 @@ pub struct Args {
     #[arg(long, env = "NIKS3_DEBUG", value_parser = switch, num_args = 0..=1, default_value = "false",
         default_missing_value = "true", global = true)]
     pub debug: bool,
-    /// Database, as `postgres://user:password@host/database`.
-    #[arg(long, env = "NIKS3_DB", hide_env_values = true, global = true)]
-    pub db: Option<String>,
+    #[command(flatten)]
+    pub database: DatabaseArgs,
     #[command(flatten)]
     pub s3: S3Args,
     #[command(flatten)]
@@ -64,6 +63,21 @@ pub enum Command {
     },
 }
 
+/// PostgreSQL.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// Database, as `postgres://user:password@host/database`.
+    #[arg(long, env = "NIKS3_DB", hide_env_values = true, global = true)]
+    pub db: Option<String>,
+    /// PEM file of CAs beside the system's; the database's certificate and name are verified then.
+    #[arg(long, env = "NIKS3_DB_CA_FILE", global = true)]
+    pub db_ca_file: Option<String>,
+    /// Schema of the tables, made where it is missing: caches may share a database.
+    #[arg(long, env = "NIKS3_DB_SCHEMA", global = true)]
+    pub db_schema: Option<String>,
+}
+
 /// The bucket.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "S3")]
@@ -92,6 +106,9 @@ pub struct S3Args {
     /// File with the secret access key.
     #[arg(long, env = "NIKS3_S3_SECRET_KEY_PATH", global = true)]
     pub s3_secret_key_path: Option<PathBuf>,
+    /// PEM file of CAs beside the system's.
+    #[arg(long, env = "NIKS3_S3_CA_FILE", global = true)]
+    pub s3_ca_file: Option<String>,
     /// https for an endpoint without scheme.
     #[arg(long, env = "NIKS3_S3_USE_SSL", value_parser = switch, num_args = 0..=1, default_value = "true",
         default_missing_value = "true", global = true)]
@@ -129,6 +146,9 @@ pub struct CacheArgs {
     /// proxy).
     #[arg(long, env = "NIKS3_READ_MODE", value_parser = read_mode, global = true)]
     pub read_mode: Option<ReadMode>,
+    /// How long the addresses live that readers are redirected to.
+    #[arg(long, env = "NIKS3_REDIRECT_TTL", global = true)]
+    pub redirect_ttl: Option<String>,
     /// Serve objects only to identities with the permission Read.
     #[arg(long, env = "NIKS3_PRIVATE_READS", value_parser = switch, num_args = 0..=1,
         default_value = "false", default_missing_value = "true", global = true)]
@@ -246,7 +266,7 @@ mod tests {
     #[test]
     fn flags_may_be_written_as_go_takes_them() {
         let args = parse(&["-db", "postgres://a", "-s3-use-ssl=false", "--s3-use-iam", "-enable-read-proxy"]);
-        assert_eq!(args.db.as_deref(), Some("postgres://a"));
+        assert_eq!(args.database.db.as_deref(), Some("postgres://a"));
         assert!(!args.s3.s3_use_ssl && args.s3.s3_use_iam && args.cache.enable_read_proxy);
         let args = parse(&["-sign-key-path", "/a", "-sign-key-path", "/b", "migrate"]);
         assert_eq!(args.cache.sign_key_path.len(), 2);

@@ -20,9 +20,12 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider,
+    SharedCredentialsProvider, SharedHttpClient,
 };
 use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_http_client::Builder as HttpClientBuilder;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use niks3_protocol::object_key::ObjectKey;
 
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
@@ -35,7 +38,7 @@ pub use read::{ObjectRead, ReadAnswer, ReadRequest};
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
 /// How to reach a bucket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct BucketConfig {
     /// Origin of the S3 server; AWS where it is left out.
     pub endpoint: Option<String>,
@@ -55,6 +58,8 @@ pub struct BucketConfig {
     pub request_timeout: Duration,
     /// Make the bucket where it is missing.
     pub create_bucket: bool,
+    /// CAs that count beside the system's, as PEM.
+    pub ca: Option<Vec<u8>>,
 }
 
 /// An access key. Its `Debug` shows neither half.
@@ -104,6 +109,7 @@ impl Bucket {
             .read_timeout(config.request_timeout)
             .operation_attempt_timeout(config.request_timeout)
             .build();
+        let http_client = config.ca.as_deref().map(https_client).transpose()?;
         let credentials = match &config.credentials {
             Some(keys) => SharedCredentialsProvider::new(Credentials::new(
                 &keys.access_key,
@@ -112,12 +118,7 @@ impl Bucket {
                 None,
                 "niks3",
             )),
-            None => aws_config::defaults(BehaviorVersion::latest())
-                .region(Region::new(config.region.clone()))
-                .load()
-                .await
-                .credentials_provider()
-                .ok_or_else(|| BucketError::credentials("no credentials are configured"))?,
+            None => credentials_of_the_environment(&config, http_client.clone()).await?,
         };
         let mut builder = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -132,6 +133,7 @@ impl Bucket {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.endpoint_url(endpoint);
         }
+        builder.set_http_client(http_client);
         Ok(Self { client: Client::from_conf(builder.build()), credentials, config })
     }
 
@@ -225,4 +227,28 @@ impl Bucket {
 /// answer.
 fn once() -> aws_sdk_s3::config::Builder {
     aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled())
+}
+
+/// A client that trusts these CAs beside the system's. They were looked at where they were read.
+fn https_client(ca: &[u8]) -> Result<SharedHttpClient, BucketError> {
+    let context = TlsContext::builder()
+        .with_trust_store(TrustStore::default().with_pem_certificate(ca))
+        .build()
+        .map_err(|error| BucketError::credentials(&error.to_string()))?;
+    let provider = Provider::rustls(CryptoMode::AwsLc);
+    Ok(HttpClientBuilder::new().tls_provider(provider).tls_context(context).build_https())
+}
+
+/// The usual chain: web identity, instance profile.
+async fn credentials_of_the_environment(
+    config: &BucketConfig,
+    http_client: Option<SharedHttpClient>,
+) -> Result<SharedCredentialsProvider, BucketError> {
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
+    if let Some(http_client) = http_client {
+        loader = loader.http_client(http_client);
+    }
+    let loaded = loader.load().await;
+    loaded.credentials_provider().ok_or_else(|| BucketError::credentials("no credentials are configured"))
 }

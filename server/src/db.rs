@@ -23,10 +23,21 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
 
 /// The migrations, run under a lock of the database: several replicas may start at once.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// How to reach a database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Host, user, TLS and search path.
+    pub options: PgConnectOptions,
+    /// Connections at most.
+    pub max_connections: u32,
+    /// The schema of the tables, where it is not the database's own choice; the search path says so too.
+    pub schema: Option<String>,
+}
 
 /// A pool that connects when it is first asked to, so that a server starts without its database.
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
@@ -37,9 +48,34 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// Brings the schema up to date.
+/// Makes the schema where one is named and missing, and brings the tables up to date.
+pub async fn prepare(pool: &PgPool, schema: Option<&str>) -> Result<(), MigrateError> {
+    if let Some(schema) = schema {
+        create_schema(pool, schema).await?;
+    }
+    migrate(pool).await
+}
+
+/// Brings the tables up to date.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
     MIGRATOR.run(pool).await
+}
+
+/// Who may not make schemas may be given one: that it is there is asked first. The name was checked where it was
+/// read.
+async fn create_schema(pool: &PgPool, schema: &str) -> sqlx::Result<()> {
+    let exists = || {
+        sqlx::query_scalar!("select to_regnamespace($1) is not null as \"exists!\"", schema).fetch_one(pool)
+    };
+    if exists().await? {
+        return Ok(());
+    }
+    let create = format!("create schema \"{schema}\"");
+    match sqlx::raw_sql(AssertSqlSafe(create)).execute(pool).await {
+        // Another replica was quicker.
+        Err(error) if !exists().await? => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Opens a transaction, in a task of its own: sqlx forgets one whose caller goes away while it is opened, as

@@ -37,7 +37,10 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             Command::Migrate => {
-                db::migrate(&db::pool(parts.database, 1)).await.context("the database's schema")?;
+                let pool = db::pool(parts.database.options, 1);
+                db::prepare(&pool, parts.database.schema.as_deref())
+                    .await
+                    .context("the database's schema")?;
                 tracing::info!("the schema is up to date");
             }
             Command::Check => check(open(parts).await?).await?,
@@ -56,7 +59,8 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 /// Builds the server; neither the database nor the bucket is asked anything yet.
 pub async fn open(parts: Parts) -> anyhow::Result<App> {
     Ok(App {
-        db: db::pool(parts.database, parts.max_connections),
+        db: db::pool(parts.database.options, parts.database.max_connections),
+        schema: parts.database.schema,
         bucket: Bucket::open(parts.bucket).await?,
         signer: Signer::from_files(&parts.signing_keys)?,
         auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
@@ -108,7 +112,7 @@ pub async fn serve(
 /// Brings database and bucket to where requests can use them, however long either is away.
 async fn prepare(app: Arc<App>) {
     let mut pause = Duration::from_millis(100);
-    while let Err(error) = db::migrate(&app.db).await {
+    while let Err(error) = db::prepare(&app.db, app.schema.as_deref()).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready");
         app.health.database_failed(&error);
         tokio::time::sleep(pause).await;
@@ -137,7 +141,7 @@ async fn check(app: App) -> anyhow::Result<()> {
 
 /// `niks3-server fsck`
 async fn compare(app: App, adopt: bool, after: Option<String>) -> anyhow::Result<ExitCode> {
-    db::migrate(&app.db).await.context("the database's schema")?;
+    db::prepare(&app.db, app.schema.as_deref()).await.context("the database's schema")?;
     let young = app.config.presign_expiry + app.bucket.config().settle_time();
     let options = fsck::Options { adopt, after, young };
     let summary = fsck::run(&app, &options, &mut std::io::stdout()).await?;

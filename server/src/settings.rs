@@ -1,15 +1,21 @@
 //! Arguments and configuration file, merged and checked once at start.
 
+mod bucket;
+mod database;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use niks3_protocol::duration::GoDuration;
-use niks3_protocol::server_config::{AddressingStyle, AuthSection, ReadMode, S3Section, ServerConfig};
-use sqlx::postgres::PgConnectOptions;
+use niks3_protocol::server_config::{AuthSection, ReadMode, ServerConfig};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::app::Settings;
-use crate::args::{Args, S3Args};
-use crate::bucket::{BucketConfig, StaticCredentials};
+use crate::args::Args;
+use crate::bucket::BucketConfig;
+use crate::db::Database;
 
 /// What S3 takes for the lifetime of a presigned address, its lower end by reason.
 const MIN_EXPIRY: GoDuration = GoDuration::seconds(60);
@@ -19,9 +25,7 @@ const MAX_EXPIRY: GoDuration = GoDuration::hours(7 * 24);
 #[derive(Debug)]
 pub struct Parts {
     /// How to reach PostgreSQL.
-    pub database: PgConnectOptions,
-    /// Connections at most.
-    pub max_connections: u32,
+    pub database: Database,
     /// How to reach S3.
     pub bucket: BucketConfig,
     /// Files with signing keys.
@@ -52,11 +56,7 @@ impl Parts {
             }
             None => ServerConfig::default(),
         };
-        let url = match text(args.db) {
-            Some(url) => url,
-            None => read_secret("the database URL", file.database.url_file.as_ref())?
-                .context("no database: set NIKS3_DB or --db to postgres://user:password@host/database")?,
-        };
+        let database = database::database(args.database, file.database)?;
         let mut signing_keys = args.cache.sign_key_path;
         signing_keys.extend(
             args.cache.sign_key_paths.iter().flat_map(|all| all.split_whitespace()).map(PathBuf::from),
@@ -80,10 +80,16 @@ impl Parts {
             bail!("upload addresses are to live {presign_expiry}; S3 takes {MIN_EXPIRY} to {MAX_EXPIRY}");
         }
         let concurrency = args.s3.s3_concurrency;
-        let bucket = bucket(args.s3, file.s3)?;
+        let bucket = bucket::bucket(args.s3, file.s3)?;
+        let redirect_ttl = match text(args.cache.redirect_ttl) {
+            Some(text) => text.parse().context("NIKS3_REDIRECT_TTL")?,
+            None => file.reads.redirect_ttl.0,
+        };
+        if redirect_ttl < MIN_EXPIRY || redirect_ttl > MAX_EXPIRY {
+            bail!("readers' addresses are to live {redirect_ttl}; S3 takes {MIN_EXPIRY} to {MAX_EXPIRY}");
+        }
         Ok(Self {
-            database: database(&url)?,
-            max_connections: file.database.max_connections,
+            database,
             settings: Settings {
                 cache_url: text(args.cache.cache_url)
                     .or(file.cache.url)
@@ -98,6 +104,7 @@ impl Parts {
                     None if args.cache.enable_read_proxy || file.read_proxy => ReadMode::Proxy,
                     None => ReadMode::Disabled,
                 },
+                redirect_ttl: redirect_ttl.0,
                 private_reads: args.cache.private_reads || file.reads.private,
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
@@ -108,106 +115,6 @@ impl Parts {
             api_token,
             oidc,
         })
-    }
-}
-
-/// An URL, or the `key=value` form of libpq that niks3 1.7 also takes.
-fn database(text: &str) -> anyhow::Result<PgConnectOptions> {
-    // The URL holds a password: no error may repeat it.
-    if let Some((scheme, _)) = text.split_once("://") {
-        // sqlx takes any scheme.
-        let parsed = ["postgres", "postgresql"].contains(&scheme).then(|| text.parse().ok()).flatten();
-        return parsed.context("the database URL is not postgres://user:password@host/database");
-    }
-    let mut options = PgConnectOptions::new();
-    for pair in text.split_whitespace() {
-        let (key, value) =
-            pair.split_once('=').context("the database is given neither as URL nor as key=value")?;
-        options = match key {
-            "host" if value.starts_with('/') => options.socket(value),
-            "host" => options.host(value),
-            "port" => options.port(value.parse().context("the database's port")?),
-            "user" => options.username(value),
-            "password" => options.password(value),
-            "dbname" => options.database(value),
-            "sslmode" => options.ssl_mode(value.parse().context("the database's sslmode")?),
-            "sslrootcert" => options.ssl_root_cert(value),
-            other => bail!("the database option {other} is not supported; use a URL"),
-        };
-    }
-    Ok(options)
-}
-
-fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConfig> {
-    let bucket = text(args.s3_bucket).unwrap_or(file.bucket);
-    if bucket.is_empty() {
-        bail!("no bucket: set NIKS3_S3_BUCKET or --s3-bucket");
-    }
-    let endpoint = text(args.s3_endpoint).or(file.endpoint).map(|endpoint| {
-        if endpoint.contains("://") {
-            endpoint
-        } else {
-            format!("{}://{endpoint}", if args.s3_use_ssl { "https" } else { "http" })
-        }
-    });
-    let style = match text(args.s3_bucket_lookup).as_deref() {
-        None => file.addressing_style,
-        Some("auto") => AddressingStyle::Auto,
-        Some("dns") => AddressingStyle::VirtualHosted,
-        Some("path") => AddressingStyle::Path,
-        Some(other) => bail!("the bucket lookup {other:?} is none of auto, dns and path"),
-    };
-    let access_key = secret(
-        "the S3 access key",
-        args.s3_access_key,
-        args.s3_access_key_path.as_ref(),
-        file.access_key_file.as_ref(),
-    )?;
-    let secret_key = secret(
-        "the S3 secret key",
-        args.s3_secret_key,
-        args.s3_secret_key_path.as_ref(),
-        file.secret_key_file.as_ref(),
-    )?;
-    let credentials = match (access_key, secret_key) {
-        (Some(_), _) | (_, Some(_)) if args.s3_use_iam => {
-            bail!("NIKS3_S3_USE_IAM and S3 keys exclude each other; give one of them")
-        }
-        (Some(access_key), Some(secret_key)) => Some(StaticCredentials { access_key, secret_key }),
-        (None, None) => None,
-        _ => bail!("the S3 access key and secret key belong together; only one is given"),
-    };
-    Ok(BucketConfig {
-        path_style: match style {
-            AddressingStyle::Auto => endpoint.as_ref().is_some_and(|at| !at.ends_with(".amazonaws.com")),
-            AddressingStyle::Path => true,
-            AddressingStyle::VirtualHosted => false,
-        },
-        endpoint,
-        public_endpoint: text(args.s3_public_endpoint).or(file.public_endpoint),
-        bucket,
-        prefix: file.prefix,
-        region: text(args.s3_region).unwrap_or(file.region),
-        credentials,
-        request_timeout: args.s3_request_timeout.0,
-        create_bucket: file.create_bucket,
-    })
-}
-
-/// A secret from the file an argument names (which wins, as in niks3 1.7), an argument, or the file that the
-/// configuration names.
-fn secret(
-    what: &str,
-    value: Option<String>,
-    path: Option<&PathBuf>,
-    configured: Option<&String>,
-) -> anyhow::Result<Option<String>> {
-    if let Some(secret) = read_secret(what, path)? {
-        return Ok(Some(secret));
-    }
-    match text(value) {
-        Some(secret) => Ok(Some(secret)),
-        None => read_secret(what, configured),
     }
 }
 
@@ -225,4 +132,21 @@ fn read_secret(what: &str, path: Option<&impl AsRef<Path>>) -> anyhow::Result<Op
     };
     let text = std::fs::read_to_string(path).with_context(|| format!("{what}: {}", path.display()))?;
     Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+}
+
+/// A file of CAs, looked at before anything relies on it.
+fn ca(what: &str, path: Option<String>) -> anyhow::Result<Option<Vec<u8>>> {
+    let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(None) };
+    let pem = std::fs::read(&path).with_context(|| format!("{what}: {path}"))?;
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.with_context(|| format!("{what}: {path} is not PEM"))?;
+        store
+            .add(certificate)
+            .with_context(|| format!("{what}: {path} has a certificate that cannot be read"))?;
+    }
+    if store.is_empty() {
+        bail!("{what}: {path} has no certificate");
+    }
+    Ok(Some(pem))
 }

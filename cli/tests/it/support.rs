@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
-use niks3_protocol::server_config::{AuthSection, ReadMode, VerifyUploads};
+use niks3_protocol::server_config::{AuthSection, ReadMode};
 use niks3_server::app::{App, Settings};
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
+use niks3_server::db::Database;
 use niks3_server::serve;
 use niks3_server::settings::Parts;
 use sqlx::postgres::PgConnectOptions;
@@ -155,8 +156,7 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
     let key_file = folder.path().join("signing-key");
     std::fs::write(&key_file, key.to_secret_text()).unwrap();
     Parts {
-        database: server.database(&name),
-        max_connections: 10,
+        database: Database { options: server.database(&name), max_connections: 10, schema: None },
         bucket: BucketConfig {
             endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
             public_endpoint: Some(format!("http://{}", s3.address)),
@@ -170,6 +170,7 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
             }),
             request_timeout: Duration::from_secs(30),
             create_bucket: true,
+            ca: None,
         },
         signing_keys: vec![key_file],
         auth: AuthSection::default(),
@@ -178,13 +179,9 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
         settings: Settings {
             cache_url: url.to_owned(),
             store_dir: store.directory().to_owned(),
-            priority: 30,
-            want_mass_query: true,
-            presign_expiry: Duration::from_hours(5),
             read_mode: ReadMode::Proxy,
-            private_reads: false,
             s3_concurrency: 20,
-            verify: VerifyUploads::Head,
+            ..Settings::default()
         },
     }
 }

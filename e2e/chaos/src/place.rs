@@ -71,6 +71,7 @@ impl Place {
             }),
             request_timeout: Duration::from_secs(30),
             create_bucket: true,
+            ..BucketConfig::default()
         })
         .await?;
         bucket.prepare().await?;

@@ -141,6 +141,7 @@ mod tests {
             credentials: None,
             request_timeout: Duration::from_secs(30),
             create_bucket: false,
+            ca: None,
         };
         let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
         let credentials = Credentials::new(id, secret, None, None, "test");

@@ -2,7 +2,6 @@
 //! addresses of the bucket; to everybody, or to whoever proves to have the permission.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_compression::tokio::bufread::ZstdDecoder;
 use async_compression::zstd::DParameter;
@@ -30,10 +29,6 @@ const CHUNK: usize = 64 << 10;
 const WINDOW_LOG: u32 = 25;
 /// What Nix asks by store path may be signed anew, or collected.
 const SHORT: &str = "public, max-age=300";
-
-/// How long the address of a NAR that a reader is sent to lives: it is used at once, and asked for again by who
-/// resumes.
-const REDIRECT_EXPIRY: Duration = Duration::from_mins(15);
 
 /// Everything that is no other route.
 pub async fn read(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
@@ -66,7 +61,7 @@ async fn answer(app: &App, parts: &Parts, key: &str) -> Result<Response, ApiErro
     }
     let Ok(key) = key.parse::<ObjectKey>() else { return Ok(miss("not a key of this cache")) };
     if app.config.read_mode == ReadMode::Redirect && key.kind() == ObjectKind::Nar {
-        let presigner = app.bucket.presigner(REDIRECT_EXPIRY).await?;
+        let presigner = app.bucket.presigner(app.config.redirect_ttl).await?;
         let address = presigner.read(parts.method.as_str(), &key.to_string());
         let headers = [(header::LOCATION, address), (header::CACHE_CONTROL, "no-store".to_owned())];
         return Ok((StatusCode::FOUND, headers).into_response());

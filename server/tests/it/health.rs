@@ -22,7 +22,7 @@ impl TestServer {
     }
 
     /// The check of a dependency once it is as wanted; ten seconds at most.
-    async fn wait_for_check(&self, name: Dependency, ok: bool) -> ReadinessCheck {
+    pub(crate) async fn wait_for_check(&self, name: Dependency, ok: bool) -> ReadinessCheck {
         for _ in 0..100 {
             let (_, readiness) = self.readiness().await;
             let check = readiness.checks.into_iter().find(|check| check.name == name).unwrap();
@@ -70,7 +70,7 @@ async fn without_its_database_it_lives_refuses_pushes_and_recovers() {
     let port = relay.address.port();
     // The database is away when the server starts.
     let server = TestServer::launch(place, |parts| {
-        parts.database = parts.database.clone().host("127.0.0.1").port(port);
+        parts.database.options = parts.database.options.clone().host("127.0.0.1").port(port);
     })
     .await;
     server.is_alive().await;

@@ -6,6 +6,7 @@ mod support;
 
 mod auth;
 mod cancelled;
+mod databases;
 mod docs;
 mod fsck;
 mod gc;
@@ -20,6 +21,7 @@ mod push;
 mod push_races;
 mod reads;
 mod retention;
+mod s3_ca;
 mod sign;
 mod start;
 mod storage;

@@ -6,6 +6,7 @@ pub(crate) mod dice;
 pub(crate) mod inspect;
 pub(crate) mod issuer;
 pub(crate) mod relay;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
-use niks3_protocol::server_config::{AuthSection, ReadMode, VerifyUploads};
+use niks3_protocol::server_config::{AuthSection, ReadMode};
 use niks3_server::app::Settings;
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
+use niks3_server::db::Database;
 use niks3_server::serve;
 use niks3_server::settings::Parts;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -170,8 +172,7 @@ impl Place {
         let key_file = self.folder.path().join("signing-key");
         std::fs::write(&key_file, key.to_secret_text()).unwrap();
         Parts {
-            database: self.database.clone(),
-            max_connections: 10,
+            database: Database { options: self.database.clone(), max_connections: 10, schema: None },
             bucket: BucketConfig {
                 endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
                 public_endpoint: None,
@@ -185,6 +186,7 @@ impl Place {
                 }),
                 request_timeout: Duration::from_secs(30),
                 create_bucket: true,
+                ca: None,
             },
             signing_keys: vec![key_file],
             auth: AuthSection::default(),
@@ -193,13 +195,9 @@ impl Place {
             settings: Settings {
                 cache_url: url.to_owned(),
                 store_dir: "/nix/store".to_owned(),
-                priority: 30,
-                want_mass_query: true,
-                presign_expiry: Duration::from_hours(5),
                 read_mode: ReadMode::Proxy,
-                private_reads: false,
                 s3_concurrency: 20,
-                verify: VerifyUploads::Head,
+                ..Settings::default()
             },
         }
     }

@@ -1,0 +1,84 @@
+//! How to reach S3.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use niks3_protocol::server_config::{AddressingStyle, S3Section};
+
+use super::{ca, read_secret, text};
+use crate::args::S3Args;
+use crate::bucket::{BucketConfig, StaticCredentials};
+
+pub(super) fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConfig> {
+    let bucket = text(args.s3_bucket).unwrap_or(file.bucket);
+    if bucket.is_empty() {
+        bail!("no bucket: set NIKS3_S3_BUCKET or --s3-bucket");
+    }
+    let endpoint = text(args.s3_endpoint).or(file.endpoint).map(|endpoint| {
+        if endpoint.contains("://") {
+            endpoint
+        } else {
+            format!("{}://{endpoint}", if args.s3_use_ssl { "https" } else { "http" })
+        }
+    });
+    let style = match text(args.s3_bucket_lookup).as_deref() {
+        None => file.addressing_style,
+        Some("auto") => AddressingStyle::Auto,
+        Some("dns") => AddressingStyle::VirtualHosted,
+        Some("path") => AddressingStyle::Path,
+        Some(other) => bail!("the bucket lookup {other:?} is none of auto, dns and path"),
+    };
+    let access_key = secret(
+        "the S3 access key",
+        args.s3_access_key,
+        args.s3_access_key_path.as_ref(),
+        file.access_key_file.as_ref(),
+    )?;
+    let secret_key = secret(
+        "the S3 secret key",
+        args.s3_secret_key,
+        args.s3_secret_key_path.as_ref(),
+        file.secret_key_file.as_ref(),
+    )?;
+    let credentials = match (access_key, secret_key) {
+        (Some(_), _) | (_, Some(_)) if args.s3_use_iam => {
+            bail!("NIKS3_S3_USE_IAM and S3 keys exclude each other; give one of them")
+        }
+        (Some(access_key), Some(secret_key)) => Some(StaticCredentials { access_key, secret_key }),
+        (None, None) => None,
+        _ => bail!("the S3 access key and secret key belong together; only one is given"),
+    };
+    Ok(BucketConfig {
+        path_style: match style {
+            AddressingStyle::Auto => endpoint.as_ref().is_some_and(|at| !at.ends_with(".amazonaws.com")),
+            AddressingStyle::Path => true,
+            AddressingStyle::VirtualHosted => false,
+        },
+        endpoint,
+        public_endpoint: text(args.s3_public_endpoint).or(file.public_endpoint),
+        bucket,
+        prefix: file.prefix,
+        region: text(args.s3_region).unwrap_or(file.region),
+        credentials,
+        request_timeout: args.s3_request_timeout.0,
+        create_bucket: file.create_bucket,
+        ca: ca("the CA file of S3", text(args.s3_ca_file).or(file.ca_file))?,
+    })
+}
+
+/// A secret from the file an argument names (which wins, as in niks3 1.7), an argument, or the file that the
+/// configuration names.
+fn secret(
+    what: &str,
+    value: Option<String>,
+    path: Option<&PathBuf>,
+    configured: Option<&String>,
+) -> anyhow::Result<Option<String>> {
+    if let Some(secret) = read_secret(what, path)? {
+        return Ok(Some(secret));
+    }
+    match text(value) {
+        Some(secret) => Ok(Some(secret)),
+        None => read_secret(what, configured),
+    }
+}

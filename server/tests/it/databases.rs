@@ -1,0 +1,109 @@
+//! Ways to the database: verified TLS, and a schema of the cache's own.
+
+use std::process::Command;
+
+use reqwest::{Method, StatusCode};
+
+use crate::support::closure::TestPath;
+use crate::support::tls::Ca;
+use crate::support::{Place, TestServer, environment};
+
+/// What `niks3-server migrate` says with these variables.
+fn migrate(variables: &[(&str, &str)]) -> (bool, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_niks3-server"));
+    let output = program
+        .env_clear()
+        .env("NIKS3_S3_BUCKET", "unused")
+        .envs(variables.iter().copied())
+        .arg("migrate")
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test]
+async fn with_a_ca_file_the_database_has_to_prove_its_name() {
+    let place = Place::create().await;
+    let server = environment("DATABASE_URL");
+    let server = server.rsplit_once('/').unwrap().0;
+    let by_address = format!("{server}/{}", place.bucket());
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let (ca, other) = (environment("NIKS3_TEST_DB_CA_FILE"), place.write_file("other.pem", Ca::new().pem()));
+    for (url, mode, ca, expected) in [
+        (&by_address, "", &ca, Ok(())),
+        (&by_address, "?sslmode=require", &ca, Ok(())),
+        (&by_name, "?sslmode=verify-ca", &ca, Ok(())),
+        (&by_name, "", &ca, Err("certificate not valid for name")),
+        (&by_address, "", &other, Err("UnknownIssuer")),
+        (&by_address, "?sslmode=require", &other, Err("UnknownIssuer")),
+        (&by_address, "?sslmode=disable", &ca, Err("its sslmode allows connections that are not encrypted")),
+    ] {
+        let (success, said) = migrate(&[("NIKS3_DB", &format!("{url}{mode}")), ("NIKS3_DB_CA_FILE", ca)]);
+        match expected {
+            Ok(()) => assert!(success, "{url}{mode}: {said}"),
+            Err(sentence) => assert!(!success && said.contains(sentence), "{url}{mode}: {said}"),
+        }
+    }
+    // As libpq says it, in the URL.
+    let (success, said) =
+        migrate(&[("NIKS3_DB", &format!("{by_address}?sslmode=verify-full&sslrootcert={ca}"))]);
+    assert!(success, "{said}");
+    for (file, sentence) in [
+        ("/nowhere".to_owned(), "the CA file of the database: /nowhere"),
+        (place.write_file("empty.pem", "nothing\n"), "has no certificate"),
+    ] {
+        let (success, said) = migrate(&[("NIKS3_DB", &by_address), ("NIKS3_DB_CA_FILE", &file)]);
+        assert!(!success && said.contains(sentence), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn caches_share_a_database_by_schemas() {
+    let shared = Place::create().await;
+    let at = async |schema: &str| {
+        let database = shared.database().clone().options([("search_path", schema)]);
+        TestServer::with(|parts| {
+            parts.database.options = database;
+            parts.database.schema = Some(schema.to_owned());
+        })
+        .await
+    };
+    let (alpha, beta) = (at("alpha").await, at("beta").await);
+    let path = TestPath::new("of-alpha", &[]);
+    alpha.push(&[&path]).await;
+    let closure = format!("/api/closures/{}", path.key());
+    for (server, expected) in [(&alpha, StatusCode::OK), (&beta, StatusCode::NOT_FOUND)] {
+        let answer = server.request(Method::GET, &closure).send().await.unwrap();
+        assert_eq!(answer.status(), expected);
+    }
+    let tables = shared.rows::<(String, i64)>(
+        "select schemaname::text, count(*) from pg_tables where tablename in ('objects', '_sqlx_migrations') \
+         group by 1 order by 1",
+    );
+    assert_eq!(tables.await, [("alpha".to_owned(), 2), ("beta".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn who_may_not_make_schemas_may_be_given_one() {
+    let place = Place::create().await;
+    let role = format!("{}-role", place.bucket());
+    place
+        .sql(&format!(
+            "create role \"{role}\" login; create schema given authorization \"{role}\"; \
+             revoke all on schema public from public"
+        ))
+        .await;
+    let url = environment("DATABASE_URL");
+    let host = url.rsplit_once('/').unwrap().0.split_once('@').unwrap().1;
+    let url = format!("postgres://{role}@{host}/{}", place.bucket());
+    let (success, said) = migrate(&[("NIKS3_DB", &url), ("NIKS3_DB_SCHEMA", "given")]);
+    assert!(success, "{said}");
+    let (success, said) = migrate(&[("NIKS3_DB", &url), ("NIKS3_DB_SCHEMA", "other")]);
+    assert!(!success && said.contains("permission denied"), "{said}");
+    for name in ["Other", "a\"b", "pg_x", "1a", "a b"] {
+        let (success, said) = migrate(&[("NIKS3_DB", &url), ("NIKS3_DB_SCHEMA", name)]);
+        assert!(!success && said.contains("is not a name of lower case letters"), "{name}: {said}");
+    }
+    place.sql(&format!("drop owned by \"{role}\"; drop role \"{role}\"")).await;
+}
