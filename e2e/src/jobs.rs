@@ -41,31 +41,69 @@ impl Outcome {
     }
 }
 
-/// Runs a script to its end.
-pub fn run(
-    cluster: &Cluster<'_>,
-    name: &str,
-    account: &str,
-    env: &[(&str, &str)],
-    audience: Option<&str>,
-    script: &str,
-) -> anyhow::Result<Outcome> {
-    start(cluster, name, account, env, audience, script)?;
-    finish(cluster, name)
+/// A script to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// The Job's name; one that has it already is replaced.
+    pub name: &'a str,
+    /// The ServiceAccount it runs as.
+    pub account: &'a str,
+    /// Variables.
+    pub env: &'a [(&'a str, &'a str)],
+    /// What its token is made for; without it, it has none.
+    pub audience: Option<&'a str>,
+    /// For bash.
+    pub script: &'a str,
 }
 
-/// Starts a script.
-pub fn start(
-    cluster: &Cluster<'_>,
-    name: &str,
-    account: &str,
-    env: &[(&str, &str)],
-    audience: Option<&str>,
-    script: &str,
-) -> anyhow::Result<()> {
-    let job = job(name, account, env, audience, script);
-    cluster.run(&format!("kubectl delete job {name} -n {NAMESPACE} --ignore-not-found --wait"), None)?;
-    cluster.apply(&job)
+impl Job<'_> {
+    /// Runs it to its end.
+    pub fn run(&self, cluster: &Cluster<'_>) -> anyhow::Result<Outcome> {
+        self.start(cluster)?;
+        finish(cluster, self.name)
+    }
+
+    /// Starts it.
+    pub fn start(&self, cluster: &Cluster<'_>) -> anyhow::Result<()> {
+        let name = self.name;
+        cluster.run(&format!("kubectl delete job {name} -n {NAMESPACE} --ignore-not-found --wait"), None)?;
+        cluster.apply(&self.object())
+    }
+
+    fn object(&self) -> Value {
+        let Self { name, account, env, audience, script } = self;
+        let mut variables: Vec<Value> =
+            env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        variables.push(json!({"name": "HOME", "value": "/tmp"}));
+        let (mut volumes, mut mounts) =
+            (vec![json!({"name": "tmp", "emptyDir": {}})], vec![json!({"name": "tmp", "mountPath": "/tmp"})]);
+        if let Some(audience) = audience {
+            let token = json!({"path": "token", "audience": audience, "expirationSeconds": 3600});
+            volumes.push(
+                json!({"name": "niks3-token", "projected": {"sources": [{"serviceAccountToken": token}]}}),
+            );
+            mounts.push(
+                json!({"name": "niks3-token", "mountPath": "/var/run/secrets/niks3", "readOnly": true}),
+            );
+            variables.push(json!({"name": "NIKS3_AUTH_TOKEN_FILE", "value": "/var/run/secrets/niks3/token"}));
+        }
+        let pod = json!({
+            "serviceAccountName": account,
+            "automountServiceAccountToken": false,
+            "restartPolicy": "Never",
+            "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "main", "image": Cluster::image("ci"), "command": ["bash", "-euc", script], "env": variables, "volumeMounts": mounts,
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+            "volumes": volumes,
+        });
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+        })
+    }
 }
 
 /// Waits for the end of a script.
@@ -84,35 +122,4 @@ pub fn finish(cluster: &Cluster<'_>, name: &str) -> anyhow::Result<Outcome> {
     let exit_code =
         terminated["exitCode"].as_i64().with_context(|| format!("the pod of Job {name} has no exit code"))?;
     Ok(Outcome { succeeded, exit_code, log })
-}
-
-fn job(name: &str, account: &str, env: &[(&str, &str)], audience: Option<&str>, script: &str) -> Value {
-    let mut variables: Vec<Value> =
-        env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
-    variables.push(json!({"name": "HOME", "value": "/tmp"}));
-    let (mut volumes, mut mounts) =
-        (vec![json!({"name": "tmp", "emptyDir": {}})], vec![json!({"name": "tmp", "mountPath": "/tmp"})]);
-    if let Some(audience) = audience {
-        let token = json!({"path": "token", "audience": audience, "expirationSeconds": 3600});
-        volumes
-            .push(json!({"name": "niks3-token", "projected": {"sources": [{"serviceAccountToken": token}]}}));
-        mounts.push(json!({"name": "niks3-token", "mountPath": "/var/run/secrets/niks3", "readOnly": true}));
-        variables.push(json!({"name": "NIKS3_AUTH_TOKEN_FILE", "value": "/var/run/secrets/niks3/token"}));
-    }
-    let pod = json!({
-        "serviceAccountName": account,
-        "automountServiceAccountToken": false,
-        "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [{
-            "name": "main", "image": Cluster::image("ci"), "command": ["bash", "-euc", script], "env": variables, "volumeMounts": mounts,
-            "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-        }],
-        "volumes": volumes,
-    });
-    json!({
-        "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
-    })
 }

@@ -6,7 +6,7 @@ use anyhow::{bail, ensure};
 
 use super::{Cache, NAMESPACE, set_up};
 use crate::cluster::Cluster;
-use crate::jobs;
+use crate::jobs::{self, Job};
 use crate::teller::Teller;
 
 const JOB: &str = "life";
@@ -25,7 +25,8 @@ done
 pub(super) fn begin_pushing(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> anyhow::Result<()> {
     teller.command("Job life: pushes and pins one closure after another until it is told to stop");
     let env = [("NIKS3_SERVER_URL", cache.endpoint.as_str())];
-    jobs::start(cluster, JOB, "builder", &env, Some(&cache.audience), PUSH)?;
+    Job { name: JOB, account: "builder", env: &env, audience: Some(&cache.audience), script: PUSH }
+        .start(cluster)?;
     goes_on(cluster, teller, "pushes have begun")
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 
 use super::{Cache, Closures, NAMESPACE};
 use crate::cluster::Cluster;
-use crate::jobs;
+use crate::jobs::Job;
 use crate::teller::Teller;
 
 /// Makes two closures that share paths and pushes both, the second one pinned. The sentences of the client
@@ -27,7 +27,9 @@ const LARGE: u64 = 10 << 20;
 pub(super) fn push(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> anyhow::Result<Closures> {
     teller.command("kubectl apply: Job push in namespace ci, ServiceAccount builder, a projected token and no other secret");
     let env = [("NIKS3_SERVER_URL", cache.endpoint.as_str())];
-    let job = jobs::run(cluster, "push", "builder", &env, Some(&cache.audience), PUSH)?;
+    let job =
+        Job { name: "push", account: "builder", env: &env, audience: Some(&cache.audience), script: PUSH }
+            .run(cluster)?;
     teller.output(&job.told());
     ensure!(job.succeeded, "the push failed with exit code {}", job.exit_code);
     let one = |word: &str| {
@@ -58,12 +60,21 @@ pub(super) fn refusal(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> 
     let env = [("NIKS3_SERVER_URL", cache.endpoint.as_str())];
     let script = "niks3 push $(closure --variant stranger)";
     teller.command("the same as ServiceAccount stranger");
-    let job = jobs::run(cluster, "refused", "stranger", &env, Some(&cache.audience), script)?;
+    let job =
+        Job { name: "refused", account: "stranger", env: &env, audience: Some(&cache.audience), script }
+            .run(cluster)?;
     teller.output(&job.told());
     ensure!(!job.succeeded && job.exit_code == 2, "exit code {} instead of 2", job.exit_code);
     ensure!(job.log.contains("403"), "the refusal does not say 403");
     teller.command("the same as builder, with a token for another audience");
-    let job = jobs::run(cluster, "refused", "builder", &env, Some("https://kubernetes.default.svc"), script)?;
+    let job = Job {
+        name: "refused",
+        account: "builder",
+        env: &env,
+        audience: Some("https://kubernetes.default.svc"),
+        script,
+    }
+    .run(cluster)?;
     teller.output(&job.told());
     ensure!(!job.succeeded && job.exit_code == 2 && job.log.contains("401"), "not refused with 401");
     ensure!(stats(cluster)? == before, "a refused push left something");
@@ -81,7 +92,8 @@ pub(super) fn push_again(
     let env = [("NIKS3_SERVER_URL", cache.endpoint.as_str())];
     let script = "niks3 push --pin ci-main $(closure --variant main)";
     teller.command("Job push again");
-    let job = jobs::run(cluster, "again", "builder", &env, Some(&cache.audience), script)?;
+    let job = Job { name: "again", account: "builder", env: &env, audience: Some(&cache.audience), script }
+        .run(cluster)?;
     teller.output(&job.told());
     ensure!(job.succeeded, "the push failed with exit code {}", job.exit_code);
     ensure!(job.log.contains("nothing was uploaded"), "the second push uploaded something");

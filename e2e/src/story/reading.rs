@@ -4,7 +4,7 @@ use anyhow::ensure;
 
 use super::{Cache, Closures};
 use crate::cluster::Cluster;
-use crate::jobs;
+use crate::jobs::Job;
 use crate::teller::Teller;
 
 /// An empty store of its own, a trusted key, nothing else. A wrong key must not do.
@@ -29,7 +29,8 @@ pub(super) fn read_back(
 ) -> anyhow::Result<()> {
     teller.command(&format!("nix copy --from {} --to /tmp/store {}", cache.url, closures.pinned));
     let env = [("SUBSTITUTER", cache.url.as_str()), ("KEY", &cache.public_key), ("ROOT", &closures.pinned)];
-    let job = jobs::run(cluster, "read", "default", &env, None, READ)?;
+    let job =
+        Job { name: "read", account: "default", env: &env, audience: None, script: READ }.run(cluster)?;
     teller.output(&job.told());
     ensure!(job.succeeded, "reading failed with exit code {}", job.exit_code);
     let hashes = job.lines("HASH");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::changes::{goes_on, patch, rolled};
 use super::{Cache, NAMESPACE};
 use crate::cluster::Cluster;
-use crate::jobs;
+use crate::jobs::Job;
 use crate::teller::Teller;
 
 const LIMIT: Duration = Duration::from_mins(2);
@@ -53,7 +53,9 @@ pub(super) fn rotate(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> a
     teller.command("nix copy of a path pushed before, in and after the overlap, by clients that trust the old key, the new one");
     let (paths, all) = (format!("{before} {both} {after}"), format!("{old} {new}"));
     let env = [("SUBSTITUTER", cache.url.as_str()), ("PATHS", &paths), ("KEYS", &all)];
-    let reads = jobs::run(cluster, "read", "default", &env, None, READ)?.lines("READS");
+    let reads = Job { name: "read", account: "default", env: &env, audience: None, script: READ }
+        .run(cluster)?
+        .lines("READS");
     let reads: Vec<&str> = reads.iter().map(String::as_str).collect();
     let [before_old, _, both_old, both_new, after_old, after_new] = reads[..] else {
         anyhow::bail!("six answers were expected: {reads:?}")
@@ -69,7 +71,9 @@ pub(super) fn rotate(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> a
 fn push(cluster: &Cluster<'_>, cache: &Cache, variant: &str) -> anyhow::Result<String> {
     let variant = format!("rotation-{variant}");
     let env = [("NIKS3_SERVER_URL", cache.endpoint.as_str()), ("VARIANT", &variant)];
-    let job = jobs::run(cluster, "push", "builder", &env, Some(&cache.audience), PUSH)?;
+    let job =
+        Job { name: "push", account: "builder", env: &env, audience: Some(&cache.audience), script: PUSH }
+            .run(cluster)?;
     ensure!(job.succeeded, "the push failed with exit code {}:\n{}", job.exit_code, job.told());
     job.lines("PUSHED").into_iter().next().context("the Job did not say what it pushed")
 }
