@@ -10,6 +10,7 @@ mod pod;
 mod secrets;
 mod service;
 mod service_account;
+mod volumes;
 mod ways_in;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -60,7 +61,7 @@ pub fn build(cache: &ValidCache) -> Resources {
     let config = config_map::server(cache);
     let mut resources = Resources {
         secrets: secrets::signing_keys(cache).collect(),
-        service_accounts: vec![service_account::server(cache)],
+        service_accounts: service_account::server(cache).into_iter().collect(),
         services: vec![service::server(cache)],
         deployments: vec![deployment::server(cache, &config)],
         config_maps: vec![config, config_map::client(cache)],

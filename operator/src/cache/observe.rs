@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, ObjectMeta};
 use kube::core::ApiResource;
@@ -37,6 +37,8 @@ pub enum ObserveError {
 pub struct Observed {
     /// The Secrets that exist, of those the spec names and those the operator would make.
     pub secrets: BTreeMap<String, Secret>,
+    /// The ServiceAccounts that exist, of those the spec names.
+    pub service_accounts: BTreeSet<String>,
     /// The versions of Secrets that the pods run with.
     pub secret_versions: BTreeMap<String, String>,
     /// How many pods the operator itself asked for last; none where somebody else decides.
@@ -98,6 +100,15 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
             secrets.insert(secret, found);
         }
     }
+    let mut service_accounts = BTreeSet::new();
+    let identity = cache.spec.storage.s3.as_ref().and_then(|s3| s3.credentials.workload_identity.as_ref());
+    if let Some(account) = identity.and_then(|identity| identity.service_account_name.clone()) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(context.client.clone(), &namespace);
+        let read = |source| ObserveError::Read { what: format!("ServiceAccount {account}"), source };
+        if accounts.get_metadata_opt(&account).await.map_err(read)?.is_some() {
+            service_accounts.insert(account);
+        }
+    }
     let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
     let deployment = Names(&name).server();
     let deployment = deployments
@@ -106,6 +117,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         .map_err(|source| ObserveError::Read { what: format!("Deployment {deployment}"), source })?;
     Ok(Observed {
         secrets,
+        service_accounts,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
         replicas: deployment.as_ref().and_then(own_replicas),
         bucket_taken_by: find_older_on_bucket(cache, &context.client).await?,

@@ -1,34 +1,33 @@
 //! Pure: everything doubtful about a spec becomes a plain value or a reason.
 
+mod backends;
 mod key_name;
 mod keys;
 mod network;
+mod pod_template;
 mod rotation;
 mod secrets;
 mod valid;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
-use niks3_protocol::server_config::{self, AddressingStyle as ServerAddressing};
+use niks3_protocol::duration::GoDuration;
+use niks3_protocol::server_config;
 
 use crate::args::Images;
 use crate::crd::binary_cache::{
-    AddressingStyle, Auth, DisruptionMode, EmbeddedDatabase, EmbeddedStorage, KubernetesAuthMode,
-    ReadProxyMode, RetentionMode, S3, Server, Suspend,
+    Auth, DisruptionMode, KubernetesAuthMode, ReadAccess, RetentionMode, Server, Suspend,
 };
 use crate::crd::conditions::Reason;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels;
 
-use super::observe::{Observed, with_slash};
+use super::observe::Observed;
 pub use keys::{Key, Signing};
 pub use rotation::{Clock, Clocks};
 use secrets::Resolver;
 pub use secrets::{Generated, Missing, SecretFile};
-pub use valid::{Database, Embedded, Network, Storage, Token, ValidCache};
-
-/// Where CloudNativePG writes the address of the database.
-const CNPG_KEY: &str = "uri";
+pub use valid::{Database, Embedded, Network, S3Access, Storage, Token, ValidCache};
 
 /// A spec that cannot be carried out. It waits for an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,16 +55,21 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let url = spec.url.clone().or_else(|| outside(&spec.server)).unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
     let signing = Signing::of(cache, &url, &mut resolver)?;
-    let storage = storage(spec, &mut resolver, images)?;
-    let database = database(spec, &mut resolver, images)?;
+    let storage = backends::storage(spec, &mut resolver, images)?;
+    let database = backends::database(spec, &mut resolver, images)?;
     let tokens = tokens(&spec.auth, &mut resolver);
     let audience = (spec.auth.kubernetes.mode == KubernetesAuthMode::Enabled).then(|| audience(cache));
     Ok(ValidCache {
         owner: labels::owner(cache),
         public_keys: signing.published().filter_map(|key| key.public_key.clone()).collect(),
         rules: rules(&spec.auth, &name, &namespace),
-        priority: spec.cache_info.priority,
-        read_proxy: spec.server.read_proxy.mode == ReadProxyMode::Proxy,
+        cache_info: spec.cache_info.clone(),
+        reads: spec.server.read_proxy.mode,
+        private: spec.auth.read == ReadAccess::Authenticated,
+        verify: spec.server.uploads.verify,
+        presign_expiry: presign_expiry(spec)?,
+        max_connections: spec.database.pool.max_connections,
+        pod_template: pod_template::read(&spec.server)?,
         replicas: autoscaling.is_none().then_some(least),
         replicas_before: observed.replicas,
         autoscaling,
@@ -92,6 +96,14 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         signing,
         audience,
         tokens,
+    })
+}
+
+/// How long upload addresses live.
+pub fn presign_expiry(spec: &BinaryCacheSpec) -> Result<GoDuration, Invalid> {
+    spec.server.uploads.presign_expiry.0.parse().map_err(|error| Invalid {
+        reason: Reason::InvalidSpec,
+        message: format!("server.uploads.presignExpiry: {error}"),
     })
 }
 
@@ -126,76 +138,6 @@ fn certificate_missing(server: &Server, observed: &Observed) -> Option<String> {
 fn max_unavailable(server: &Server, replicas: i32) -> Option<IntOrString> {
     let budget = &server.pod_disruption_budget;
     (budget.mode == DisruptionMode::Auto && replicas >= 2).then(|| budget.max_unavailable.clone())
-}
-
-fn union(what: &str) -> Invalid {
-    // The API server has refused this already; an object stored before a rule existed may still say it.
-    Invalid { reason: Reason::InvalidSpec, message: format!("{what}: set exactly one of its fields") }
-}
-
-fn storage(spec: &BinaryCacheSpec, resolver: &mut Resolver<'_>, images: &Images) -> Result<Storage, Invalid> {
-    match (&spec.storage.s3, &spec.storage.embedded) {
-        (Some(s3), None) => {
-            let secret = s3.credentials.secret_ref.as_ref().ok_or_else(|| union("storage.s3.credentials"))?;
-            Ok(Storage::Own {
-                section: Box::new(section(s3)),
-                access_key: resolver.file(&secret.name, &secret.access_key_id_key),
-                secret_key: resolver.file(&secret.name, &secret.secret_access_key_key),
-            })
-        }
-        (None, Some(embedded)) => {
-            let EmbeddedStorage { size, storage_class_name, image, resources } = embedded.clone();
-            let name = labels::Names(resolver.cache).s3();
-            Ok(Storage::Embedded(Box::new(Embedded {
-                size: size.0,
-                storage_class_name,
-                image: image.unwrap_or_else(|| images.s3.clone()),
-                resources,
-                credentials: resolver.generated(&name)?,
-            })))
-        }
-        _ => Err(union("storage")),
-    }
-}
-
-fn section(s3: &S3) -> server_config::S3Section {
-    server_config::S3Section {
-        endpoint: s3.endpoint.clone(),
-        public_endpoint: s3.public_endpoint.clone(),
-        bucket: s3.bucket.clone(),
-        prefix: with_slash(&s3.prefix),
-        region: s3.region.clone(),
-        addressing_style: match s3.addressing_style {
-            AddressingStyle::Auto => ServerAddressing::Auto,
-            AddressingStyle::Path => ServerAddressing::Path,
-            AddressingStyle::VirtualHosted => ServerAddressing::VirtualHosted,
-        },
-        ..server_config::S3Section::default()
-    }
-}
-
-fn database(
-    spec: &BinaryCacheSpec,
-    resolver: &mut Resolver<'_>,
-    images: &Images,
-) -> Result<Database, Invalid> {
-    let database = &spec.database;
-    match (&database.url_secret_ref, &database.cloud_native_pg, &database.embedded) {
-        (Some(url), None, None) => Ok(Database::Own(resolver.file(&url.name, &url.key))),
-        (None, Some(cluster), None) => Ok(Database::Own(resolver.file(&cluster.secret(), CNPG_KEY))),
-        (None, None, Some(embedded)) => {
-            let EmbeddedDatabase { size, storage_class_name, image, resources } = embedded.clone();
-            let name = labels::Names(resolver.cache).postgres();
-            Ok(Database::Embedded(Box::new(Embedded {
-                size: size.0,
-                storage_class_name,
-                image: image.unwrap_or_else(|| images.postgres.clone()),
-                resources,
-                credentials: resolver.generated(&name)?,
-            })))
-        }
-        _ => Err(union("database")),
-    }
 }
 
 fn tokens(auth: &Auth, resolver: &mut Resolver<'_>) -> Vec<Token> {

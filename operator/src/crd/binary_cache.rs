@@ -1,6 +1,7 @@
 //! `BinaryCache`: a Nix binary cache. The comments of the fields are what `kubectl explain` shows.
 
 mod access;
+mod credentials;
 mod server;
 mod signing;
 mod status;
@@ -11,18 +12,20 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::{
-    Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ServiceAccountRef, StaticToken,
+    Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ReadAccess, ServiceAccountRef,
+    StaticToken,
 };
+pub use credentials::{S3Credentials, S3SecretRef, WorkloadIdentity};
 pub use server::{
     Autoscaling, DisruptionBudget, DisruptionMode, NetworkPolicyMode, ParentRef, PullPolicy, PullSecret,
     ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerNetworkPolicy,
-    ServerService, ServiceType,
+    ServerService, ServiceType, Uploads, VerifyUploads,
 };
 pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
 pub use storage::{
-    AddressingStyle, CloudNativePg, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, S3,
-    S3Credentials, S3SecretRef, Storage,
+    AddressingStyle, CloudNativePg, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, Pool, S3,
+    Storage,
 };
 
 /// What the cache should be. Objects are kept in S3, the index of them in PostgreSQL; both may be brought
@@ -66,6 +69,9 @@ pub use storage::{
 #[x_kube(validation = Rule::new(
     "!has(self.url) || (isURL(self.url) && url(self.url).getScheme() in ['http', 'https'] && !self.url.endsWith('/'))"
 ).message("url: must begin with http:// or https:// and must not end in /").field_path(".url").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("self.auth.read == 'Public' || self.server.readProxy.mode != 'Disabled'")
+    .message("auth.read: Authenticated needs server.readProxy.mode Proxy or Redirect; what Nix reads from the bucket itself cannot be guarded here")
+    .field_path(".auth.read").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct BinaryCacheSpec {
     /// Where Nix reads from: the line for `substituters`, such as `https://cache.example.org`. Default: `https://`
@@ -90,7 +96,7 @@ pub struct BinaryCacheSpec {
     #[serde(default)]
     pub signing: Signing,
 
-    /// Who may push, pin and collect. Reading is open to everybody who reaches the cache.
+    /// Who may push, pin and collect, and whether reading is open to everybody who reaches the cache.
     #[serde(default)]
     pub auth: Auth,
 
@@ -112,15 +118,32 @@ pub struct BinaryCacheSpec {
 
 /// What the cache says of itself.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.storeDir == oldSelf.storeDir")
+    .message("cacheInfo.storeDir: cannot be changed; every path in the cache lies there").field_path(".storeDir").reason(Reason::FieldValueForbidden))]
 #[serde(rename_all = "camelCase")]
 pub struct CacheInfo {
     /// Nix asks caches in the order of their priority, the lowest first. cache.nixos.org has 40.
     #[serde(default = "CacheInfo::default_priority")]
     #[schemars(range(min = 0, max = 1000))]
     pub priority: i32,
+    /// Whether Nix may ask for many paths at once, as `nix-env -qas` does.
+    #[serde(default = "CacheInfo::default_want_mass_query")]
+    pub want_mass_query: bool,
+    /// The store that the paths are made for. It cannot be changed.
+    #[serde(default = "CacheInfo::default_store_dir")]
+    #[schemars(length(max = 256), regex(pattern = r"^(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)+$"))]
+    pub store_dir: String,
 }
 
 impl CacheInfo {
+    fn default_want_mass_query() -> bool {
+        true
+    }
+
+    fn default_store_dir() -> String {
+        "/nix/store".to_owned()
+    }
+
     fn default_priority() -> i32 {
         30
     }
@@ -128,7 +151,11 @@ impl CacheInfo {
 
 impl Default for CacheInfo {
     fn default() -> Self {
-        Self { priority: Self::default_priority() }
+        Self {
+            priority: Self::default_priority(),
+            want_mass_query: Self::default_want_mass_query(),
+            store_dir: Self::default_store_dir(),
+        }
     }
 }
 

@@ -83,6 +83,11 @@ impl JsonSchema for Duration {
     }
 }
 
+/// An object whose fields the API server does not look at: spelled out, a pod template is longer than the rest.
+pub(super) fn raw_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
 /// CPU and memory of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "camelCase")]

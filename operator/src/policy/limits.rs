@@ -1,5 +1,7 @@
 //! Pure: `spec.retention`, `spec.safety` and `spec.mode` as the server takes them.
 
+use std::time;
+
 use niks3_protocol::api::gc::GcParams;
 use niks3_protocol::api::gc::policy::{ByteSize, PinRule};
 use niks3_protocol::duration::GoDuration;
@@ -10,9 +12,8 @@ use crate::crd::schema::Duration;
 
 use super::validate::Invalid;
 
-/// How long the server's upload addresses live, and what was sent to them may take: uploads given up before that
-/// would fail under their pushers.
-const UPLOADS_LAST: GoDuration = GoDuration::seconds(5 * 3600 + 300);
+/// What was sent to an upload's address may take so much longer than the address lives.
+const UPLOADS_LAST_LONGER: time::Duration = time::Duration::from_mins(5);
 
 pub(super) fn limits(spec: &GCPolicySpec) -> Result<GcParams, Invalid> {
     let (retention, safety) = (&spec.retention, &spec.safety);
@@ -47,14 +48,20 @@ pub(super) fn limits(spec: &GCPolicySpec) -> Result<GcParams, Invalid> {
         dry_run: spec.mode == GCMode::DryRun,
     };
     limits.check().map_err(|error| invalid(format!("retention: {error}")))?;
-    if limits.failed_uploads_older_than < UPLOADS_LAST {
-        let message = format!(
-            "retention.failedUploadsOlderThan: {} is shorter than an upload may last, {UPLOADS_LAST}",
-            limits.failed_uploads_older_than
-        );
-        return Err(Invalid { about: ConditionType::Accepted, reason: Reason::UnsafeUploadWindow, message });
-    }
     Ok(limits)
+}
+
+/// Uploads that are given up while their addresses live would fail under their pushers.
+pub(super) fn upload_window(limits: &GcParams, presign_expiry: GoDuration) -> Result<(), Invalid> {
+    let last = GoDuration(presign_expiry.0.saturating_add(UPLOADS_LAST_LONGER));
+    if limits.failed_uploads_older_than >= last {
+        return Ok(());
+    }
+    let message = format!(
+        "retention.failedUploadsOlderThan: {} is shorter than an upload may last, {last}",
+        limits.failed_uploads_older_than
+    );
+    Err(Invalid { about: ConditionType::Accepted, reason: Reason::UnsafeUploadWindow, message })
 }
 
 fn optional(field: &str, text: Option<&Duration>) -> Result<Option<GoDuration>, Invalid> {

@@ -6,7 +6,7 @@ use niks3_protocol::api::gc::GcParams;
 
 use crate::apply::ApplyError;
 use crate::args::Images;
-use crate::cache::validate::{audience, server_image};
+use crate::cache::validate::{audience, presign_expiry, server_image};
 use crate::crd::binary_cache::{KubernetesAuthMode, PullPolicy, ReadProxyMode, Suspend};
 use crate::crd::conditions::{ConditionType, Reason};
 use crate::crd::gc_policy::{ConcurrencyPolicy, JobOptions};
@@ -91,6 +91,12 @@ pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Resu
         let message = format!("BinaryCache {} does not exist in this namespace", wanted.name);
         return invalid(ConditionType::CachesResolved, Reason::CacheNotFound, message);
     };
+    let expiry = presign_expiry(&cache.spec).map_err(|error| Invalid {
+        about: ConditionType::CachesResolved,
+        reason: Reason::CacheNotReady,
+        message: format!("BinaryCache {}: {}", wanted.name, error.message),
+    })?;
+    limits::upload_window(&limits, expiry)?;
     if cache.spec.auth.kubernetes.mode == KubernetesAuthMode::Disabled {
         let message = format!(
             "BinaryCache {} takes no ServiceAccount tokens; set auth.kubernetes.mode: Enabled",

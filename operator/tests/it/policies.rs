@@ -88,7 +88,7 @@ async fn a_schedule_or_zone_that_is_none_is_said() {
         ),
         (
             json!({"timeZone": "Etc/UTC", "retention": {"failedUploadsOlderThan": "2h"}}),
-            "False/UnsafeUploadWindow: ",
+            "False/UnsafeUploadWindow: retention.failedUploadsOlderThan: 2h is shorter than an upload may last, 5h5m",
         ),
     ] {
         world.patch::<GCPolicy>("nightly", json!({"spec": patch})).await;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{PodSpec, Service};
+use k8s_openapi::api::core::v1::{PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use niks3_operator::crd::BinaryCache;
 use serde_json::{Value, json};
@@ -36,6 +36,59 @@ async fn every_pod_pulls_with_the_secrets() {
     {
         assert_eq!(pod.image_pull_secrets.unwrap()[0].name, "registry");
     }
+}
+
+#[tokio::test]
+async fn a_pod_template_is_merged_at_the_end_unless_it_is_none() {
+    let world = World::new().await;
+    let variable = json!({"name": "server", "env": [{"name": "TZ", "value": "UTC"}]});
+    let template = json!({"spec": {"containers": [variable, {"name": "side", "image": "side:1"}]}});
+    world.cache("main", with_server(json!({"podTemplate": template}))).await;
+    let status = world.reconcile_cache("main").await.status;
+    assert!(condition(&status, "Accepted").starts_with("True/"));
+    let containers = pod(&world).await.containers;
+    let named: Vec<_> =
+        containers.iter().map(|container| (&*container.name, container.image.as_deref())).collect();
+    assert_eq!(named, [("server", Some("niks3:test")), ("side", Some("side:1"))]);
+    let variables: Vec<_> = containers[0].env.iter().flatten().map(|env| &*env.name).collect();
+    assert_eq!(variables, ["NIKS3_CONFIG", "TZ"]);
+
+    let typo = json!({"spec": {"server": {"podTemplate": {"spec": {"container": []}}}}});
+    world.patch::<BinaryCache>("main", typo).await;
+    let status = world.reconcile_cache("main").await.status;
+    let expected = "False/InvalidSpec: server.podTemplate: spec.container: a pod template has no such field";
+    assert_eq!(condition(&status, "Accepted"), expected);
+    assert_eq!(pod(&world).await.containers.len(), 2, "who runs goes on");
+
+    world.patch::<BinaryCache>("main", json!({"spec": {"server": {"podTemplate": null}}})).await;
+    world.reconcile_cache("main").await;
+    assert_eq!(pod(&world).await.containers.len(), 1);
+}
+
+#[tokio::test]
+async fn a_service_account_of_ones_own_is_waited_for() {
+    let world = World::new().await;
+    world.secret("db", &[("uri", "postgres://db")]).await;
+    let with = |identity: Value| {
+        json!({"storage": {"s3": {"bucket": "identity", "credentials": {"workloadIdentity": identity}}},
+            "database": {"urlSecretRef": {"name": "db"}}})
+    };
+    world.cache("main", with(json!({}))).await;
+    world.reconcile_cache("main").await;
+    assert_eq!(world.names::<ServiceAccount>().await, ["main"]);
+    let own = json!({"spec": with(json!({"serviceAccountName": "robot"}))});
+    world.patch::<BinaryCache>("main", own).await;
+    let status = world.reconcile_cache("main").await.status;
+    let expected = "False/ServiceAccountNotFound: ServiceAccount robot does not exist";
+    assert_eq!(condition(&status, "ResolvedRefs"), expected);
+    world.create::<ServiceAccount>(json!({"metadata": {"name": "robot"}})).await;
+    let status = world.reconcile_cache("main").await.status;
+    assert!(condition(&status, "ResolvedRefs").starts_with("True/"));
+    assert_eq!(world.names::<ServiceAccount>().await, ["robot"], "ours is no longer wanted");
+    let pod = pod(&world).await;
+    assert_eq!(pod.service_account_name.as_deref(), Some("robot"));
+    let volumes = pod.volumes.unwrap();
+    assert!(volumes.iter().all(|volume| volume.name != "s3"), "there is no access key to mount");
 }
 
 #[tokio::test]

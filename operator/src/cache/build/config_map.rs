@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use niks3_protocol::server_config::{
-    AuthSection, CacheSection, DatabaseSection, KubernetesAuth, S3Section, ServerConfig, StaticToken,
+    AuthSection, CacheSection, DatabaseSection, KubernetesAuth, PresignExpiry, ReadMode, ReadsSection,
+    S3Section, ServerConfig, StaticToken, UploadsSection, VerifyUploads as ServerVerify,
 };
 
 use crate::cache::validate::{Storage, ValidCache};
+use crate::crd::binary_cache::{ReadProxyMode, VerifyUploads};
 use crate::labels::{Component, Names, child, labels};
 
 use super::embedded::{S3_BUCKET, S3_PORT};
@@ -36,17 +38,22 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
     ServerConfig {
         cache: CacheSection {
             url: Some(cache.url.clone()),
-            priority: cache.priority,
-            ..CacheSection::default()
+            priority: cache.cache_info.priority,
+            want_mass_query: cache.cache_info.want_mass_query,
+            store_dir: cache.cache_info.store_dir.clone(),
         },
         database: DatabaseSection {
             url_file: Some(format!("{DATABASE_FOLDER}/uri")),
+            max_connections: cache.max_connections.unsigned_abs(),
             ..DatabaseSection::default()
         },
-        s3: S3Section {
-            access_key_file: Some(format!("{S3_FOLDER}/access-key")),
-            secret_key_file: Some(format!("{S3_FOLDER}/secret-key")),
-            ..bucket(cache)
+        s3: match cache.identity() {
+            Some(_) => bucket(cache),
+            None => S3Section {
+                access_key_file: Some(format!("{S3_FOLDER}/access-key")),
+                secret_key_file: Some(format!("{S3_FOLDER}/secret-key")),
+                ..bucket(cache)
+            },
         },
         signing_key_files: cache
             .signing
@@ -72,8 +79,20 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 rules: cache.rules.clone(),
             }),
         },
-        read_proxy: cache.read_proxy,
-        ..ServerConfig::default()
+        read_proxy: cache.reads != ReadProxyMode::Disabled,
+        reads: ReadsSection {
+            mode: (cache.reads == ReadProxyMode::Redirect).then_some(ReadMode::Redirect),
+            private: cache.private,
+            ..ReadsSection::default()
+        },
+        presign_expiry: PresignExpiry(cache.presign_expiry),
+        uploads: UploadsSection {
+            verify: match cache.verify {
+                VerifyUploads::None => ServerVerify::None,
+                VerifyUploads::Head => ServerVerify::Head,
+                VerifyUploads::Hash => ServerVerify::Hash,
+            },
+        },
     }
 }
 

@@ -15,6 +15,7 @@ use super::SERVER_PORT;
 use super::embedded::{POSTGRES_PORT, S3_PORT};
 
 const DNS_PORT: i32 = 53;
+const HTTPS: u16 = 443;
 /// Rules are applied to the address behind the Service `kubernetes`, whose port is the one or the other.
 const API_SERVER_PORTS: [i32; 2] = [443, 6443];
 
@@ -80,6 +81,10 @@ fn server(cache: &ValidCache, network: &Network) -> Vec<NetworkPolicyEgressRule>
     match &cache.storage {
         Storage::Embedded(_) => egress.push(to(cache, Component::S3, S3_PORT)),
         Storage::Own { .. } => egress.extend(network.s3_port.map(|port| anywhere(vec![tcp(port.into())]))),
+    }
+    if cache.identity().is_some() && network.s3_port != Some(HTTPS) {
+        // The cloud's token service.
+        egress.push(anywhere(vec![tcp(HTTPS.into())]));
     }
     match &cache.database {
         Database::Embedded(_) => egress.push(to(cache, Component::Postgres, POSTGRES_PORT)),

@@ -35,6 +35,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
     };
     let observed = Observed {
         secrets: secrets.iter().map(|(name, keys)| ((*name).to_owned(), secret(name, keys))).collect(),
+        service_accounts: ["robot".to_owned()].into(),
         secret_versions: BTreeMap::new(),
         replicas: None,
         bucket_taken_by: None,
@@ -129,6 +130,59 @@ fn what_surrounds_the_pods_of_a_cache() {
     resources.stateful_sets.clear();
     resources.deployments.clear();
     insta::assert_yaml_snapshot!(open(&resources));
+}
+
+/// Only what the other snapshots lack.
+#[test]
+fn children_of_a_cache_in_a_cloud() {
+    let template = json!({
+        "metadata": {"annotations": {"example.org/scrape": "true", "niks3.dev/config-hash": "mine"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 120,
+            "containers": [
+                {"name": "server", "env": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+                    "volumeMounts": [{"name": "identity", "mountPath": "/var/run/identity"}]},
+                {"name": "proxy", "image": "proxy:1"}
+            ],
+            "volumes": [{"name": "identity", "emptyDir": {}}]
+        }
+    });
+    let role = json!({"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/nix-cache"});
+    let cache = valid(
+        &json!({
+            "cacheInfo": {"wantMassQuery": false, "storeDir": "/gnu/store"},
+            "storage": {"s3": {"bucket": "nix", "endpoint": "http://gateway:9000",
+                "credentials": {"workloadIdentity": {"serviceAccountAnnotations": role}}}},
+            "database": {"urlSecretRef": {"name": "db"}, "pool": {"maxConnections": 20}},
+            "auth": {"read": "Authenticated"},
+            "server": {"readProxy": {"mode": "Redirect"}, "uploads": {"verify": "Hash", "presignExpiry": "1h"},
+                "networkPolicy": {"mode": "Enabled"}, "podTemplate": template}
+        }),
+        &[("db", &["uri"])],
+    );
+    let mut resources = build(&cache);
+    resources.services.clear();
+    resources.disruption_budgets.clear();
+    insta::assert_yaml_snapshot!(open(&resources));
+}
+
+#[test]
+fn a_service_account_of_ones_own_is_not_made() {
+    let own = |name: &str| {
+        valid(
+            &json!({
+                "storage": {"s3": {"bucket": "nix", "credentials": {"workloadIdentity": {"serviceAccountName": name}}}},
+                "database": {"embedded": {}}
+            }),
+            &[],
+        )
+    };
+    let resources = build(&own("robot"));
+    assert!(resources.service_accounts.is_empty());
+    let pod = resources.deployments[0].spec.clone().unwrap().template.spec.unwrap();
+    assert_eq!(pod.service_account_name.as_deref(), Some("robot"));
+    assert!(own("robot").missing.is_empty());
+    assert_eq!(own("nobody").missing[0].message, "ServiceAccount nobody does not exist");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use crate::cache::observe::Observed;
 use crate::crd::BinaryCacheSpec;
 use crate::crd::binary_cache::{CloudNativePg, NetworkPolicyMode};
 
-use super::{CNPG_KEY, Network};
+use super::Network;
+use super::backends::CNPG_KEY;
 
 const POSTGRES: u16 = 5432;
 const HTTPS: u16 = 443;

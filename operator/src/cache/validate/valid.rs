@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config;
 
 use crate::crd::binary_cache::{
-    Autoscaling, PullPolicy, Scheduling, ServerHttpRoute, ServerIngress, ServerNetworkPolicy, ServerService,
+    Autoscaling, CacheInfo, PullPolicy, ReadProxyMode, Scheduling, ServerHttpRoute, ServerIngress,
+    ServerNetworkPolicy, ServerService, VerifyUploads, WorkloadIdentity,
 };
 use crate::crd::schema::Resources;
 
@@ -27,10 +30,20 @@ pub struct ValidCache {
     pub url: String,
     /// Its address inside the cluster.
     pub endpoint: String,
-    /// `Priority` of `nix-cache-info`.
-    pub priority: i32,
-    /// Whether the server serves what the cache holds.
-    pub read_proxy: bool,
+    /// `nix-cache-info`.
+    pub cache_info: CacheInfo,
+    /// How the server serves what the cache holds.
+    pub reads: ReadProxyMode,
+    /// Whether readers have to say who they are.
+    pub private: bool,
+    /// What the server looks at before it signs.
+    pub verify: VerifyUploads,
+    /// How long upload addresses live.
+    pub presign_expiry: GoDuration,
+    /// Of each pod, to the database.
+    pub max_connections: i32,
+    /// What the pods have beside all else.
+    pub pod_template: Option<Box<PodTemplateSpec>>,
     /// Where the objects are.
     pub storage: Storage,
     /// Where the index is.
@@ -81,6 +94,16 @@ pub struct ValidCache {
     pub missing: Vec<Missing>,
 }
 
+impl ValidCache {
+    /// The identity that the cloud knows the pods by.
+    pub fn identity(&self) -> Option<&WorkloadIdentity> {
+        match &self.storage {
+            Storage::Own { access: S3Access::Identity(identity), .. } => Some(identity),
+            _ => None,
+        }
+    }
+}
+
 /// Who may speak to whom.
 #[derive(Debug)]
 pub struct Network {
@@ -99,13 +122,25 @@ pub enum Storage {
     Own {
         /// The bucket, without paths of credentials.
         section: Box<server_config::S3Section>,
+        /// How the server proves who it is.
+        access: S3Access,
+    },
+    /// A server the operator runs.
+    Embedded(Box<Embedded>),
+}
+
+/// How the server proves to S3 who it is.
+#[derive(Debug)]
+pub enum S3Access {
+    /// By an access key.
+    Keys {
         /// The Secret's key with the access key id.
         access_key: SecretFile,
         /// The Secret's key with the secret access key.
         secret_key: SecretFile,
     },
-    /// A server the operator runs.
-    Embedded(Box<Embedded>),
+    /// By the ServiceAccount of its pods.
+    Identity(WorkloadIdentity),
 }
 
 /// Where the index is.

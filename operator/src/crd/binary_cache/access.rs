@@ -10,6 +10,11 @@ use super::SecretKeyRef;
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
+    /// Who may read. `Public`: whoever reaches the cache. `Authenticated`: who has the permission `Read`, by a token
+    /// in Nix's netrc file; the bucket has to be private too.
+    #[serde(default)]
+    pub read: ReadAccess,
+
     /// Shared secrets, for clients outside of the cluster.
     #[serde(default)]
     #[schemars(length(max = 32))]
@@ -19,6 +24,16 @@ pub struct Auth {
     /// ServiceAccounts of this cluster, by tokens made for this cache (projected volumes).
     #[serde(default)]
     pub kubernetes: KubernetesAuth,
+}
+
+/// Who may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum ReadAccess {
+    /// Whoever reaches the cache.
+    #[default]
+    Public,
+    /// Who has the permission `Read`.
+    Authenticated,
 }
 
 /// A shared secret.

@@ -5,10 +5,12 @@ mod network;
 mod scaling;
 mod scheduling;
 mod service;
+mod transfers;
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::crd::schema::Resources;
 
@@ -17,6 +19,7 @@ pub use network::{NetworkPolicyMode, ServerNetworkPolicy};
 pub use scaling::Autoscaling;
 pub use scheduling::{DisruptionBudget, DisruptionMode, Scheduling};
 pub use service::{ServerService, ServiceType};
+pub use transfers::{ReadProxy, ReadProxyMode, Uploads, VerifyUploads};
 
 /// How the server runs.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,10 @@ pub struct Server {
     #[serde(default)]
     pub read_proxy: ReadProxy,
 
+    /// What clients upload.
+    #[serde(default)]
+    pub uploads: Uploads,
+
     /// Where the pods run.
     #[serde(default)]
     pub scheduling: Scheduling,
@@ -82,6 +89,13 @@ pub struct Server {
     /// How many pods may be away at a time while nodes are drained.
     #[serde(default)]
     pub pod_disruption_budget: DisruptionBudget,
+
+    /// A pod template (`metadata`, `spec`) that is merged into the operator's at the end, for what has no field here: a
+    /// sidecar, a volume, a variable. Lists that have names (`containers`, `env`, `volumes`) are merged by them; the
+    /// server's container is `server`. What is no pod template is named in the condition `Accepted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::crd::schema::raw_object")]
+    pub pod_template: Option<Value>,
 }
 
 impl Server {
@@ -103,6 +117,7 @@ impl Default for Server {
             image_pull_secrets: Vec::new(),
             resources: Self::default_resources(),
             read_proxy: ReadProxy::default(),
+            uploads: Uploads::default(),
             scheduling: Scheduling::default(),
             service: ServerService::default(),
             ingress: None,
@@ -110,6 +125,7 @@ impl Default for Server {
             autoscaling: None,
             network_policy: ServerNetworkPolicy::default(),
             pod_disruption_budget: DisruptionBudget::default(),
+            pod_template: None,
         }
     }
 }
@@ -143,24 +159,4 @@ impl PullPolicy {
             Self::Never => "Never",
         }
     }
-}
-
-/// Whether the server serves what the cache holds.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct ReadProxy {
-    /// `Disabled`: Nix reads from the bucket, so `url` is the bucket's address and the bucket is readable by
-    /// clients. `Proxy`: Nix reads from the server, and the bucket stays private.
-    #[serde(default)]
-    pub mode: ReadProxyMode,
-}
-
-/// Whether the server serves what the cache holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
-pub enum ReadProxyMode {
-    /// Nix reads from the bucket.
-    #[default]
-    Disabled,
-    /// Nix reads from the server.
-    Proxy,
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::crd::schema::{Quantity, Resources};
 
+use super::S3Credentials;
+
 /// Where the objects are kept.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[x_kube(validation = Rule::new("[has(self.s3), has(self.embedded)].exists_one(x, x)")
@@ -87,44 +89,6 @@ pub enum AddressingStyle {
     VirtualHosted,
 }
 
-/// How the server proves to S3 who it is.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[x_kube(validation = Rule::new("has(self.secretRef)")
-    .message("credentials: set secretRef").reason(Reason::FieldValueRequired))]
-#[serde(rename_all = "camelCase")]
-pub struct S3Credentials {
-    /// A Secret with an access key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<S3SecretRef>,
-}
-
-/// A Secret with an access key.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct S3SecretRef {
-    /// The Secret's name, in the cache's namespace.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The key within the Secret that holds the access key id.
-    #[serde(default = "S3SecretRef::default_access_key_id_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
-    pub access_key_id_key: String,
-    /// The key within the Secret that holds the secret access key.
-    #[serde(default = "S3SecretRef::default_secret_access_key_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
-    pub secret_access_key_key: String,
-}
-
-impl S3SecretRef {
-    fn default_access_key_id_key() -> String {
-        "AWS_ACCESS_KEY_ID".to_owned()
-    }
-
-    fn default_secret_access_key_key() -> String {
-        "AWS_SECRET_ACCESS_KEY".to_owned()
-    }
-}
-
 /// An S3 server (versitygw) that the operator runs, with generated credentials and a bucket.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new(
@@ -174,6 +138,31 @@ pub struct Database {
     /// when the cache is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedded: Option<EmbeddedDatabase>,
+    /// The connections of each pod of the server.
+    #[serde(default)]
+    pub pool: Pool,
+}
+
+/// The connections of each pod of the server.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pool {
+    /// How many connections a pod opens at most. All pods together must stay below the database's own limit.
+    #[serde(default = "Pool::default_max_connections")]
+    #[schemars(range(min = 2, max = 1000))]
+    pub max_connections: i32,
+}
+
+impl Pool {
+    fn default_max_connections() -> i32 {
+        10
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { max_connections: Self::default_max_connections() }
+    }
 }
 
 /// The database's URL, `postgres://user:password@host/database`, in a Secret.

@@ -23,6 +23,8 @@ words! {
         SecretNotFound,
         /// A Secret lacks a key.
         SecretKeyMissing,
+        /// A ServiceAccount is missing.
+        ServiceAccountNotFound,
         /// The object the API server refused to take is named in the message.
         ApplyFailed,
         /// A quota of the namespace leaves no room for what the message names.

@@ -1,17 +1,28 @@
 //! Manifests that the API server takes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api_server;
 
 use super::{cache, create, embedded, own_s3, policy, retention, rule, with};
 
-#[tokio::test]
-async fn accepted_manifests() {
+fn identity(identity: Value) -> Value {
+    json!({"storage": {"s3": {"credentials": {"secretRef": null, "workloadIdentity": identity}}}})
+}
+
+/// Each is taken.
+async fn accepted<const N: usize>(table: [(&str, Value); N]) {
     let client = api_server::client().await;
     let namespace = api_server::namespace(&client).await;
+    for (what, object) in table {
+        create(&client, &namespace, &object).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn accepted_manifests() {
     let forty = "a".repeat(40);
-    for (what, object) in [
+    accepted([
         ("the smallest", cache("main", embedded())),
         ("a long name", cache(&forty, embedded())),
         ("own S3", cache("main", own_s3())),
@@ -93,7 +104,50 @@ async fn accepted_manifests() {
             "a policy without grace",
             policy(with(&retention(), &json!({"retention": {"deletionGrace": "0s"}}))),
         ),
-    ] {
-        create(&client, &namespace, &object).await.unwrap_or_else(|error| panic!("{what}: {error}"));
-    }
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn accepted_ways_to_storage_and_readers() {
+    accepted([
+        (
+            "an identity that the cloud knows",
+            cache(
+                "main",
+                with(
+                    &own_s3(),
+                    &identity(json!({"serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "a"}})),
+                ),
+            ),
+        ),
+        (
+            "a ServiceAccount of one's own",
+            cache("main", with(&own_s3(), &identity(json!({"serviceAccountName": "robot"})))),
+        ),
+        ("an identity by the cache's name", cache("main", with(&own_s3(), &identity(json!({}))))),
+        (
+            "private reads, redirected, verified uploads",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"auth": {"read": "Authenticated"}, "cacheInfo": {"wantMassQuery": false, "storeDir": "/gnu/store"},
+                        "database": {"pool": {"maxConnections": 20}},
+                        "server": {"readProxy": {"mode": "Redirect"}, "uploads": {"presignExpiry": "12h", "verify": "Hash"}}}),
+                ),
+            ),
+        ),
+        (
+            "whatever a pod template says",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"server": {"podTemplate": {"spec": {"containers": [{"name": "a"}]}}}}),
+                ),
+            ),
+        ),
+    ])
+    .await;
 }

@@ -55,7 +55,21 @@ async fn refused_caches() {
             "publicEndpoint: must be http://host[:port]",
         ),
         (s(json!({"addressingStyle": "path"})), "spec.storage.s3.addressingStyle: Unsupported value"),
-        (s(json!({"credentials": {"secretRef": null}})), "credentials: set secretRef"),
+        (s(json!({"credentials": {"secretRef": null}})), "credentials: set exactly one of secretRef and workloadIdentity"),
+        (
+            s(json!({"credentials": {"workloadIdentity": {}}})),
+            "credentials: set exactly one of secretRef and workloadIdentity",
+        ),
+        (
+            s(json!({"credentials": {"secretRef": null, "workloadIdentity": {"serviceAccountName": "a",
+                "serviceAccountAnnotations": {"a": "b"}}}})),
+            "workloadIdentity: set serviceAccountName or serviceAccountAnnotations",
+        ),
+        (e(json!({"cacheInfo": {"storeDir": "nix/store"}})), "spec.cacheInfo.storeDir"),
+        (e(json!({"cacheInfo": {"storeDir": "/nix/store/"}})), "spec.cacheInfo.storeDir"),
+        (e(json!({"database": {"pool": {"maxConnections": 1}}})), "spec.database.pool.maxConnections"),
+        (e(json!({"auth": {"read": "Authenticated"}})), "auth.read: Authenticated needs server.readProxy.mode"),
+        (e(json!({"auth": {"read": "Token"}})), "spec.auth.read: Unsupported value"),
         (
             e(json!({"signing": {"keys": (0..9).map(|n| json!({"name": format!("a-{n}")})).collect::<Vec<_>>()}})),
             "spec.signing.keys: Too many",
@@ -85,7 +99,7 @@ async fn refused_caches() {
             "spec.database.cloudNativePG.clusterName: Required value",
         ),
         (
-            e(json!({"server": {"readProxy": {"mode": "Redirect"}}})),
+            e(json!({"server": {"readProxy": {"mode": "Cdn"}}})),
             "spec.server.readProxy.mode: Unsupported value",
         ),
         (e(json!({"suspend": "All"})), "spec.suspend: Unsupported value"),
@@ -101,6 +115,14 @@ async fn refused_caches() {
 async fn refused_servers() {
     refused([
         (e(json!({"server": {"replicas": 0}})), "spec.server.replicas"),
+        (e(json!({"server": {"uploads": {"presignExpiry": "4m"}}})), "presignExpiry: from 5m to 12h"),
+        (e(json!({"server": {"uploads": {"presignExpiry": "13h"}}})), "presignExpiry: from 5m to 12h"),
+        (e(json!({"server": {"uploads": {"presignExpiry": "1d"}}})), "spec.server.uploads.presignExpiry"),
+        (
+            e(json!({"server": {"uploads": {"verify": "Size"}}})),
+            "spec.server.uploads.verify: Unsupported value",
+        ),
+        (e(json!({"server": {"podTemplate": "a"}})), "spec.server.podTemplate"),
         (e(json!({"server": {"imagePullSecrets": [{}]}})), "imagePullSecrets[0].name: Required value"),
         (
             e(json!({"server": {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}})),

@@ -1,0 +1,126 @@
+//! The files of the server's pods.
+
+use k8s_openapi::api::core::v1::{
+    ConfigMapProjection, ConfigMapVolumeSource, KeyToPath, ProjectedVolumeSource, SecretProjection,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
+
+use crate::cache::validate::{Database, S3Access, SecretFile, Storage, ValidCache};
+use crate::labels::Names;
+
+use super::config_map::{
+    CONFIG_FOLDER, DATABASE_FOLDER, KUBERNETES_FOLDER, S3_FOLDER, SIGNING_FOLDER, TOKENS_FOLDER,
+};
+use super::pod::{SECRET_MODE, empty_dir, file_volume, mount, read_only, secret_volume};
+use super::secrets;
+
+/// The kubelet renews the token long before.
+const TOKEN_SECONDS: i64 = 3600;
+
+pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let config = Volume {
+        name: "config".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: Names(&cache.name).config(),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let database = match &cache.database {
+        Database::Own(file) => file_volume("database", file, "uri"),
+        Database::Embedded(server) => {
+            secret_volume("database", &server.credentials.name, &[(secrets::URI, "uri")])
+        }
+    };
+    let s3 = match &cache.storage {
+        Storage::Own { access: S3Access::Keys { access_key, secret_key }, .. } => Some(secret_volume(
+            "s3",
+            &access_key.secret,
+            &[(&access_key.key, "access-key"), (&secret_key.key, "secret-key")],
+        )),
+        Storage::Own { access: S3Access::Identity(_), .. } => None,
+        Storage::Embedded(server) => Some(secret_volume(
+            "s3",
+            &server.credentials.name,
+            &[(secrets::ACCESS_KEY, "access-key"), (secrets::SECRET_KEY, "secret-key")],
+        )),
+    };
+    let has_keys = s3.is_some();
+    let mut volumes: Vec<Volume> =
+        [empty_dir("tmp"), config, database].into_iter().chain(s3).chain([signing(cache)]).collect();
+    let mut mounts = vec![
+        mount("tmp", "/tmp"),
+        read_only("config", CONFIG_FOLDER),
+        read_only("database", DATABASE_FOLDER),
+    ];
+    if has_keys {
+        mounts.push(read_only("s3", S3_FOLDER));
+    }
+    mounts.push(read_only("signing", SIGNING_FOLDER));
+    if !cache.tokens.is_empty() {
+        volumes.push(tokens(cache));
+        mounts.push(read_only("tokens", TOKENS_FOLDER));
+    }
+    if cache.audience.is_some() {
+        volumes.push(kubernetes());
+        mounts.push(read_only("kubernetes", KUBERNETES_FOLDER));
+    }
+    (volumes, mounts)
+}
+
+/// The keys that sign, in one folder.
+fn signing(cache: &ValidCache) -> Volume {
+    let keys: Vec<_> = cache.signing.signing().map(|key| (key.name.as_str(), &key.secret)).collect();
+    match keys.as_slice() {
+        [(name, file)] => file_volume("signing", file, name),
+        keys => files("signing", keys),
+    }
+}
+
+/// The shared secrets.
+fn tokens(cache: &ValidCache) -> Volume {
+    let tokens: Vec<_> = cache.tokens.iter().map(|token| (token.name.as_str(), &token.secret)).collect();
+    files("tokens", &tokens)
+}
+
+/// Files, each from a Secret of its own, in one folder.
+fn files(volume: &str, files: &[(&str, &SecretFile)]) -> Volume {
+    let one = |(name, from): &(&str, &SecretFile)| VolumeProjection {
+        secret: Some(SecretProjection {
+            name: from.secret.clone(),
+            items: Some(vec![KeyToPath { key: from.key.clone(), path: (*name).to_owned(), mode: None }]),
+            optional: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    projected(volume, files.iter().map(one).collect())
+}
+
+/// With this the server asks the API server for the keys that ServiceAccount tokens are signed with.
+fn kubernetes() -> Volume {
+    let token = VolumeProjection {
+        service_account_token: Some(ServiceAccountTokenProjection {
+            path: "token".to_owned(),
+            expiration_seconds: Some(TOKEN_SECONDS),
+            audience: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    let ca = VolumeProjection {
+        config_map: Some(ConfigMapProjection {
+            name: "kube-root-ca.crt".to_owned(),
+            items: Some(vec![KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), mode: None }]),
+            optional: None,
+        }),
+        ..VolumeProjection::default()
+    };
+    projected("kubernetes", vec![token, ca])
+}
+
+fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), default_mode: Some(SECRET_MODE) }),
+        ..Volume::default()
+    }
+}

@@ -1,0 +1,107 @@
+//! Where objects and index are.
+
+use niks3_protocol::server_config::{self, AddressingStyle as ServerAddressing};
+
+use crate::args::Images;
+use crate::cache::observe::with_slash;
+use crate::crd::BinaryCacheSpec;
+use crate::crd::binary_cache::{AddressingStyle, EmbeddedDatabase, EmbeddedStorage, S3, S3Credentials};
+use crate::crd::conditions::Reason;
+use crate::labels;
+
+use super::secrets::Resolver;
+use super::{Database, Embedded, Invalid, Missing, S3Access, Storage};
+
+/// Where CloudNativePG writes the address of the database.
+pub(super) const CNPG_KEY: &str = "uri";
+
+fn union(what: &str) -> Invalid {
+    // The API server has refused this already; an object stored before a rule existed may still say it.
+    Invalid { reason: Reason::InvalidSpec, message: format!("{what}: set exactly one of its fields") }
+}
+
+pub(super) fn storage(
+    spec: &BinaryCacheSpec,
+    resolver: &mut Resolver<'_>,
+    images: &Images,
+) -> Result<Storage, Invalid> {
+    match (&spec.storage.s3, &spec.storage.embedded) {
+        (Some(s3), None) => {
+            let access = access(&s3.credentials, resolver)?;
+            Ok(Storage::Own { section: Box::new(section(s3)), access })
+        }
+        (None, Some(embedded)) => {
+            let EmbeddedStorage { size, storage_class_name, image, resources } = embedded.clone();
+            let name = labels::Names(resolver.cache).s3();
+            Ok(Storage::Embedded(Box::new(Embedded {
+                size: size.0,
+                storage_class_name,
+                image: image.unwrap_or_else(|| images.s3.clone()),
+                resources,
+                credentials: resolver.generated(&name)?,
+            })))
+        }
+        _ => Err(union("storage")),
+    }
+}
+
+fn access(credentials: &S3Credentials, resolver: &mut Resolver<'_>) -> Result<S3Access, Invalid> {
+    match (&credentials.secret_ref, &credentials.workload_identity) {
+        (Some(secret), None) => Ok(S3Access::Keys {
+            access_key: resolver.file(&secret.name, &secret.access_key_id_key),
+            secret_key: resolver.file(&secret.name, &secret.secret_access_key_key),
+        }),
+        (None, Some(identity)) => {
+            if let Some(account) = &identity.service_account_name
+                && !resolver.observed.service_accounts.contains(account)
+            {
+                resolver.missing.push(Missing {
+                    reason: Reason::ServiceAccountNotFound,
+                    message: format!("ServiceAccount {account} does not exist"),
+                });
+            }
+            Ok(S3Access::Identity(identity.clone()))
+        }
+        _ => Err(union("storage.s3.credentials")),
+    }
+}
+
+fn section(s3: &S3) -> server_config::S3Section {
+    server_config::S3Section {
+        endpoint: s3.endpoint.clone(),
+        public_endpoint: s3.public_endpoint.clone(),
+        bucket: s3.bucket.clone(),
+        prefix: with_slash(&s3.prefix),
+        region: s3.region.clone(),
+        addressing_style: match s3.addressing_style {
+            AddressingStyle::Auto => ServerAddressing::Auto,
+            AddressingStyle::Path => ServerAddressing::Path,
+            AddressingStyle::VirtualHosted => ServerAddressing::VirtualHosted,
+        },
+        ..server_config::S3Section::default()
+    }
+}
+
+pub(super) fn database(
+    spec: &BinaryCacheSpec,
+    resolver: &mut Resolver<'_>,
+    images: &Images,
+) -> Result<Database, Invalid> {
+    let database = &spec.database;
+    match (&database.url_secret_ref, &database.cloud_native_pg, &database.embedded) {
+        (Some(url), None, None) => Ok(Database::Own(resolver.file(&url.name, &url.key))),
+        (None, Some(cluster), None) => Ok(Database::Own(resolver.file(&cluster.secret(), CNPG_KEY))),
+        (None, None, Some(embedded)) => {
+            let EmbeddedDatabase { size, storage_class_name, image, resources } = embedded.clone();
+            let name = labels::Names(resolver.cache).postgres();
+            Ok(Database::Embedded(Box::new(Embedded {
+                size: size.0,
+                storage_class_name,
+                image: image.unwrap_or_else(|| images.postgres.clone()),
+                resources,
+                credentials: resolver.generated(&name)?,
+            })))
+        }
+        _ => Err(union("database")),
+    }
+}

@@ -1,0 +1,70 @@
+//! `spec.server.readProxy` and `spec.server.uploads`: how objects come and go.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::crd::schema::Duration;
+
+/// Whether the server serves what the cache holds.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadProxy {
+    /// `Disabled`: Nix reads from the bucket, so `url` is the bucket's address and the bucket is readable by
+    /// clients. `Proxy`: Nix reads from the server, and the bucket stays private. `Redirect`: the same, but NARs come
+    /// from the bucket, by addresses that are valid for 15 minutes: clients have to reach the S3 server.
+    #[serde(default)]
+    pub mode: ReadProxyMode,
+}
+
+/// Whether the server serves what the cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum ReadProxyMode {
+    /// Nix reads from the bucket.
+    #[default]
+    Disabled,
+    /// Nix reads from the server.
+    Proxy,
+    /// Nix reads from the server, NARs from the bucket.
+    Redirect,
+}
+
+/// What clients upload.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("duration(self.presignExpiry) >= duration('5m') && duration(self.presignExpiry) <= duration('12h')")
+    .message("presignExpiry: from 5m to 12h").field_path(".presignExpiry").reason(Reason::FieldValueInvalid))]
+#[serde(rename_all = "camelCase")]
+pub struct Uploads {
+    /// How long an address for an upload is valid, which is how long the upload of a path may take.
+    #[serde(default = "Uploads::default_presign_expiry")]
+    pub presign_expiry: Duration,
+    /// What the server looks at before it signs and commits. `None`: nothing, clients are believed. `Head`: whether
+    /// each object is in the bucket and as long as it should be. `Hash`: that, and each NAR is read back and compared
+    /// with its hash.
+    #[serde(default)]
+    pub verify: VerifyUploads,
+}
+
+impl Uploads {
+    fn default_presign_expiry() -> Duration {
+        "5h".into()
+    }
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { presign_expiry: Self::default_presign_expiry(), verify: VerifyUploads::default() }
+    }
+}
+
+/// What the server looks at before it signs and commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum VerifyUploads {
+    /// Nothing.
+    None,
+    /// That objects are there, and their lengths.
+    #[default]
+    Head,
+    /// That, and the hashes of NARs.
+    Hash,
+}
