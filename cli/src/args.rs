@@ -1,6 +1,7 @@
 //! The whole command surface. The names of niks3 1.7 are kept.
 
 mod gc;
+mod paths;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 use niks3_protocol::duration::{DurationError, GoDuration};
 
 pub(crate) use gc::{GcArgs, GcCommand};
+pub(crate) use paths::{DeleteArgs, DuArgs, WhyArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -124,6 +126,12 @@ pub(crate) enum Command {
     Pins(PinsCommand),
     /// Collect what nothing keeps.
     Gc(Box<GcArgs>),
+    /// What keeps a path, by which rule and through which paths, and when it would go.
+    Why(WhyArgs),
+    /// Which closures take the space.
+    Du(DuArgs),
+    /// Delete a path and all that depends on it, at once: a leaked secret.
+    Delete(DeleteArgs),
     /// Who the server thinks you are, and what you may do.
     Whoami,
     /// Keep a token, read from standard input, for all other commands.

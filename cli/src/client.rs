@@ -6,6 +6,7 @@ mod error;
 mod gc_answer;
 mod gc_calls;
 mod pace;
+mod path_calls;
 mod retry;
 mod token;
 

@@ -1,5 +1,7 @@
 //! From a command to its exit code.
 
+mod delete;
+mod explain;
 mod gc;
 mod generate;
 mod login;
@@ -43,6 +45,12 @@ pub(crate) enum CommandError {
     GcFailed(String),
     #[error("the collection was stopped: {0}")]
     GcStopped(String),
+    #[error("{0}")]
+    Held(String),
+    #[error("the deletion failed: {0}")]
+    DeleteFailed(String),
+    #[error("this deletes at once, and nobody is there to ask: give --yes, or --dry-run to look first")]
+    NoAnswer,
     #[error("another collection is still running after {0:?}")]
     GcBusy(std::time::Duration),
     #[error("the result file {path} cannot be written")]
@@ -85,6 +93,8 @@ impl CommandError {
             | Self::NoToken
             | Self::NoHome
             | Self::GcStopped(_)
+            | Self::Held(_)
+            | Self::NoAnswer
             | Self::Store(StoreError::NotInStore(_)) => USAGE,
             _ if self.client().is_some_and(ClientError::is_configuration) => USAGE,
             _ => 1,
@@ -144,6 +154,9 @@ async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
         Command::Pins(command) => pins::run(&connect()?, command, printer).await?,
         Command::Gc(command) => gc::run(&connect()?, *command, printer).await?,
+        Command::Why(command) => explain::why(&connect()?, command, printer).await?,
+        Command::Du(command) => explain::du(&connect()?, command, printer).await?,
+        Command::Delete(command) => delete::run(&connect()?, command, printer).await?,
         Command::Whoami => {
             let me = connect()?.whoami().await?;
             let permissions: Vec<String> = me.permissions.iter().map(|one| format!("{one:?}")).collect();

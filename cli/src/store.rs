@@ -69,7 +69,7 @@ pub(crate) fn resolve(path: &Path) -> Result<StorePath, StoreError> {
 }
 
 /// `/nix/store/{hash}-{name}` of that path or of anything below it.
-fn within_store(path: &Path) -> Option<StorePath> {
+pub(crate) fn within_store(path: &Path) -> Option<StorePath> {
     path.ancestors().filter_map(|part| part.to_str()?.parse::<StorePath>().ok()).last()
 }
 

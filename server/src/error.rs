@@ -209,7 +209,10 @@ impl From<GcError> for ApiError {
             GcError::Stopped | GcError::Lost | GcError::Aborted => {
                 Self::Unavailable { after: Duration::from_secs(5), message: error.to_string() }
             }
-            GcError::SafetyLimit(message) => Self::Conflict(message),
+            GcError::NotThere(_) => Self::NotFound(error.to_string()),
+            GcError::SafetyLimit(_) | GcError::Held(_) | GcError::Left(_) => {
+                Self::Conflict(error.to_string())
+            }
             GcError::Row(_) | GcError::Graph(_) => Self::Internal(Box::new(error)),
         }
     }

@@ -1,10 +1,13 @@
 //! Collections: one run at a time per cache, across replicas, held in the database with a heartbeat. That is an
 //! economy: two at once are safe too (docs/gc.md). A run's parameters, phase, counts, plan and result are a row.
 
+mod back;
 mod bits;
 mod decide;
+mod delete;
 mod error;
 mod expire;
+mod explain;
 mod graph;
 mod mark;
 mod report;
@@ -16,8 +19,11 @@ mod sweep;
 use std::sync::Arc;
 use std::time::Duration;
 
-use niks3_protocol::api::gc::{GcConflict, GcParams, GcPhase, GcState, GcStats, GcStatus};
+use niks3_protocol::api::gc::{
+    Delete, DeleteRequest, GcConflict, GcParams, GcPhase, GcState, GcStats, GcStatus,
+};
 use niks3_protocol::duration::GoDuration;
+use niks3_protocol::nix::StorePathHash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,6 +34,7 @@ use crate::app::App;
 use crate::db;
 use crate::db::gc_runs::GcRun;
 pub use error::GcError;
+pub use explain::{usage, why};
 
 /// A run without a sign of life for so long is another server's, and that server is dead.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -37,6 +44,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 pub struct Runner {
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Held by whoever looks at the whole cache and changes nothing: one at a time.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Runner {
@@ -50,6 +59,9 @@ impl Runner {
 
 /// Starts a run as a policy asks for it. What cannot be carried out safely is refused.
 pub async fn start_policy(app: &Arc<App>, params: GcParams) -> Result<GcStatus, GcError> {
+    if params.delete.is_some() {
+        return Err(GcError::Invalid("`delete` is not a policy's: POST /api/paths/{hash}/delete".to_owned()));
+    }
     params.check().map_err(|error| GcError::Invalid(error.to_string()))?;
     let safe = safe_upload_age(app);
     if params.failed_uploads_older_than.0 < safe {
@@ -59,6 +71,28 @@ pub async fn start_policy(app: &Arc<App>, params: GcParams) -> Result<GcStatus, 
             GoDuration(safe)
         )));
     }
+    start(app, params).await
+}
+
+/// Starts the deletion of a path and all that depends on it.
+pub async fn start_delete(
+    app: &Arc<App>,
+    hash: StorePathHash,
+    request: DeleteRequest,
+) -> Result<GcStatus, GcError> {
+    let key = format!("{hash}.narinfo");
+    let mut conn = app.db.acquire().await?;
+    if db::objects::list_states(&mut conn, std::slice::from_ref(&key)).await?.is_empty() {
+        return Err(GcError::NotThere(key));
+    }
+    drop(conn);
+    let params = GcParams {
+        failed_uploads_older_than: GcParams::default_failed_uploads(),
+        force: true,
+        dry_run: request.dry_run,
+        delete: Some(Delete { hash, force: request.force }),
+        ..GcParams::default()
+    };
     start(app, params).await
 }
 
@@ -131,7 +165,7 @@ fn safe_upload_age(app: &App) -> Duration {
 
 fn warnings(app: &App, params: &GcParams) -> Vec<String> {
     let safe = safe_upload_age(app);
-    if params.failed_uploads_older_than.0 >= safe {
+    if params.delete.is_some() || params.failed_uploads_older_than.0 >= safe {
         return Vec::new();
     }
     vec![format!(

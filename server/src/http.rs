@@ -11,6 +11,7 @@ pub mod paths;
 pub mod pending_closures;
 pub mod pins;
 pub mod proxy;
+pub mod usage;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};

@@ -43,9 +43,14 @@ pub async fn expire(app: &App, older_than: Duration) -> Result<u64, PushError> {
     let mut conn = app.db.acquire().await?;
     let expired = db::uploads::delete_expired(&mut conn, older_than, settle).await?;
     drop(conn);
-    multipart::abort_abandoned(app).await?;
-    staging::clear_abandoned(app).await?;
+    clear_abandoned(app).await?;
     Ok(expired)
+}
+
+/// Removes from the bucket what uploads left that are no more.
+pub async fn clear_abandoned(app: &App) -> Result<(), PushError> {
+    multipart::abort_abandoned(app).await?;
+    staging::clear_abandoned(app).await
 }
 
 /// Reads an upload that this identity began. Another's is as good as absent.

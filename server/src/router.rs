@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{
     cache_config, closures, gc, health, landing, multipart, objects, paths, pending_closures, pins, proxy,
+    usage,
 };
 use crate::layers;
 
@@ -44,6 +45,9 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/gc/runs", get(gc::list))
         .route("/api/gc/runs/{id}", get(gc::find))
         .route("/api/paths/{hash}", get(paths::find))
+        .route("/api/paths/{hash}/why", get(paths::why))
+        .route("/api/paths/{hash}/delete", sized(SMALL_BODY, post(paths::delete)))
+        .route("/api/usage", get(usage::usage))
         .route("/api/gc/status", get(gc::status))
         .route("/api/pins", get(pins::list))
         .route("/api/pins/{name}", sized(SMALL_BODY, post(pins::create).delete(pins::delete)))

@@ -115,6 +115,7 @@ impl PolicyArgs {
             max_delete_percent: self.max_delete_percent,
             max_delete_objects: self.max_delete_objects.map(NonZeroU64::get),
             dry_run: self.dry_run,
+            delete: None,
         }
     }
 }

@@ -37,21 +37,22 @@ impl Client {
     /// A policy that niks3 1.7 does not know.
     async fn start_policy(&self, params: &GcParams) -> Result<GcStatus, ClientError> {
         let answer = self.call(Method::POST, "api/gc", &[], Some(params)).await;
-        let answer: GcAnswer = self.or_too_old(answer, "keep anything but by age and pin").await?;
+        let answer: GcAnswer = self.or_too_old(answer, GC_POLICY, "keep anything but by age and pin").await?;
         Ok(answer.0)
     }
 
     /// A call of ours that a server of niks3 1.7 does not have.
-    async fn or_too_old<T>(
+    pub(super) async fn or_too_old<T>(
         &self,
         answer: Result<T, ClientError>,
+        extension: &str,
         what: &'static str,
     ) -> Result<T, ClientError> {
         match answer {
             Err(error)
                 if [Some(StatusCode::NOT_FOUND), Some(StatusCode::METHOD_NOT_ALLOWED)]
                     .contains(&error.status())
-                    && !self.cache_config().await?.extensions.iter().any(|one| one == GC_POLICY) =>
+                    && !self.cache_config().await?.extensions.iter().any(|one| one == extension) =>
             {
                 Err(ClientError::TooOld { host: self.host(), what })
             }
@@ -62,17 +63,17 @@ impl Client {
     pub(crate) async fn gc_runs(&self, limit: u32) -> Result<Vec<GcStatus>, ClientError> {
         let query = [("limit", limit.to_string())];
         let answer = self.call(Method::GET, "api/gc/runs", &query, None::<&()>).await;
-        self.or_too_old(answer, "list its collections").await
+        self.or_too_old(answer, GC_POLICY, "list its collections").await
     }
 
     pub(crate) async fn gc_run(&self, id: i64) -> Result<GcStatus, ClientError> {
         let answer = self.call(Method::GET, &format!("api/gc/runs/{id}"), &[], None::<&()>).await;
-        self.or_too_old(answer, "show one of its collections").await
+        self.or_too_old(answer, GC_POLICY, "show one of its collections").await
     }
 
     pub(crate) async fn abort_gc(&self) -> Result<(), ClientError> {
         let answer = self.send(Method::POST, "api/gc/abort", &[], None::<&()>).await;
-        self.or_too_old(answer, "abort a collection").await.map(drop)
+        self.or_too_old(answer, GC_POLICY, "abort a collection").await.map(drop)
     }
 
     pub(crate) async fn gc_status(&self) -> Result<GcStatus, ClientError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use niks3_protocol::api::gc::{GcParams, GcPhase, GcReason, GcState, GcStatus};
+use niks3_protocol::api::gc::{GcPhase, GcReason, GcState, GcStatus};
 use tokio::time::Instant;
 
 use super::CommandError;
@@ -34,7 +34,7 @@ pub(super) async fn run(client: &Client, args: GcArgs, printer: Printer) -> Resu
         None => {}
     }
     let params = args.policy.params();
-    let started = start(client, &params, printer).await?;
+    let started = start_when_free(client, printer, async || client.start_gc(&params).await).await?;
     for warning in &started.warnings {
         printer.say(&format!("note: {warning}"));
     }
@@ -116,10 +116,14 @@ async fn show(client: &Client, id: i64, json: bool, printer: Printer) -> Result<
 }
 
 /// Starts the run; one with other parameters is waited for first.
-async fn start(client: &Client, params: &GcParams, printer: Printer) -> Result<GcStatus, CommandError> {
+pub(super) async fn start_when_free(
+    client: &Client,
+    printer: Printer,
+    start: impl AsyncFn() -> Result<GcStatus, ClientError>,
+) -> Result<GcStatus, CommandError> {
     let give_up = Instant::now() + BUSY_LIMIT;
     loop {
-        match client.start_gc(params).await {
+        match start().await {
             Ok(status) => return Ok(status),
             Err(ClientError::GcConflict(active)) if Instant::now() < give_up => {
                 printer.say("Another collection is running; waiting for it");
@@ -132,7 +136,11 @@ async fn start(client: &Client, params: &GcParams, printer: Printer) -> Result<G
 }
 
 /// Waits for the end of a run.
-async fn follow(client: &Client, started: GcStatus, printer: Printer) -> Result<GcStatus, CommandError> {
+pub(super) async fn follow(
+    client: &Client,
+    started: GcStatus,
+    printer: Printer,
+) -> Result<GcStatus, CommandError> {
     let mut status = started;
     let mut said = Instant::now();
     let mut pause = FIRST_POLL;

@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod counts;
+mod explain;
 mod failures;
 mod gc;
 mod help;

@@ -46,6 +46,7 @@ pub(super) fn limits(spec: &GCPolicySpec) -> Result<GcParams, Invalid> {
         max_delete_percent: safety.max_delete_percent.try_into().ok(),
         max_delete_objects: safety.max_delete_objects.and_then(|count| count.try_into().ok()),
         dry_run: spec.mode == GCMode::DryRun,
+        delete: None,
     };
     limits.check().map_err(|error| invalid(format!("retention: {error}")))?;
     Ok(limits)

@@ -16,6 +16,9 @@ pub const SERVER_NARINFOS: &str = "server-narinfos";
 pub const RESUME: &str = "resume";
 /// The server has `POST /api/gc`, which takes a whole policy, and runs by number.
 pub const GC_POLICY: &str = "gc-policy";
+/// The server says why a path is kept, what takes the space, and deletes a path at once: `GET
+/// /api/paths/{hash}/why`, `GET /api/usage`, `POST /api/paths/{hash}/delete`.
+pub const EXPLAIN: &str = "explain";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

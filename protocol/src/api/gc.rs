@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::duration::GoDuration;
+use crate::nix::StorePathHash;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub enum GcReason {
     SafetyLimitReached,
     /// Somebody ended it.
     Aborted,
+    /// Pins or pushes under way hold what was to be deleted; nothing was.
+    Held,
 }
 
 /// What a run is to keep: the body of `POST /api/gc`. niks3 1.7 knows `older_than`, `failed_uploads_older_than`
@@ -82,6 +85,32 @@ pub struct GcParams {
     /// Only say what would go, and why; change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// No policy: this path goes, all that depends on it, and what only these reach. Set by `POST
+    /// /api/paths/{hash}/delete` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete: Option<Delete>,
+}
+
+/// What a deletion is to do: the body of `POST /api/paths/{hash}/delete`, and the path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delete {
+    /// The path.
+    pub hash: StorePathHash,
+    /// Pins that keep it are dropped, and pushes under way that have it are ended.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /api/paths/{hash}/delete`; the answer is the run, as of `POST /api/gc`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteRequest {
+    /// Only say what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// As [`Delete::force`].
+    #[serde(default)]
+    pub force: bool,
 }
 
 impl GcParams {

@@ -48,14 +48,15 @@ pub async fn list_closures(conn: &mut PgConnection) -> sqlx::Result<Vec<ClosureR
     .await
 }
 
-/// All keys of open uploads.
-pub async fn list_upload_keys(conn: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        "select o.id from uploads u cross join unnest(u.keys) as wanted (key)
+/// All keys of open uploads: `(upload, object)`.
+pub async fn list_upload_keys(conn: &mut PgConnection) -> sqlx::Result<Vec<(i64, i64)>> {
+    let rows = sqlx::query!(
+        "select u.id as upload, o.id as object from uploads u cross join unnest(u.keys) as wanted (key)
          join objects o on o.key = wanted.key collate \"C\""
     )
     .fetch_all(conn)
-    .await
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.upload, row.object)).collect())
 }
 
 /// All keys of the uploads that [`super::uploads::delete_expired`] would leave, for a dry run.
@@ -63,16 +64,17 @@ pub async fn list_upload_keys_without_expired(
     conn: &mut PgConnection,
     older_than: Duration,
     settle: Duration,
-) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        "select o.id from uploads u cross join unnest(u.keys) as wanted (key)
+) -> sqlx::Result<Vec<(i64, i64)>> {
+    let rows = sqlx::query!(
+        "select u.id as upload, o.id as object from uploads u cross join unnest(u.keys) as wanted (key)
          join objects o on o.key = wanted.key collate \"C\"
          where not (started_at < now() - $1::interval and addresses_until < now() - $2::interval)",
         interval(older_than),
         interval(settle)
     )
     .fetch_all(conn)
-    .await
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.upload, row.object)).collect())
 }
 
 /// How many uploads [`super::uploads::delete_expired`] would delete.

@@ -133,6 +133,12 @@ pub async fn delete(conn: &mut PgConnection, id: i64) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Ends uploads that are under way.
+pub async fn delete_all(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!("delete from uploads where id = any($1)", ids).execute(conn).await?;
+    Ok(())
+}
+
 /// Deletes uploads begun longer ago than `older_than` whose last address ended longer ago than `settle`.
 pub async fn delete_expired(
     conn: &mut PgConnection,

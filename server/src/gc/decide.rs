@@ -59,7 +59,7 @@ pub(super) fn decide(snapshot: &Snapshot, params: &GcParams) -> Decision {
     let graph = &snapshot.graph;
     let mut kept = BitSet::new(graph.len());
     let mut bytes = 0;
-    for index in snapshot.uploads.iter().filter_map(|id| graph.index_of(*id)) {
+    for index in snapshot.uploads.iter().filter_map(|(_, id)| graph.index_of(*id)) {
         bytes += graph.extend(&mut kept, index);
     }
     if let Some(max) = params.max_size {

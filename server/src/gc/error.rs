@@ -21,6 +21,15 @@ pub enum GcError {
              Look at the plan; where it is meant, run once with a higher limit"
     )]
     SafetyLimit(String),
+    /// Something keeps what is to be deleted.
+    #[error("nothing was deleted: {0} would have to go too; give --force where that is meant")]
+    Held(String),
+    /// The cache does not have what is to be deleted.
+    #[error("the cache has no {0}")]
+    NotThere(String),
+    /// Not all of it went.
+    #[error("{0}")]
+    Left(String),
     /// Somebody asked for its end.
     #[error("the run was aborted; what it had not deleted stays for the next run")]
     Aborted,

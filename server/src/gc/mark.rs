@@ -25,13 +25,25 @@ pub(super) struct Mark {
     pub(super) kept: BitSet,
     /// That, and what the closures reach that this run dropped: they were committed in the snapshot.
     pub(super) protected: BitSet,
+    /// Where not all that nothing reaches is to go: what may be condemned and claimed.
+    scope: Option<BitSet>,
     /// The database's time in the snapshot.
     pub(super) taken_at: OffsetDateTime,
 }
 
 impl Mark {
     pub(super) fn new(graph: Graph, taken_at: OffsetDateTime, decision: Decision) -> Self {
-        Self { graph, kept: decision.kept, protected: decision.protected, taken_at }
+        Self { graph, kept: decision.kept, protected: decision.protected, scope: None, taken_at }
+    }
+
+    /// Leaves everything else as it is.
+    pub(super) fn within(self, scope: BitSet) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+
+    /// Whether it may be condemned and claimed.
+    pub(super) fn covers(&self, index: u32) -> bool {
+        self.scope.as_ref().is_none_or(|scope| scope.contains(index))
     }
 }
 
@@ -64,6 +76,9 @@ fn changes(mark: &Mark) -> (Vec<i64>, Vec<i64>) {
     let (mut condemn, mut uncondemn) = (Vec::new(), Vec::new());
     for index in mark.graph.indexes() {
         let is_condemned = condemned.next_if_eq(&index).is_some();
+        if !mark.covers(index) {
+            continue;
+        }
         let (kept, protected) = (mark.kept.contains(index), mark.protected.contains(index));
         if is_condemned && protected {
             uncondemn.push(mark.graph.id(index));

@@ -81,6 +81,27 @@ pub(super) fn draft(snapshot: &Snapshot, decision: &Decision, grace: Duration) -
     Draft { plan, kept, dropped }
 }
 
+/// The same of a deletion.
+pub(super) fn draft_deletion(snapshot: &Snapshot, decision: &Decision, goes: impl Fn(u32) -> bool) -> Draft {
+    let graph = &snapshot.graph;
+    let mut plan = GcPlan {
+        dropped_by: count(&decision.dropped),
+        pins_dropped: signed(decision.dropped_pins.len()),
+        ..GcPlan::default()
+    };
+    for index in graph.indexes().filter(|index| !graph.claimed.contains(*index)) {
+        let live = graph.live.contains(index);
+        let part = if goes(index) { &mut plan.delete } else { &mut plan.keep };
+        for amount in [part, &mut plan.live] {
+            amount.objects += i64::from(live);
+            amount.bytes += if live { graph.size(index) } else { 0 };
+        }
+    }
+    plan.condemn = plan.delete;
+    let dropped = largest(graph, &decision.dropped, goes);
+    Draft { plan, kept: Vec::new(), dropped }
+}
+
 fn count<R: Copy + Ord>(roots: &[Root<R>]) -> Vec<RuleCount<R>> {
     let mut counts = BTreeMap::new();
     for root in roots {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::{Decision, decide};
 use super::mark::Mark;
 use super::snapshot::{self, Snapshot};
-use super::{GcError, blocking, expire, json, mark, report, safe_upload_age, signed, sweep, text};
+use super::{GcError, blocking, delete, expire, json, mark, report, safe_upload_age, signed, sweep, text};
 use crate::app::App;
 use crate::{db, push};
 
@@ -27,13 +27,18 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn enter(&self, phase: GcPhase) {
+    pub(super) fn enter(&self, phase: GcPhase) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
     }
 
     /// Changes the counts.
     pub(super) fn count(&self, change: impl FnOnce(&mut GcStats)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).1);
+    }
+
+    /// Deletes that were refused or had no answer.
+    pub(super) fn failed(&self) -> i64 {
+        self.snapshot().1.objects_failed_to_delete
     }
 
     fn snapshot(&self) -> (GcPhase, GcStats) {
@@ -68,6 +73,9 @@ async fn collect(
     progress: &Progress,
     stop: &CancellationToken,
 ) -> Result<(), GcError> {
+    if let Some(delete) = &params.delete {
+        return delete::run(app, params, delete, progress, stop).await;
+    }
     app.reads.flush(&app.db).await?;
     if !params.dry_run {
         let expired = push::expire(app, params.failed_uploads_older_than.0.max(safe_upload_age(app))).await?;
@@ -148,7 +156,7 @@ async fn decided(snapshot: Snapshot, params: &GcParams) -> Result<(Snapshot, Dec
 }
 
 /// How long what nothing reaches stays: niks3 1.7 has one parameter for this and for uploads.
-fn grace(params: &GcParams) -> Duration {
+pub(super) fn grace(params: &GcParams) -> Duration {
     if params.force {
         Duration::ZERO
     } else {
@@ -189,6 +197,7 @@ async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> 
     let reason = match &result {
         Err(GcError::SafetyLimit(_)) => Some(GcReason::SafetyLimitReached),
         Err(GcError::Aborted) => Some(GcReason::Aborted),
+        Err(GcError::Held(_)) => Some(GcReason::Held),
         _ => None,
     };
     let reason = reason.map(|reason| json(&reason)).transpose()?;

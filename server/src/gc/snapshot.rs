@@ -20,8 +20,8 @@ pub(super) struct Snapshot {
     pub(super) taken_at: OffsetDateTime,
     /// All closures.
     pub(super) closures: Vec<ClosureRow>,
-    /// All keys of open uploads.
-    pub(super) uploads: Vec<i64>,
+    /// Open uploads, each with each of its keys.
+    pub(super) uploads: Vec<(i64, i64)>,
     /// Uploads that a dry run would expire.
     pub(super) uploads_expired: i64,
     /// Narinfos read lately enough to matter, by id.

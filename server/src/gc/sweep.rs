@@ -63,7 +63,7 @@ pub(super) async fn sweep(
         .graph
         .condemned
         .iter()
-        .filter(|(index, since)| !mark.protected.contains(*index) && ripe(since))
+        .filter(|(index, since)| mark.covers(*index) && !mark.protected.contains(*index) && ripe(since))
         .map(|(index, since)| (*index, mark.graph.id(*index), *since))
         .partition(|(index, _, _)| mark.graph.narinfos.contains(*index));
 

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
+use niks3_protocol::api::gc::{DeleteRequest, GcStatus};
 use niks3_protocol::api::paths::PathDetails;
+use niks3_protocol::api::usage::Why;
 use niks3_protocol::nix::StorePathHash;
 
+use super::Body;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::closures;
 use crate::error::ApiError;
+use crate::gc;
 
 /// `GET /api/paths/{hash}`
 pub async fn find(
@@ -20,7 +25,37 @@ pub async fn find(
     Path(hash): Path<String>,
 ) -> Result<Json<PathDetails>, ApiError> {
     identity.may(Permission::Push).or_else(|_| identity.may(Permission::Read))?;
-    let hash: StorePathHash = hash.parse().map_err(|error| ApiError::BadRequest(format!("{error}")))?;
+    let hash = parse(&hash)?;
     let found = closures::find_path(&app, &hash).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound(format!("no path with the hash {hash} was pushed")))
+}
+
+/// `GET /api/paths/{hash}/why`: it reads the whole graph, so not for everyone who may read.
+pub async fn why(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Path(hash): Path<String>,
+) -> Result<Json<Why>, ApiError> {
+    identity.may(Permission::Push).or_else(|_| identity.may(Permission::Gc))?;
+    let hash = parse(&hash)?;
+    gc::why(&app, &hash)
+        .await?
+        .map(Json)
+        .ok_or_else(|| gc::GcError::NotThere(format!("{hash}.narinfo")).into())
+}
+
+/// `POST /api/paths/{hash}/delete`
+pub async fn delete(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Path(hash): Path<String>,
+    Body(request): Body<DeleteRequest>,
+) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
+    identity.may(Permission::Admin)?;
+    app.health.require_storage()?;
+    Ok((StatusCode::ACCEPTED, Json(gc::start_delete(&app, parse(&hash)?, request).await?)))
+}
+
+fn parse(hash: &str) -> Result<StorePathHash, ApiError> {
+    hash.parse().map_err(|error| ApiError::BadRequest(format!("{error}")))
 }

@@ -7,6 +7,7 @@ mod support;
 mod auth;
 mod cancelled;
 mod databases;
+mod delete;
 mod docs;
 mod fsck;
 mod gc;

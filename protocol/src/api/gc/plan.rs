@@ -33,6 +33,8 @@ pub enum DropRule {
     PinRules,
     /// It is among the longest unused, and `max_size` is reached.
     MaxSize,
+    /// It reaches the path that is deleted.
+    Delete,
 }
 
 /// A name as it is on the wire.
@@ -133,9 +135,20 @@ pub struct GcPlan {
     pub largest_dropped: Vec<PlanRoot<DropRule>>,
     /// Pins that go, those longest not written first.
     pub dropped_pins: Vec<PlanPin>,
+    /// Of a deletion: the paths that go, or their keys where they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// How many these are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub paths_deleted: i64,
     /// What whoever wrote the policy may not have meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 impl GcPlan {
@@ -145,6 +158,7 @@ impl GcPlan {
         self.largest_kept.truncate(entries);
         self.largest_dropped.truncate(entries);
         self.dropped_pins.truncate(entries);
+        self.paths.truncate(entries);
         self.notes.truncate(entries);
         self
     }

@@ -1,0 +1,39 @@
+//! What takes the space. (`GET /api/usage`)
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use niks3_protocol::api::Permission;
+use niks3_protocol::api::usage::Usage;
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::auth::Identity;
+use crate::error::ApiError;
+use crate::gc;
+
+/// Closures a list has where it is not said, and at most.
+const LISTED: u16 = 20;
+const MAX_LISTED: u16 = 1000;
+
+#[derive(Debug, Deserialize)]
+pub struct UsageQuery {
+    limit: Option<u16>,
+}
+
+/// `GET /api/usage?limit=20`: it reads the whole graph, so not for everyone who may read.
+pub async fn usage(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    query: Result<Query<UsageQuery>, QueryRejection>,
+) -> Result<Json<Usage>, ApiError> {
+    identity.may(Permission::Push).or_else(|_| identity.may(Permission::Gc))?;
+    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    let limit = query.limit.unwrap_or(LISTED);
+    if limit > MAX_LISTED {
+        return Err(ApiError::BadRequest(format!("limit {limit} is more than {MAX_LISTED}")));
+    }
+    Ok(Json(gc::usage(&app, limit.into()).await?))
+}
