@@ -38,7 +38,11 @@ pub(super) async fn run(client: &Client, args: GcArgs, printer: Printer) -> Resu
     for warning in &started.warnings {
         printer.say(&format!("note: {warning}"));
     }
+    let told = started.warnings.len();
     let mut status = follow(client, started, printer).await?;
+    for warning in status.warnings.iter().skip(told) {
+        printer.say(&format!("note: {warning}"));
+    }
     let json = to_json(&status);
     if args.json {
         printer.data(&json);

@@ -142,25 +142,36 @@ pub async fn set_plan(conn: &mut PgConnection, id: i64, plan: &Value) -> sqlx::R
     Ok(())
 }
 
+/// How a run ended.
+#[derive(Debug)]
+pub struct End<'a> {
+    /// Why it failed.
+    pub error: Option<&'a str>,
+    /// The same, for programs.
+    pub reason: Option<&'a str>,
+    /// What went wrong and did not end it.
+    pub warnings: &'a [String],
+}
+
 /// Ends a run; an error makes it failed.
 pub async fn finish(
     conn: &mut PgConnection,
     id: i64,
     phase: &str,
     stats: &Value,
-    error: Option<&str>,
-    reason: Option<&str>,
+    end: &End<'_>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update gc_runs set phase = $2, stats = $3, error = $4, reason = $5,
              state = case when $4::text is null then 'succeeded' else 'failed' end,
-             updated_at = now(), finished_at = now()
+             warnings = warnings || $6, updated_at = now(), finished_at = now()
          where id = $1 and state = 'running'",
         id,
         phase,
         stats,
-        error,
-        reason
+        end.error,
+        end.reason,
+        end.warnings
     )
     .execute(conn)
     .await?;

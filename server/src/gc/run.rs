@@ -24,6 +24,8 @@ pub(super) struct Progress {
     /// The run's number.
     pub(super) id: i64,
     state: Mutex<(GcPhase, GcStats)>,
+    /// A key that was not deleted, and why.
+    failure: Mutex<Option<String>>,
 }
 
 impl Progress {
@@ -34,6 +36,21 @@ impl Progress {
     /// Changes the counts.
     pub(super) fn count(&self, change: impl FnOnce(&mut GcStats)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).1);
+    }
+
+    /// Why a delete failed; of several the first is told.
+    pub(super) fn note_failure(&self, key: &str, message: &str) {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert_with(|| format!("{key}: {message}"));
+    }
+
+    /// What a run that goes on where others would fail has to say.
+    fn warnings(&self) -> Vec<String> {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.failed();
+        let objects = if count == 1 { "object was" } else { "objects were" };
+        let said = failure.iter().map(|why| format!("{count} {objects} not deleted, such as {why}"));
+        said.collect()
     }
 
     /// Deletes that were refused or had no answer.
@@ -48,7 +65,8 @@ impl Progress {
 
 /// Runs to the end and writes down how it went.
 pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: CancellationToken) {
-    let progress = Progress { id, state: Mutex::new((GcPhase::CleanupPendingUploads, GcStats::default())) };
+    let state = Mutex::new((GcPhase::CleanupPendingUploads, GcStats::default()));
+    let progress = Progress { id, state, failure: Mutex::default() };
     let aborted = AtomicBool::new(false);
     let result = tokio::select! {
         result = collect(&app, &params, &progress, &stop) => result,
@@ -212,6 +230,7 @@ async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> 
     let mut conn = app.db.acquire().await?;
     let reason = reason.as_ref().and_then(serde_json::Value::as_str);
     let (phase, stats) = (text(phase)?, json(&stats)?);
-    db::gc_runs::finish(&mut conn, progress.id, &phase, &stats, failure.as_deref(), reason).await?;
+    let end = db::gc_runs::End { error: failure.as_deref(), reason, warnings: &progress.warnings() };
+    db::gc_runs::finish(&mut conn, progress.id, &phase, &stats, &end).await?;
     Ok(())
 }

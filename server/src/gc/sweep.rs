@@ -156,6 +156,7 @@ async fn delete(
             failed += 1;
             if failed == 1 {
                 tracing::warn!(run = progress.id, key = object.key, message, "a delete failed");
+                progress.note_failure(&object.key, message);
             }
         }
     }

@@ -12,6 +12,7 @@ mod docs;
 mod fsck;
 mod gc;
 mod gc_races;
+mod gc_trouble;
 mod health;
 mod multipart;
 mod narinfos;

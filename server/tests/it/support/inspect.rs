@@ -84,7 +84,7 @@ impl Place {
     }
 }
 
-fn s3() -> Client {
+pub(crate) fn s3() -> Client {
     let keys = Credentials::new(
         environment("NIKS3_TEST_S3_ACCESS_KEY"),
         environment("NIKS3_TEST_S3_SECRET_KEY"),

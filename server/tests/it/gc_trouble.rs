@@ -1,0 +1,105 @@
+//! Collections that are ended, come twice, or meet a bucket that will not delete.
+
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus};
+use niks3_protocol::api::gc::{GcReason, GcState};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::time::{Duration, sleep};
+
+use crate::support::closure::TestPath;
+use crate::support::inspect::s3;
+use crate::support::{Place, TestServer};
+
+const OLD: &str = "update closures set updated_at = now() - interval '2 days'";
+const CLAIMED: &str = "select key from objects where deleting_since is not null";
+
+/// Somebody holds a row's lock, so the run waits in the middle of its mark until the test lets it go on.
+#[tokio::test]
+async fn a_run_at_work_refuses_others_and_ends_when_asked_to() {
+    let server = TestServer::start().await;
+    let place = server.place();
+    let paths = ["one", "two"].map(|name| TestPath::new(name, &[]));
+    for path in &paths {
+        server.push(&[path]).await;
+    }
+    place.sql(OLD).await;
+    let mut holder = place.database().connect().await.unwrap();
+    let lock = "begin; select from objects for update";
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+    let started = server.start_gc("older-than=1h&force=true").await;
+    let waiting =
+        "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    while place.rows::<(i32,)>(waiting).await.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+
+    let hash = paths[0].store_path.hash();
+    for (method, call) in [
+        (Method::DELETE, "/api/closures?older-than=3h".to_owned()),
+        (Method::POST, format!("/api/paths/{}/delete", hash.as_str())),
+    ] {
+        let answer = server.request(method, &call).json(&json!({})).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::CONFLICT, "{call}");
+        let conflict: Value = answer.json().await.unwrap();
+        assert_eq!(conflict["active_task"]["id"], json!(started.id), "{call}");
+        assert_eq!(conflict["active_task"]["params"]["older_than"], "1h", "{call}");
+    }
+    let abort = server.request(Method::POST, "/api/gc/abort").send().await.unwrap();
+    assert_eq!(abort.status(), StatusCode::ACCEPTED);
+    // Its next sign of life tells the run so.
+    let [(asked,)] = place.rows::<(String,)>("select clock_timestamp()::text").await.try_into().unwrap();
+    let told = format!("select id from gc_runs where updated_at > '{asked}'");
+    while place.rows::<(i64,)>(&told).await.is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
+    sleep(Duration::from_millis(500)).await;
+    holder.close().await.unwrap();
+    let run = server.end_of(&started).await;
+    assert_eq!((run.state, run.reason), (GcState::Failed, Some(GcReason::Aborted)), "{run:?}");
+    // What it had not deleted stays for the next run.
+    assert_eq!(run.stats.objects_deleted_after_grace_period, 0, "{run:?}");
+    assert_eq!(place.rows::<(String,)>(CLAIMED).await, [] as [(String,); 0]);
+    assert_eq!(place.list_objects().await.len(), 6);
+    let run = server.collect("older-than=1h&force=true").await;
+    assert_eq!((run.state, run.stats.objects_deleted_after_grace_period), (GcState::Succeeded, 6));
+    assert_eq!(place.list_objects().await, [""; 0]);
+}
+
+/// A legal hold: the bucket says that it will not.
+#[tokio::test]
+async fn what_the_bucket_refuses_to_delete_keeps_its_row_and_the_run_says_how_many_and_why() {
+    let place = Place::create().await;
+    let create = s3().create_bucket().bucket(place.bucket()).object_lock_enabled_for_bucket(true);
+    create.send().await.unwrap();
+    let server = TestServer::at(place, |_| {}).await;
+    let [held, free] = ["held", "free"].map(|name| TestPath::new(name, &[]));
+    for path in [&held, &free] {
+        server.push(&[path]).await;
+    }
+    let hold = async |status: ObjectLockLegalHoldStatus| {
+        let hold = ObjectLockLegalHold::builder().status(status).build();
+        let put = s3().put_object_legal_hold().bucket(server.place().bucket()).key(held.nar_key());
+        put.legal_hold(hold).send().await.unwrap();
+    };
+    hold(ObjectLockLegalHoldStatus::On).await;
+    server.place().sql(OLD).await;
+    let run = server.collect("older-than=1h&force=true").await;
+    assert_eq!(run.state, GcState::Succeeded, "{run:?}");
+    assert_eq!((run.stats.objects_deleted_after_grace_period, run.stats.objects_failed_to_delete), (5, 1));
+    let why = run.warnings.iter().find(|warning| warning.contains(&held.nar_key()));
+    assert!(
+        why.is_some_and(|why| why.starts_with("1 object was not deleted, such as ")),
+        "{:?}",
+        run.warnings
+    );
+    let rows = "select key, live, condemned_at is not null, deleting_since is null from objects";
+    let expected = [(held.nar_key(), false, true, true)];
+    assert_eq!(server.place().rows::<(String, bool, bool, bool)>(rows).await, expected);
+
+    // A push sends it anew; once nothing holds it, it goes.
+    hold(ObjectLockLegalHoldStatus::Off).await;
+    let run = server.collect("older-than=1h&force=true").await;
+    assert_eq!((run.stats.objects_deleted_after_grace_period, run.stats.objects_failed_to_delete), (1, 0));
+    assert_eq!(server.place().list_objects().await, [""; 0]);
+}
