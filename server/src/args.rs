@@ -50,13 +50,20 @@ pub enum Command {
     Migrate,
     /// Check configuration, database and bucket, and end.
     Check,
-    /// Compare bucket and database, and end: a line of JSON for each finding, then a summary. Exit code 4 where
-    /// something was found.
+    /// Compare bucket and database, and end: a line of JSON for each finding, then a summary. Exit code 1 where
+    /// damage is left, 2 where it could not be compared.
     Fsck {
         /// Make rows of narinfos that have none, with what they need: of a bucket that `nix copy` or niks3 1.7
         /// wrote, or whose database was lost.
         #[arg(long)]
         adopt: bool,
+        /// What was lost counts as not pushed, so that the next push sends it again, and narinfos that lead there
+        /// are withdrawn; objects that no push committed are deleted once no push can be about to commit them.
+        #[arg(long)]
+        repair: bool,
+        /// Read every NAR and compare its hash.
+        #[arg(long)]
+        deep: bool,
         /// Compare only keys after this one: where an interrupted run was.
         #[arg(long)]
         after: Option<String>,

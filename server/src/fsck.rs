@@ -6,6 +6,7 @@
 
 mod adopt;
 mod merge;
+mod repair;
 
 use std::io::Write;
 use std::time::Duration;
@@ -14,24 +15,29 @@ use anyhow::Context as _;
 use niks3_protocol::object_key::ObjectKey;
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::bucket::Listed;
+use crate::bucket::{ReadAnswer, ReadRequest};
 use crate::db;
 use crate::db::fsck::Row;
-use crate::storage;
+use crate::{push, storage};
 use merge::{Pair, Pairs};
+use repair::Repairs;
 
 /// How often it says how far it is.
-const PROGRESS: u64 = 100_000;
-/// The exit code where something is wrong.
-pub const FOUND: u8 = 4;
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// What to do.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Make rows of narinfos that have none, and of what they need.
     pub adopt: bool,
+    /// Give up what was lost, so that it is pushed again, and delete what no push committed.
+    pub repair: bool,
+    /// Read every NAR and compare its hash.
+    pub deep: bool,
     /// Compare only keys after this one.
     pub after: Option<String>,
     /// An object without a row may belong to a push for so long.
@@ -61,12 +67,24 @@ pub struct Summary {
     pub incomplete: u64,
     /// Pins that were made rows of.
     pub pins: u64,
+    /// NARs that were read.
+    pub nars_read: u64,
+    /// NARs that hold something else than was committed.
+    pub damaged: u64,
+    /// Findings that were repaired.
+    pub repaired: u64,
+    /// Objects without a row that were deleted.
+    pub deleted: u64,
+    /// Narinfos that lead to what was lost, and were deleted.
+    pub withdrawn: u64,
+    /// Closures that reach what was lost: they count as not pushed.
+    pub incomplete_closures: u64,
 }
 
 impl Summary {
-    /// Whether everything is as it should be.
+    /// Whether everything is as it should be, now that it was repaired.
     pub fn is_clean(&self) -> bool {
-        self.missing + self.other_size + self.without_row + self.incomplete == 0
+        self.missing + self.other_size + self.without_row + self.incomplete + self.damaged <= self.repaired
     }
 }
 
@@ -109,22 +127,27 @@ pub async fn run(app: &App, options: &Options, out: &mut (dyn Write + Send)) -> 
 
 async fn compare(app: &App, options: &Options, report: &mut Report<'_>) -> anyhow::Result<()> {
     let mut pairs = Pairs::after(options.after.clone().unwrap_or_default());
-    let mut count = 0;
+    let (mut repairs, mut count, mut said) = (Repairs::default(), 0_u64, Instant::now());
     while let Some(pair) = pairs.next(app).await? {
         report.summary.objects += u64::from(!matches!(pair, Pair::Row(_)));
         report.summary.rows += u64::from(!matches!(pair, Pair::Object(_)));
         count += 1;
-        if count % PROGRESS == 0 {
+        if said.elapsed() >= PROGRESS {
+            said = Instant::now();
+            // Those before this key are repaired when it is named.
+            repairs.finish(app, report).await?;
             tracing::info!(count, after = pair.key(), "fsck goes on; --after begins where this one is");
         }
         match pair {
-            Pair::Both(object, row) => compare_sizes(app, report, &object, &row).await?,
-            Pair::Row(row) if row.live => look_for(app, report, &row.key).await?,
+            Pair::Both(object, row) => {
+                compare_both(app, options, report, &mut repairs, &object, &row).await?;
+            }
+            Pair::Row(row) if row.live => look_for(app, options, report, &mut repairs, &row.key).await?,
             Pair::Row(_) => {}
-            Pair::Object(object) => judge_stray(app, options, report, &object).await?,
+            Pair::Object(object) => judge_stray(app, options, report, &mut repairs, &object).await?,
         }
     }
-    Ok(())
+    repairs.finish(app, report).await
 }
 
 async fn find_row(app: &App, key: &str) -> anyhow::Result<Option<Row>> {
@@ -133,7 +156,13 @@ async fn find_row(app: &App, key: &str) -> anyhow::Result<Option<Row>> {
 }
 
 /// A live row without an object in the listing. Live before and after, the object has to be there in between.
-async fn look_for(app: &App, report: &mut Report<'_>, key: &str) -> anyhow::Result<()> {
+async fn look_for(
+    app: &App,
+    options: &Options,
+    report: &mut Report<'_>,
+    repairs: &mut Repairs,
+    key: &str,
+) -> anyhow::Result<()> {
     let is_live = |row: Option<Row>| row.is_some_and(|row| row.live);
     if is_live(find_row(app, key).await?)
         && app.bucket.head(key).await?.is_none()
@@ -141,30 +170,75 @@ async fn look_for(app: &App, report: &mut Report<'_>, key: &str) -> anyhow::Resu
     {
         report.summary.missing += 1;
         report.find("missing", key, "its row is live, and it is not in the bucket".to_owned())?;
+        if options.repair {
+            repairs.lost(app, report, key).await?;
+        }
     }
     Ok(())
 }
 
-async fn compare_sizes(app: &App, report: &mut Report<'_>, object: &Listed, row: &Row) -> anyhow::Result<()> {
+async fn compare_both(
+    app: &App,
+    options: &Options,
+    report: &mut Report<'_>,
+    repairs: &mut Repairs,
+    object: &Listed,
+    row: &Row,
+) -> anyhow::Result<()> {
+    let key = object.key.as_str();
     let differs = |row: &Row, size| row.live && row.stored_size.is_some_and(|stored| stored != size);
-    if !differs(row, object.size) {
-        return Ok(());
-    }
-    let Some(head) = app.bucket.head(&object.key).await? else {
-        return look_for(app, report, &object.key).await;
-    };
-    if let Some(row) = find_row(app, &object.key).await?
-        && differs(&row, head.size)
-    {
+    if differs(row, object.size) {
+        let Some(head) = app.bucket.head(key).await? else {
+            return look_for(app, options, report, repairs, key).await;
+        };
+        let Some(row) = find_row(app, key).await?.filter(|row| differs(row, head.size)) else {
+            return Ok(());
+        };
         report.summary.other_size += 1;
         let stored = row.stored_size.unwrap_or(0);
-        report.find(
-            "other_size",
-            &object.key,
-            format!("{} bytes, and {stored} were committed", head.size),
-        )?;
+        report.find("other_size", key, format!("{} bytes, and {stored} were committed", head.size))?;
+        if options.repair && repair::is_nar(key) && damage(app, key).await?.is_none() {
+            // Another compression of the same NAR.
+            let mut conn = app.db.acquire().await?;
+            db::fsck::set_stored_size(&mut conn, key, head.size).await?;
+            report.summary.repaired += 1;
+        } else if options.repair {
+            repairs.lost(app, report, key).await?;
+        }
+    } else if options.deep && row.live && repair::is_nar(key) {
+        report.summary.nars_read += 1;
+        if let Some(wrong) = damage(app, key).await?
+            && find_row(app, key).await?.is_some_and(|row| row.live)
+        {
+            report.summary.damaged += 1;
+            report.find("damaged", key, wrong)?;
+            if options.repair {
+                repairs.lost(app, report, key).await?;
+            }
+        }
     }
     Ok(())
+}
+
+/// Reads a NAR back; what is wrong with it.
+async fn damage(app: &App, key: &str) -> anyhow::Result<Option<String>> {
+    let mut conn = app.db.acquire().await?;
+    let Some((_, compression, hash, size)) = db::fsck::find_nar(&mut conn, key).await? else {
+        return Ok(None);
+    };
+    drop(conn);
+    let ReadAnswer::Found(object) = app.bucket.get(key, ReadRequest::default()).await? else {
+        return Ok(Some("it is not in the bucket".to_owned()));
+    };
+    let stored = tokio::io::BufReader::with_capacity(128 << 10, object.body.into_async_read());
+    let limit = u64::try_from(size).unwrap_or(0);
+    Ok(match push::digest(stored, &compression, limit).await {
+        Ok((found, length)) if found.to_string() == hash && length == limit => None,
+        Ok((found, length)) => {
+            Some(format!("{length} bytes with the hash {found}, and {limit} with {hash} were committed"))
+        }
+        Err(error) => Some(format!("it cannot be read as {compression}: {error}")),
+    })
 }
 
 /// An object without a row.
@@ -172,6 +246,7 @@ async fn judge_stray(
     app: &App,
     options: &Options,
     report: &mut Report<'_>,
+    repairs: &mut Repairs,
     object: &Listed,
 ) -> anyhow::Result<()> {
     if object.key.parse::<ObjectKey>().is_err() {
@@ -184,6 +259,9 @@ async fn judge_stray(
     } else if find_row(app, &object.key).await?.is_none() && app.bucket.head(&object.key).await?.is_some() {
         report.summary.without_row += 1;
         report.find("without_row", &object.key, format!("{} bytes that no push committed", object.size))?;
+        if options.repair {
+            repairs.stray(app, report, &object.key).await?;
+        }
     }
     Ok(())
 }

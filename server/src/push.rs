@@ -17,6 +17,7 @@ pub use commit::complete;
 pub use error::PushError;
 pub use multipart::{complete_multipart, list_parts, request_parts};
 pub use sign::sign;
+pub(crate) use verify::digest;
 
 use std::time::Duration;
 

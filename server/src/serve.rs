@@ -44,7 +44,10 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
                 tracing::info!("the schema is up to date");
             }
             Command::Check => check(open(parts).await?).await?,
-            Command::Fsck { adopt, after } => return compare(open(parts).await?, adopt, after).await,
+            Command::Fsck { adopt, repair, deep, after } => {
+                let options = fsck::Options { adopt, repair, deep, after, young: Duration::ZERO };
+                return Ok(compare(open(parts).await?, options).await);
+            }
             Command::Serve => {
                 let app = Arc::new(open(parts).await?);
                 let listener =
@@ -139,14 +142,24 @@ async fn check(app: App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `niks3-server fsck`
-async fn compare(app: App, adopt: bool, after: Option<String>) -> anyhow::Result<ExitCode> {
-    db::prepare(&app.db, app.schema.as_deref()).await.context("the database's schema")?;
+/// `niks3-server fsck`: 0 is clean, 1 damage that is left, 2 what could not be compared, as of `cmp` and `grep`.
+async fn compare(app: App, options: fsck::Options) -> ExitCode {
     let young = app.config.presign_expiry + app.bucket.config().settle_time();
-    let options = fsck::Options { adopt, after, young };
-    let summary = fsck::run(&app, &options, &mut std::io::stdout()).await?;
+    let options = fsck::Options { young, ..options };
+    let compared = async {
+        db::prepare(&app.db, app.schema.as_deref()).await.context("the database's schema")?;
+        fsck::run(&app, &options, &mut std::io::stdout()).await
+    };
+    let result = compared.await;
     app.db.close().await;
-    Ok(if summary.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(fsck::FOUND) })
+    match result {
+        Ok(summary) if summary.is_clean() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// `:5751` is every address, of both families where the machine has them.

@@ -8,7 +8,7 @@ pub async fn upsert(conn: &mut PgConnection, keys: &[String], pushed_by: &str) -
     sqlx::query!(
         "insert into closures (key, pushed_by)
          select root.key, $2 from unnest($1::text[]) as root (key) order by root.key collate \"C\"
-         on conflict (key) do update set updated_at = now()",
+         on conflict (key) do update set updated_at = now(), incomplete = false",
         keys,
         pushed_by
     )
@@ -17,10 +17,10 @@ pub async fn upsert(conn: &mut PgConnection, keys: &[String], pushed_by: &str) -
     Ok(())
 }
 
-/// Makes committed roots new again; gives those that were there.
+/// Makes committed roots new again; gives those that were there, and of which nothing was lost.
 pub async fn refresh(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
-        "with present as (select key from closures where key = any($1) order by key for update)
+        "with present as (select key from closures where key = any($1) and not incomplete order by key for update)
          update closures c set updated_at = now() from present where c.key = present.key returning c.key",
         keys
     )

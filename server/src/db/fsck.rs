@@ -2,6 +2,8 @@
 
 use sqlx::PgConnection;
 
+use super::marks::Claimed;
+
 /// One object's row.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -77,4 +79,113 @@ pub async fn delete_inner_closures(conn: &mut PgConnection, adopted_by: &str) ->
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// What was live, and still is, becomes expected: its object was lost. Gives the ids; they stay locked until the
+/// transaction ends.
+pub async fn give_up(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!(
+        "with lost as (
+             select id from objects where key = any($1) and live and deleting_since is null order by key for update
+         )
+         update objects o set live = false from lost where o.id = lost.id returning o.id",
+        keys
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Claims the narinfos in the bucket that lead to one of these objects.
+pub async fn claim_referrers(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        "with recursive edges as materialized (select id, unnest(refs) as target from objects),
+         broken (id) as (
+             select unnest($2::bigint[])
+             union
+             select edges.id from broken join edges on edges.target = broken.id
+         ),
+         candidate as (
+             select o.id from objects o join broken on broken.id = o.id
+             where o.key like '%.narinfo' and o.deleting_since is null and (o.live or o.id = any($2))
+               and (o.settles_at is null or o.settles_at < clock_timestamp())
+             order by o.key for update of o
+         )
+         update objects o set deleting_since = clock_timestamp(), deleting_by = $1
+         from candidate where o.id = candidate.id
+         returning o.id, o.key, o.stored_size",
+        run,
+        ids
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Committed closures that reach one of these objects count as not pushed; how many are new.
+pub async fn set_incomplete(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with recursive edges as materialized (select id, unnest(refs) as target from objects),
+         broken (id) as (
+             select unnest($1::bigint[])
+             union
+             select edges.id from broken join edges on edges.target = broken.id
+         )
+         update closures c set incomplete = true from objects o, broken
+         where o.key = c.key and o.id = broken.id and not c.incomplete",
+        ids
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Narinfos that are no longer in the bucket, or that it will not delete, are expected.
+pub async fn set_withdrawn(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update objects set live = false, deleting_since = null, deleting_by = null
+         where id = any($1) and deleting_by = $2",
+        ids,
+        run
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Claims keys that have no row; gives those that had none.
+pub async fn claim_strays(conn: &mut PgConnection, run: i64, keys: &[String]) -> sqlx::Result<Vec<Claimed>> {
+    sqlx::query_as!(
+        Claimed,
+        "insert into objects (key, condemned_at, deleting_since, deleting_by)
+         select stray.key, clock_timestamp(), clock_timestamp(), $1 from unnest($2::text[]) as stray (key)
+         order by stray.key collate \"C\"
+         on conflict (key) do nothing
+         returning id, key, stored_size",
+        run,
+        keys
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// The size an object turned out to have, whose content is what was committed.
+pub async fn set_stored_size(conn: &mut PgConnection, key: &str, size: i64) -> sqlx::Result<()> {
+    sqlx::query!("update objects set stored_size = $2 where key = $1 and live", key, size)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// What a NAR is to hold: `(NAR, compression, hash, size)`.
+pub async fn find_nar(
+    conn: &mut PgConnection,
+    key: &str,
+) -> sqlx::Result<Option<(String, String, String, i64)>> {
+    let row = sqlx::query!(
+        "select nar_key, compression, nar_hash, nar_size from narinfos where nar_key = $1 limit 1",
+        key
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(row.map(|row| (row.nar_key, row.compression, row.nar_hash, row.nar_size)))
 }

@@ -141,8 +141,17 @@ pub async fn take_over(
     .await
 }
 
-/// Removes the rows of what the bucket confirmed deleted, as far as this run still holds the claim.
+/// Removes the rows of what the bucket confirmed deleted, as far as this run still holds the claim. A root that fsck
+/// withdrew, and whose claim was taken over, is expected: its closure is there, and is pushed again.
 pub async fn remove(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update objects o set live = false, deleting_since = null, deleting_by = null
+         from closures c where c.key = o.key and c.incomplete and o.id = any($1) and o.deleting_by = $2",
+        ids,
+        run
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query!("delete from objects where id = any($1) and deleting_by = $2", ids, run)
         .execute(conn)
         .await?;

@@ -79,7 +79,7 @@ async fn read_one(app: &App, key: &str, narinfo: &NarInfoMetadata) -> Result<Str
 }
 
 /// Hash and size of what is stored, decompressed; no further than one byte past `limit`.
-async fn digest(
+pub(crate) async fn digest(
     stored: impl AsyncBufRead + Unpin + Send,
     compression: &str,
     limit: u64,

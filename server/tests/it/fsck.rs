@@ -142,3 +142,122 @@ async fn a_bucket_of_others_is_adopted_as_far_as_it_is_whole() {
     assert!(!left.contains(&above.key()), "what is not whole goes");
     assert_eq!(server.get(&format!("/{}", top.key())).await.status(), StatusCode::OK);
 }
+
+fn repair() -> Options {
+    Options { repair: true, ..Options::default() }
+}
+
+/// What was lost is pushed again, whole, by a plain push; readers are not led to what is not there.
+#[tokio::test]
+async fn what_was_lost_is_given_up_and_comes_back_with_the_next_push() {
+    let server = TestServer::start().await;
+    let [base, other] = ["base", "other"].map(|name| TestPath::new(name, &[]));
+    let app = TestPath::new("app", &[&base]);
+    server.push(&[&app, &base]).await;
+    server.push(&[&other]).await;
+    server.pin("main", &app).await;
+    let place = server.place();
+    place.lose_object(&base.nar_key()).await;
+    place.write_object(&other.nar_key(), b"not a NAR at all").await;
+
+    let (found, _) = place.fsck(Options::default()).await;
+    assert!(!found.is_clean() && found.repaired == 0, "{found:?}");
+    let (summary, lines) = place.fsck(repair()).await;
+    assert!(summary.is_clean(), "{lines:?}");
+    assert_eq!((summary.missing, summary.other_size, summary.repaired), (1, 1, 2));
+    assert_eq!((summary.withdrawn, summary.incomplete_closures), (3, 2), "{summary:?}");
+    for path in [&base, &app, &other] {
+        assert!(!place.in_bucket(&path.key()).await, "{} leads to what is lost", path.store_path);
+    }
+    assert!(place.fsck(Options::default()).await.0.is_clean());
+
+    // A client asks first whether all of it is there: no longer.
+    let refresh = json!({ "closures": [app.key(), other.key()] });
+    let answer = server.request(Method::POST, "/api/closures/refresh").json(&refresh).send().await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "present": [] }));
+    // A collection in between takes nothing of what is still there.
+    server.collect_and_wait("older-than=1h&force=true").await;
+    let begun = server.begin(ADMIN, &begin_request(&app, &[&app, &base])).await;
+    let mut missing: Vec<&String> = begun.pending_objects.keys().collect();
+    missing.sort_unstable();
+    let mut lost = [app.key(), base.key(), base.nar_key()];
+    lost.sort_unstable();
+    assert_eq!(missing, lost.iter().collect::<Vec<_>>());
+    server.upload(ADMIN, &begun, &[&app, &base]).await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+    server.push(&[&other]).await;
+    let answer = server.request(Method::POST, "/api/closures/refresh").json(&refresh).send().await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["present"].as_array().unwrap().len(), 2);
+    let deep = Options { deep: true, ..Options::default() };
+    let (summary, lines) = place.fsck(deep).await;
+    assert!(summary.is_clean() && summary.nars_read == 3, "{lines:?}");
+    let pins = place.rows::<(String,)>("select name from pins").await;
+    assert_eq!(pins, [("main".to_owned(),)]);
+}
+
+#[tokio::test]
+async fn deep_finds_a_nar_of_the_right_length_that_is_damaged() {
+    let server = TestServer::start().await;
+    let path = TestPath::with_nar("path", vec![7; 5000], &[]);
+    server.push(&[&path]).await;
+    let place = server.place();
+    let mut bytes = place.stored_bytes(&path.nar_key()).await;
+    let last = bytes.len() - 6;
+    bytes[last] ^= 1;
+    place.write_object(&path.nar_key(), &bytes).await;
+    assert!(place.fsck(Options::default()).await.0.is_clean(), "its size is right");
+    let deep = Options { deep: true, ..Options::default() };
+    let (summary, lines) = place.fsck(deep.clone()).await;
+    assert_eq!((summary.damaged, summary.is_clean()), (1, false), "{lines:?}");
+    let (summary, _) = place.fsck(Options { repair: true, ..deep }).await;
+    assert!(summary.is_clean() && summary.withdrawn == 1, "{summary:?}");
+    server.push(&[&path]).await;
+    assert!(place.fsck(Options { deep: true, ..Options::default() }).await.0.is_clean());
+}
+
+#[tokio::test]
+async fn what_no_push_committed_goes_once_it_is_old_and_a_push_may_come_between() {
+    let server = TestServer::start().await;
+    let [stray, young] = ["stray", "young"].map(|name| TestPath::new(name, &[]));
+    let place = server.place();
+    place.write_object(&stray.nar_key(), b"stray").await;
+    let hour = Options { young: Duration::from_hours(1), ..repair() };
+    let (summary, _) = place.fsck(hour).await;
+    assert_eq!((summary.young, summary.deleted), (1, 0));
+    // A push that is under way has a row for it.
+    place.write_object(&young.nar_key(), b"young").await;
+    let begun = server.begin(ADMIN, &begin_request(&young, &[&young])).await;
+    let (summary, lines) = place.fsck(repair()).await;
+    assert_eq!((summary.without_row, summary.deleted), (1, 1), "{lines:?}");
+    assert!(!place.in_bucket(&stray.nar_key()).await && place.in_bucket(&young.nar_key()).await);
+    assert_eq!(
+        place.rows::<(i64,)>("select count(*) from objects where deleting_since is not null").await,
+        [(0,)]
+    );
+    server.upload(ADMIN, &begun, &[&young]).await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+    assert!(place.fsck(Options::default()).await.0.is_clean());
+}
+
+/// The claim of a withdrawn root whose delete had no answer is taken over; its closure waits to be pushed again.
+#[tokio::test]
+async fn a_withdrawal_that_was_interrupted_is_finished_by_a_collection() {
+    let server = TestServer::start().await;
+    let path = TestPath::new("path", &[]);
+    server.push(&[&path]).await;
+    let place = server.place();
+    place
+        .sql(&format!(
+            "update objects set live = false where key = '{}'; update closures set incomplete = true;
+             update objects set deleting_since = now() - interval '1 h', deleting_by = 0 where key = '{}'",
+            path.nar_key(),
+            path.key()
+        ))
+        .await;
+    server.collect_and_wait("older-than=1h&force=true").await;
+    assert!(!place.in_bucket(&path.key()).await);
+    let rows = "select live, deleting_since is null from objects where key like '%.narinfo'";
+    assert_eq!(place.rows::<(bool, bool)>(rows).await, [(false, true)]);
+    server.push(&[&path]).await;
+    assert!(place.fsck(Options { deep: true, ..Options::default() }).await.0.is_clean());
+}

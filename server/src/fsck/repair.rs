@@ -1,0 +1,123 @@
+//! Repairing: what was lost is sent anew by the next push, and what no push committed goes. By the steps of docs/gc.md,
+//! so pushes and collections may go on.
+
+use niks3_protocol::object_key::ObjectKind;
+use tokio::time::Instant;
+
+use super::Report;
+use crate::app::App;
+use crate::bucket::{Deletion, MAX_DELETE_KEYS};
+use crate::db;
+use crate::db::marks::Claimed;
+
+/// Lost objects given up in one transaction, each of which reads all references once.
+const BATCH: usize = 1000;
+/// Who claims, in place of a run: a collection takes over what has no answer.
+const FSCK: i64 = 0;
+
+/// What waits to be repaired: so memory does not grow with the damage.
+#[derive(Debug, Default)]
+pub(super) struct Repairs {
+    lost: Vec<String>,
+    strays: Vec<String>,
+}
+
+impl Repairs {
+    /// An object that is not in the bucket, or not what was committed.
+    pub(super) async fn lost(&mut self, app: &App, report: &mut Report<'_>, key: &str) -> anyhow::Result<()> {
+        self.lost.push(key.to_owned());
+        if self.lost.len() >= BATCH { self.give_up(app, report).await } else { Ok(()) }
+    }
+
+    /// An object that no push committed.
+    pub(super) async fn stray(
+        &mut self,
+        app: &App,
+        report: &mut Report<'_>,
+        key: &str,
+    ) -> anyhow::Result<()> {
+        self.strays.push(key.to_owned());
+        if self.strays.len() >= MAX_DELETE_KEYS { self.delete_strays(app, report).await } else { Ok(()) }
+    }
+
+    /// Repairs what still waits.
+    pub(super) async fn finish(&mut self, app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
+        self.delete_strays(app, report).await?;
+        self.give_up(app, report).await
+    }
+
+    /// What was lost becomes expected, closures that reach it incomplete, and narinfos that lead to it are withdrawn:
+    /// no reader is led to what is not there, and the next push sends all of it.
+    async fn give_up(&mut self, app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
+        let lost = std::mem::take(&mut self.lost);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let asked_at = Instant::now();
+        let mut transaction = db::begin(&app.db).await?;
+        // Locked, no commit makes them live meanwhile: it would find its narinfos claimed.
+        let given_up = db::fsck::give_up(&mut transaction, &lost).await?;
+        let withdrawn = db::fsck::claim_referrers(&mut transaction, FSCK, &given_up).await?;
+        report.summary.incomplete_closures += db::fsck::set_incomplete(&mut transaction, &given_up).await?;
+        transaction.commit().await?;
+        report.summary.repaired += count(given_up.len());
+        for claimed in withdrawn.chunks(MAX_DELETE_KEYS) {
+            let (confirmed, refused) = delete(app, claimed, asked_at).await;
+            let mut conn = app.db.acquire().await?;
+            report.summary.withdrawn += count(confirmed.len());
+            db::fsck::set_withdrawn(&mut conn, FSCK, &[confirmed, refused].concat()).await?;
+        }
+        Ok(())
+    }
+
+    /// A key without a row is claimed by making it one: a push that begins meanwhile waits for the deletion.
+    async fn delete_strays(&mut self, app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
+        let strays = std::mem::take(&mut self.strays);
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let asked_at = Instant::now();
+        let mut conn = app.db.acquire().await?;
+        let claimed = db::fsck::claim_strays(&mut conn, FSCK, &strays).await?;
+        drop(conn);
+        let (confirmed, refused) = delete(app, &claimed, asked_at).await;
+        report.summary.deleted += count(confirmed.len());
+        report.summary.repaired += count(strays.len() - claimed.len() + confirmed.len());
+        let mut conn = app.db.acquire().await?;
+        db::marks::remove(&mut conn, FSCK, &confirmed).await?;
+        db::marks::give_back(&mut conn, FSCK, &refused).await?;
+        Ok(())
+    }
+}
+
+/// Sends one delete; the ids that were confirmed, and those that were refused. What has no answer stays claimed, and
+/// after a claim that took long nothing is sent (rules 6 and 8).
+async fn delete(app: &App, claimed: &[Claimed], asked_at: Instant) -> (Vec<i64>, Vec<i64>) {
+    let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
+    if claimed.is_empty() || asked_at.elapsed() > app.bucket.config().request_timeout {
+        return (confirmed, refused);
+    }
+    let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();
+    for (object, outcome) in claimed.iter().zip(app.bucket.delete(&keys).await) {
+        match outcome {
+            Deletion::Confirmed => confirmed.push(object.id),
+            Deletion::Refused(message) => {
+                tracing::warn!(key = object.key, message, "the bucket refuses to delete it");
+                refused.push(object.id);
+            }
+            Deletion::Unknown(message) => {
+                tracing::warn!(key = object.key, message, "no answer; the next collection deletes it again");
+            }
+        }
+    }
+    (confirmed, refused)
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Whether what is in the bucket under a key can be held against what was committed.
+pub(super) fn is_nar(key: &str) -> bool {
+    key.parse::<niks3_protocol::object_key::ObjectKey>().is_ok_and(|key| key.kind() == ObjectKind::Nar)
+}
