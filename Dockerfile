@@ -19,7 +19,7 @@ FROM ${RUST} AS build
 WORKDIR /src
 COPY . .
 ENV SQLX_OFFLINE=true
-RUN cargo build --release --locked --target-dir /target -p niks3-operator -p niks3-server -p niks3-cli
+RUN cargo build --release --locked --target-dir /target --bin niks3-operator --bin niks3-server --bin niks3
 
 FROM base
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

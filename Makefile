@@ -5,9 +5,9 @@ export SQLX_OFFLINE := true
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
 
-HELM_TEMPLATE = helm template niks3 charts/niks3-operator --namespace niks3-system --kube-version 1.33.0
+HELM_TEMPLATE = helm template niks3 charts/niks3-operator --skip-tests --namespace niks3-system --kube-version 1.33.0
 
-.PHONY: help demo test check unit story model chaos chaos-mutants build generate needs bench down
+.PHONY: help demo test check unit story model chaos chaos-mutants build plugin generate needs bench down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,7 +27,8 @@ check: ## Formatting, lints, generated files, layers
 	@echo "-- generated files are up to date"
 	@cargo run --quiet --package niks3-operator -- crd --write crds
 	@cargo run --quiet --package niks3-operator -- crd --write charts/niks3-operator/files/crds
-	@git diff --exit-code -- crds charts/niks3-operator/files/crds
+	@cargo run --quiet --package niks3-operator -- reference --write docs/reference.md
+	@git diff --exit-code -- crds charts/niks3-operator/files/crds docs/reference.md
 	@{ e2e/manifests-head; $(HELM_TEMPLATE); } | diff - manifests/install.yaml || { echo "run: make generate"; exit 1; }
 	@helm lint --quiet charts/niks3-operator
 	@echo "-- licences and known vulnerabilities"
@@ -70,11 +71,16 @@ chaos-mutants: ## Build servers with one rule of docs/gc.md switched off, and se
 
 build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"
-	@cargo build --quiet --release --package niks3-operator --package niks3-server --package niks3-cli
+	@cargo build --quiet --release --bin niks3-operator --bin niks3-server --bin niks3
 
-generate: ## CRDs, the chart's copy of them, manifests/install.yaml
+plugin: ## `kubectl niks3`, optimised (docs/kubectl-niks3.md)
+	@cargo build --quiet --release --package niks3-operator --bin kubectl-niks3
+	@echo "$(CARGO_TARGET_DIR)/release/kubectl-niks3: put it where your PATH finds it"
+
+generate: ## CRDs, the chart's copy of them, docs/reference.md, manifests/install.yaml
 	cargo run --quiet --package niks3-operator -- crd --write crds
 	cargo run --quiet --package niks3-operator -- crd --write charts/niks3-operator/files/crds
+	cargo run --quiet --package niks3-operator -- reference --write docs/reference.md
 	{ e2e/manifests-head; $(HELM_TEMPLATE); } > manifests/install.yaml
 
 needs: ## Debian packages, and Kubernetes' programs built from source (13 minutes on 2 cores the first time)

@@ -23,6 +23,10 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions.
     Crd(CrdArgs),
+    /// Print docs/reference.md: every field, condition and reason.
+    Reference(ReferenceArgs),
+    /// Ask the API server, in a dry run, whether it takes a BinaryCache.
+    SelfTest(SelfTestArgs),
 }
 
 /// `niks3-operator crd`
@@ -31,6 +35,22 @@ pub struct CrdArgs {
     /// Write a file for each kind into this folder instead.
     #[arg(long, value_name = "FOLDER")]
     pub write: Option<PathBuf>,
+}
+
+/// `niks3-operator reference`
+#[derive(Debug, ClapArgs)]
+pub struct ReferenceArgs {
+    /// Write it into this file instead.
+    #[arg(long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+}
+
+/// `niks3-operator self-test`
+#[derive(Debug, ClapArgs)]
+pub struct SelfTestArgs {
+    /// The namespace that it would be made in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "niks3-system")]
+    pub namespace: String,
 }
 
 /// `niks3-operator run`

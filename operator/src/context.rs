@@ -10,7 +10,7 @@ use kube::runtime::events::Recorder;
 use crate::apply::Written;
 use crate::args::Images;
 use crate::cache::probe::Probe;
-use crate::gateway::Absence;
+use crate::foreign::Absence;
 use crate::labels::OPERATOR;
 use crate::metrics::Metrics;
 
@@ -30,6 +30,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// Whether the Gateway API is missing.
     pub gateway_absence: Absence,
+    /// Whether the prometheus-operator is missing.
+    pub monitoring_absence: Absence,
     /// Which children are as they were left.
     pub written: Written,
 }
@@ -45,6 +47,7 @@ impl Context {
             metrics: Metrics::default(),
             backoff: Backoff::default(),
             gateway_absence: Absence::default(),
+            monitoring_absence: Absence::default(),
             written: Written::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! `niks3-operator run | crd`.
+//! `niks3-operator run | crd | reference | self-test`.
 
 use std::process::ExitCode;
 
@@ -14,6 +14,11 @@ fn main() -> ExitCode {
             niks3_operator::run::main(*args)
         }
         Command::Crd(args) => niks3_operator::run::crd(&args),
+        Command::Reference(args) => niks3_operator::run::reference(&args),
+        Command::SelfTest(args) => {
+            niks3_operator::telemetry::init(false);
+            niks3_operator::self_test::main(&args)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

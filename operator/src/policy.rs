@@ -58,7 +58,7 @@ pub async fn reconcile(policy: &GCPolicy, context: &Context) -> Result<Duration,
     let valid = validate::validate(policy, &observed, &context.images);
     let run_now = run_now::request(policy, &valid, Timestamp::now());
     // A policy that cannot be carried out has no children: what it once was allowed to do may be wrong now.
-    let wanted = valid.as_ref().map(|valid| build::build(valid, run_now.job_name())).unwrap_or_default();
+    let wanted = valid.as_ref().map(|valid| build::build(valid, run_now.once())).unwrap_or_default();
     let applied = apply::apply_all(policy, &wanted, context).await;
     let outcome =
         Outcome { observed: &observed, valid: &valid, run_now: &run_now, error: applied.as_ref().err() };

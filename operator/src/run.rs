@@ -1,4 +1,4 @@
-//! What the two subcommands do.
+//! What the subcommands do.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use kube::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{CrdArgs, RunArgs};
+use crate::args::{CrdArgs, ReferenceArgs, RunArgs};
 use crate::cache::probe::Probe;
 use crate::context::Context;
 use crate::lease::Leadership;
-use crate::{admin, controllers, crd, shutdown};
+use crate::{admin, controllers, crd, reference, shutdown};
 
 /// `niks3-operator run`
 pub fn main(args: RunArgs) -> anyhow::Result<()> {
@@ -79,6 +79,18 @@ pub fn crd(args: &CrdArgs) -> anyhow::Result<()> {
             }
             None => std::io::stdout().write_all(text.as_bytes())?,
         }
+    }
+    Ok(())
+}
+
+/// `niks3-operator reference`
+pub fn reference(args: &ReferenceArgs) -> anyhow::Result<()> {
+    let page = reference::page();
+    match &args.write {
+        Some(file) => {
+            std::fs::write(file, page).with_context(|| format!("could not write {}", file.display()))?;
+        }
+        None => std::io::stdout().write_all(page.as_bytes())?,
     }
     Ok(())
 }

@@ -10,12 +10,13 @@ use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::apply::{ApplyError, Children};
 use crate::context::Context;
-use crate::gateway::HttpRoute;
+use crate::foreign::{Absence, HttpRoute};
 use crate::labels::{self, Names};
 
 use super::build::{Resources, key_upkeep};
@@ -33,6 +34,8 @@ pub struct Applied {
     pub ingress: Option<Ingress>,
     /// The way in by the Gateway API, where there should be one and the cluster has it.
     pub http_route: Option<HttpRoute>,
+    /// Whether the cluster knows ServiceMonitors.
+    pub monitoring: bool,
     /// The names of the Secrets that were made.
     pub made: Vec<String>,
 }
@@ -72,7 +75,11 @@ pub async fn apply_all(
     autoscalers.apply(&resources.autoscalers).await?;
     let mut ingresses: Children<'_, Ingress> = Children::list(context, namespace, all, uid).await?;
     ingresses.apply(&resources.ingresses).await?;
-    let http_route = http_routes(resources, cache, context).await?;
+    let routes = optional(&resources.http_routes, &context.gateway_absence, cache, context).await?;
+    let http_route =
+        if routes && !resources.http_routes.is_empty() { Some(read(client, cache).await?) } else { None };
+    let monitoring =
+        optional(&resources.service_monitors, &context.monitoring_absence, cache, context).await?;
     // At the end: what is no longer wanted may serve until its successor is there.
     ingresses.prune().await?;
     autoscalers.prune().await?;
@@ -87,7 +94,7 @@ pub async fn apply_all(
         Some(_) => Some(read(client, cache).await?),
         None => None,
     };
-    Ok(Applied { deployment: read(client, cache).await?, ingress, http_route, made })
+    Ok(Applied { deployment: read(client, cache).await?, ingress, http_route, monitoring, made })
 }
 
 /// A child of the server with its status.
@@ -99,28 +106,37 @@ where
     api.get(&name).await.map_err(|source| ApplyError::new::<K>("read", &name, source))
 }
 
-/// Routes of a cluster that may lack the Gateway API. Nothing tells when it comes: who wants a route looks again.
-async fn http_routes(
-    resources: &Resources,
+/// Children of a kind that the cluster may lack; whether it has it. Nothing tells when it comes: who wants one looks
+/// again.
+async fn optional<K>(
+    wanted: &[K],
+    absence: &Absence,
     cache: &ValidCache,
     context: &Context,
-) -> Result<Option<HttpRoute>, ApplyError> {
-    let wanted = &resources.http_routes;
-    if wanted.is_empty() && context.gateway_absence.is_known() {
-        return Ok(None);
+) -> Result<bool, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + 'static,
+{
+    if wanted.is_empty() && absence.is_known() {
+        return Ok(false);
     }
     let all = &labels::all_of(&cache.name);
-    let found = Children::<'_, HttpRoute>::list(context, &cache.namespace, all, &cache.owner.uid).await;
+    let found = Children::<'_, K>::list(context, &cache.namespace, all, &cache.owner.uid).await;
     // Not `is_not_found`: without the API there is no Status in the answer either.
     let missing = found.as_ref().is_err_and(|error| error.status().is_some_and(|status| status.code == 404));
-    context.gateway_absence.note(missing);
+    absence.note(missing);
     if missing {
-        return Ok(None);
+        return Ok(false);
     }
-    let mut routes = found?;
-    routes.apply(wanted).await?;
-    routes.prune().await?;
-    if wanted.is_empty() { Ok(None) } else { read(&context.client, cache).await.map(Some) }
+    let mut children = found?;
+    children.apply(wanted).await?;
+    children.prune().await?;
+    Ok(true)
 }
 
 /// Where an autoscaler takes over, the number of pods must not fall back to one between our last word and its

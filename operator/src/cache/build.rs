@@ -5,6 +5,7 @@ mod config_map;
 mod deployment;
 mod disruption;
 mod embedded;
+mod monitor;
 mod network;
 mod pod;
 mod secrets;
@@ -19,7 +20,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::gateway::HttpRoute;
+use crate::foreign::{HttpRoute, ServiceMonitor};
 
 use super::validate::{Database, Storage, ValidCache};
 
@@ -54,6 +55,8 @@ pub struct Resources {
     pub ingresses: Vec<Ingress>,
     /// A way in from outside.
     pub http_routes: Vec<HttpRoute>,
+    /// How Prometheus is told of the metrics.
+    pub service_monitors: Vec<ServiceMonitor>,
 }
 
 /// The children of a cache.
@@ -70,6 +73,7 @@ pub fn build(cache: &ValidCache) -> Resources {
         network_policies: network::policies(cache),
         ingresses: ways_in::ingress(cache).into_iter().collect(),
         http_routes: ways_in::http_route(cache).into_iter().collect(),
+        service_monitors: monitor::server(cache).into_iter().collect(),
         stateful_sets: Vec::new(),
     };
     if let Storage::Embedded(server) = &cache.storage {

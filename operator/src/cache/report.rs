@@ -61,6 +61,7 @@ pub async fn report(
     if new != old {
         status::write(&context.client, cache, &new).await?;
     }
+    context.metrics.stands("BinaryCache", &cache.metadata, &new.conditions);
     let reference = cache.object_ref(&());
     if let Some(Ok(applied)) = outcome.applied {
         for secret in &applied.made {

@@ -16,7 +16,7 @@ use niks3_protocol::server_config;
 
 use crate::args::Images;
 use crate::crd::binary_cache::{
-    Auth, DisruptionMode, KubernetesAuthMode, ReadAccess, RetentionMode, Server, Suspend,
+    Auth, DisruptionMode, KubernetesAuthMode, ReadAccess, RetentionMode, Server, ServiceMonitorMode, Suspend,
 };
 use crate::crd::conditions::Reason;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
@@ -77,6 +77,9 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         certificate_missing: certificate_missing(&spec.server, observed),
         ingress: spec.server.ingress.clone(),
         http_route: spec.server.http_route.clone(),
+        monitor: Some(&spec.server.metrics.service_monitor)
+            .filter(|monitor| monitor.mode == ServiceMonitorMode::Enabled)
+            .cloned(),
         suspended,
         image: server_image(spec, images),
         pull_policy: spec.server.image_pull_policy.or(images.pull_policy),

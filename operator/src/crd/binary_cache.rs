@@ -18,8 +18,9 @@ pub use access::{
 pub use credentials::{S3Credentials, S3SecretRef, WorkloadIdentity};
 pub use server::{
     Autoscaling, DisruptionBudget, DisruptionMode, NetworkPolicyMode, ParentRef, PullPolicy, PullSecret,
-    ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerNetworkPolicy,
-    ServerService, ServiceType, Uploads, VerifyUploads,
+    ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerMetrics,
+    ServerNetworkPolicy, ServerService, ServiceMonitorMode, ServiceType, Uploads, VerifyUploads,
+    WantedServiceMonitor,
 };
 pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};

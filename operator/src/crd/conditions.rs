@@ -9,14 +9,19 @@ use k8s_openapi::jiff::Timestamp;
 const MAX_MESSAGE: usize = 32_768;
 
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[doc = $meaning:literal])+ $variant:ident),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+        pub enum $name { $($(#[doc = $meaning])+ $variant),+ }
 
         impl $name {
-            /// Every one.
+            /// All of them, in the order in which they are told of.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// What it means, for people.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($meaning),+).trim()),+ }
+            }
 
             /// As it stands in a status, an event or a metric.
             pub fn as_str(self) -> &'static str {
@@ -27,6 +32,7 @@ macro_rules! words {
 }
 
 mod reason;
+mod remedy;
 
 pub use reason::Reason;
 
@@ -51,6 +57,8 @@ words! {
         Progressing,
         /// The ways in from outside are there. Absent where there should be none.
         Exposed,
+        /// The ServiceMonitor is there. Absent where there should be none.
+        Monitored,
         /// The operator keeps its hands off. Absent unless it does.
         ReconciliationPaused,
         /// The cache to collect is there.

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 pub use job::{ConcurrencyPolicy, JobOptions};
 pub use retention::{GCMode, PinRule, Retention, Safety};
 
-/// On a policy: an RFC 3339 time at which to collect once, beside the schedule. Another time asks again.
+/// On a policy: an RFC 3339 time at which to collect once, beside the schedule. Another time asks again. Behind it may
+/// stand ` DryRun`, or ` OverrideSafety` for a collection that `spec.safety` does not stop.
 pub const RUN_NOW: &str = "niks3.dev/run-now";
 
 /// What the policy should be.

@@ -17,6 +17,7 @@ use niks3_protocol::api::gc::GcParams;
 use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
 use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
 
+use super::run_now::{How, Once};
 use super::validate::ValidPolicy;
 
 const TOKEN_FOLDER: &str = "/var/run/secrets/niks3";
@@ -38,12 +39,12 @@ pub struct Resources {
     pub run_now: Option<Job>,
 }
 
-/// The children of a policy, and the Job of this name.
-pub fn build(policy: &ValidPolicy, run_now: Option<&str>) -> Resources {
+/// The children of a policy, and the Job of one collection beside the schedule.
+pub fn build(policy: &ValidPolicy, run_now: Option<&Once>) -> Resources {
     Resources {
         service_account: Some(service_account(policy)),
         cron_job: Some(cron_job(policy)),
-        run_now: run_now.map(|name| once(policy, name)),
+        run_now: run_now.map(|once| job_of(policy, once)),
     }
 }
 
@@ -74,7 +75,7 @@ fn cron_job(policy: &ValidPolicy) -> CronJob {
             failed_jobs_history_limit: Some(policy.failed_jobs),
             job_template: JobTemplateSpec {
                 metadata: Some(labelled.clone()),
-                spec: Some(job(policy, labelled)),
+                spec: Some(job(policy, &policy.limits, labelled)),
             },
         }),
         status: None,
@@ -87,17 +88,26 @@ fn job_labels(policy: &ValidPolicy) -> BTreeMap<String, String> {
     labels
 }
 
-fn once(policy: &ValidPolicy, name: &str) -> Job {
+fn job_of(policy: &ValidPolicy, once: &Once) -> Job {
     let labels = job_labels(policy);
+    let mut limits = policy.limits.clone();
+    match once.how {
+        How::AsScheduled => {}
+        How::DryRun => limits.dry_run = true,
+        How::OverrideSafety => {
+            limits.max_delete_percent = None;
+            limits.max_delete_objects = None;
+        }
+    }
     let labelled = ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() };
     Job {
-        metadata: child(name.to_owned(), &policy.namespace, labels, Some(&policy.owner)),
-        spec: Some(job(policy, labelled)),
+        metadata: child(once.job_name.clone(), &policy.namespace, labels, Some(&policy.owner)),
+        spec: Some(job(policy, &limits, labelled)),
         status: None,
     }
 }
 
-fn job(policy: &ValidPolicy, metadata: ObjectMeta) -> JobSpec {
+fn job(policy: &ValidPolicy, limits: &GcParams, metadata: ObjectMeta) -> JobSpec {
     JobSpec {
         backoff_limit: Some(policy.job.backoff_limit),
         active_deadline_seconds: Some(policy.job.active_deadline_seconds),
@@ -113,7 +123,7 @@ fn job(policy: &ValidPolicy, metadata: ObjectMeta) -> JobSpec {
                 on_pod_conditions: None,
             }],
         }),
-        template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(policy)) },
+        template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(policy, limits)) },
         ..JobSpec::default()
     }
 }
@@ -142,14 +152,14 @@ fn arguments(limits: &GcParams) -> Vec<String> {
     arguments
 }
 
-fn pod(policy: &ValidPolicy) -> PodSpec {
+fn pod(policy: &ValidPolicy, limits: &GcParams) -> PodSpec {
     let job = &policy.job;
     let container = Container {
         name: "gc".to_owned(),
         image: Some(policy.image.clone()),
         image_pull_policy: policy.pull_policy.map(|pull| pull.as_str().to_owned()),
         command: Some(vec!["/usr/local/bin/niks3".to_owned()]),
-        args: Some(arguments(&policy.limits)),
+        args: Some(arguments(limits)),
         env: Some(vec![
             env("NIKS3_SERVER_URL", &policy.endpoint),
             env("NIKS3_AUTH_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),

@@ -47,6 +47,7 @@ pub async fn report(
     if new != old {
         status::write(&context.client, policy, &new).await?;
     }
+    context.metrics.stands("GCPolicy", &policy.metadata, &new.conditions);
     let reference = policy.object_ref(&());
     if new.run_now != old.run_now
         && let Some((kind, reason, note)) = new.run_now.as_ref().and_then(|told| asked(outcome.run_now, told))

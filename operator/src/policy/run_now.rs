@@ -22,8 +22,53 @@ pub enum Request {
     /// It will never be carried out.
     Refused(RunNow),
     /// Make this Job.
-    Due(RunNow, String),
+    Due(RunNow, Once),
 }
+
+/// One collection beside the schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// Its Job.
+    pub job_name: String,
+    /// How it differs from those of the schedule.
+    pub how: How,
+}
+
+/// How a collection differs from those of the schedule: a word behind the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It does not.
+    AsScheduled,
+    /// It only says what would go.
+    DryRun,
+    /// `spec.safety` does not stop it.
+    OverrideSafety,
+}
+
+impl How {
+    /// The annotation's value for a collection at this time.
+    pub fn value(self, at: Timestamp) -> String {
+        // To the millisecond: who asks twice in a second means two collections.
+        let at = at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        match self {
+            Self::AsScheduled => at,
+            Self::DryRun => format!("{at} DryRun"),
+            Self::OverrideSafety => format!("{at} OverrideSafety"),
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "" => Some(Self::AsScheduled),
+            "DryRun" => Some(Self::DryRun),
+            "OverrideSafety" => Some(Self::OverrideSafety),
+            _ => None,
+        }
+    }
+}
+
+/// Said of a request whose time has not come.
+pub const TOO_EARLY: &str = "its time has not come";
 
 impl Request {
     /// For the status.
@@ -37,8 +82,8 @@ impl Request {
     }
 
     /// The Job to make.
-    pub fn job_name(&self) -> Option<&str> {
-        if let Self::Due(_, name) = self { Some(name) } else { None }
+    pub fn once(&self) -> Option<&Once> {
+        if let Self::Due(_, once) = self { Some(once) } else { None }
     }
 }
 
@@ -54,11 +99,17 @@ pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Tim
     }
     let why =
         |message: String| RunNow { requested: requested.clone(), job_name: None, message: Some(message) };
-    let Ok(at) = requested.parse::<Timestamp>() else {
-        return Request::Refused(why(format!("{requested:?} is no RFC 3339 time such as {now:.0}")));
+    let (time, word) = requested.split_once(' ').unwrap_or((&requested, ""));
+    let Ok(at) = time.parse::<Timestamp>() else {
+        return Request::Refused(why(format!("{time:?} is no RFC 3339 time such as {now:.0}")));
+    };
+    let Some(how) = How::of(word.trim()) else {
+        return Request::Refused(why(format!(
+            "{word:?} behind the time is neither DryRun nor OverrideSafety"
+        )));
     };
     if at > now {
-        return Request::Later(why("its time has not come".to_owned()), at.duration_since(now));
+        return Request::Later(why(TOO_EARLY.to_owned()), at.duration_since(now));
     }
     let deadline = policy.spec.starting_deadline_seconds;
     if now.duration_since(at) > SignedDuration::from_secs(deadline) {
@@ -72,9 +123,11 @@ pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Tim
             Request::Waiting(why(format!("BinaryCache {} is suspended", valid.cache)))
         }
         Ok(valid) => {
-            let name = job_name(&valid.cache, &policy.metadata.uid.clone().unwrap_or_default(), &requested);
-            let told = RunNow { requested: requested.clone(), job_name: Some(name.clone()), message: None };
-            Request::Due(told, name)
+            let uid = policy.metadata.uid.clone().unwrap_or_default();
+            let job_name = job_name(&valid.cache, &uid, &requested);
+            let told =
+                RunNow { requested: requested.clone(), job_name: Some(job_name.clone()), message: None };
+            Request::Due(told, Once { job_name, how })
         }
     }
 }
@@ -119,6 +172,9 @@ mod tests {
         let wrong = answer("now", &json!(null));
         assert!(matches!(wrong, Request::Refused(_)));
         assert_eq!(message(wrong), r#""now" is no RFC 3339 time such as 2026-01-01T12:00:00Z"#);
+        let wrong = answer("2026-01-01T12:00:00Z Dryrun", &json!(null));
+        assert_eq!(message(wrong), r#""Dryrun" behind the time is neither DryRun nor OverrideSafety"#);
+        assert!(matches!(answer("2026-01-01T12:00:00Z DryRun", &json!(null)), Request::Waiting(_)));
         let Request::Later(_, wait) = answer("2026-01-01T12:00:30Z", &json!(null)) else { panic!() };
         assert_eq!(wait.as_secs(), 30);
         assert!(matches!(answer("2026-01-01T10:59:59Z", &json!(null)), Request::Refused(_)));

@@ -56,6 +56,7 @@ rm -rf "$1"
 /// An API server, for as long as it is kept.
 pub(crate) struct Server {
     config: Config,
+    kubeconfig: PathBuf,
     _keeper: Child,
 }
 
@@ -74,6 +75,11 @@ impl Server {
         let builder = ClientBuilder::try_from(self.config.clone()).expect("the client should be made");
         builder.with_layer(layer).build()
     }
+
+    /// A file by which other programs reach it, with all rights.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
 }
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
@@ -83,6 +89,14 @@ static NAMESPACES: AtomicU32 = AtomicU32::new(0);
 /// belongs to the runtime that made it.
 pub(crate) async fn client() -> Client {
     shared().await.client()
+}
+
+/// One that has only the rights of somebody else.
+pub(crate) async fn client_as(user: &str, groups: &[&str]) -> Client {
+    let mut config = shared().await.config.clone();
+    config.auth_info.impersonate = Some(user.to_owned());
+    config.auth_info.impersonate_groups = Some(groups.iter().map(|group| (*group).to_owned()).collect());
+    Client::try_from(config).expect("the client should be made")
 }
 
 /// The run's API server.
@@ -107,15 +121,20 @@ fn programs() -> PathBuf {
         },
         PathBuf::from,
     );
-    for program in ["etcd", "kube-apiserver"] {
+    for program in ["etcd", "kube-apiserver", "helm"] {
         assert!(
             folder.join(program).is_file(),
-            "{} is missing: these tests run a real API server; put etcd and kube-apiserver there or name \
-             their folder in {PROGRAMS_VARIABLE}",
+            "{} is missing: these tests run a real API server; put etcd, kube-apiserver and helm there or \
+             name their folder in {PROGRAMS_VARIABLE}",
             folder.join(program).display()
         );
     }
     folder
+}
+
+/// The path of a program such as `helm`.
+pub(crate) fn program(name: &str) -> PathBuf {
+    programs().join(name)
 }
 
 /// Ports that were free a moment ago.
@@ -163,7 +182,7 @@ async fn start(crds: Vec<CustomResourceDefinition>) -> Server {
     }
     load_crds(&client, crds).await;
     std::fs::write(folder.join("ready"), "ready").unwrap();
-    Server { config, _keeper: keeper }
+    Server { config, kubeconfig: folder.join("kubeconfig"), _keeper: keeper }
 }
 
 fn pem(what: &str, der: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! docs/operator.md names tests: they exist.
+//! What the pages say is so.
 
 use std::path::Path;
 
@@ -10,9 +10,25 @@ fn the_tests_that_the_docs_name_exist() {
         docs.split('`').filter(|text| text.contains("::") && !text.contains(' ')).collect();
     for test in &named {
         let (module, name) = test.split_once("::").unwrap();
-        let files = ["tests/it", "tests/it/crds"].map(|at| folder.join(at).join(format!("{module}.rs")));
+        let files = ["tests/it", "tests/it/crds", "tests/it/plugin"]
+            .map(|at| folder.join(at).join(format!("{module}.rs")));
         let text: String = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
         assert!(text.contains(&format!("fn {name}()")), "docs/operator.md names {test}, which is none");
     }
     assert!(named.len() > 30, "{} are too few: were they found?", named.len());
+}
+
+#[test]
+fn the_reference_is_the_generated_one() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference.md");
+    let committed = std::fs::read_to_string(file).unwrap();
+    assert_eq!(committed, niks3_operator::reference::page(), "run `make generate`");
+    for word in [
+        "`spec.storage.s3.credentials`",
+        "| **`bucket`** |",
+        "### `status.signingKeys[]`",
+        "`SafetyLimitReached`",
+    ] {
+        assert!(committed.contains(word), "{word}");
+    }
 }

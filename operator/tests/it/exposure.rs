@@ -1,12 +1,13 @@
 //! The ways in from outside: Ingress and HTTPRoute.
 
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use niks3_operator::crd::BinaryCache;
-use niks3_operator::gateway::HttpRoute;
+use niks3_operator::foreign::{HttpRoute, ServiceMonitor};
 use serde_json::{Value, json};
 
 use crate::world::{World, condition, embedded};
@@ -46,21 +47,22 @@ async fn an_ingress_is_followed_until_it_has_an_address() {
     assert!(status.conditions.iter().all(|condition| condition.type_ != "Exposed"));
 }
 
-/// As much of the Gateway API as a route needs.
-async fn install_gateway_api(world: &World) {
+/// As much of another project's kind as is needed.
+async fn install(world: &World, group: &str, kind: &str) {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    let plural = format!("{}s", kind.to_lowercase());
+    let name = format!("{plural}.{group}");
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
-        "metadata": {"name": "httproutes.gateway.networking.k8s.io",
+        "metadata": {"name": name,
             "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
-        "spec": {"group": "gateway.networking.k8s.io", "scope": "Namespaced",
-            "names": {"kind": "HTTPRoute", "plural": "httproutes"},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema,
                 "subresources": {"status": {}}}]}
     }))
     .unwrap();
     let crds: Api<CustomResourceDefinition> = Api::all(world.client());
     crds.create(&PostParams::default(), &crd).await.unwrap();
-    await_condition(crds, "httproutes.gateway.networking.k8s.io", is_crd_established()).await.unwrap();
+    await_condition(crds, &name, is_crd_established()).await.unwrap();
 }
 
 #[tokio::test]
@@ -71,7 +73,7 @@ async fn a_route_waits_for_the_gateway_api_and_for_its_gateway() {
     let status = world.reconcile_cache("main").await.status.unwrap();
     assert!(condition(&status, "Exposed").starts_with("False/GatewayAPINotInstalled: "), "{status:?}");
     assert_eq!(status.url.as_deref(), Some("https://cache.example.org"));
-    install_gateway_api(&world).await;
+    install(&world, "gateway.networking.k8s.io", "HTTPRoute").await;
     let mut said = String::new();
     for _ in 0..50 {
         // Established is not yet served by every handler.
@@ -98,4 +100,39 @@ async fn a_route_waits_for_the_gateway_api_and_for_its_gateway() {
     world.patch::<BinaryCache>("main", json!({"spec": {"server": {"httpRoute": null}}})).await;
     world.reconcile_cache("main").await;
     assert_eq!(world.names::<HttpRoute>().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_service_monitor_waits_for_the_prometheus_operator() {
+    let world = World::new().await;
+    let wanted = json!({"mode": "Enabled", "labels": {"release": "prometheus"}, "interval": "10s"});
+    world.cache("main", with_server(json!({"metrics": {"serviceMonitor": wanted}}))).await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    let said = condition(&status, "Monitored");
+    assert!(said.starts_with("False/PrometheusOperatorNotInstalled: "), "{said}");
+    assert!(!condition(&status, "Ready").contains("Prometheus"), "the cache works without");
+    install(&world, "monitoring.coreos.com", "ServiceMonitor").await;
+    let mut said = String::new();
+    for _ in 0..50 {
+        // Established is not yet served by every handler.
+        said = condition(world.reconcile_cache("main").await.status.unwrap(), "Monitored");
+        if said.starts_with("True") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    assert_eq!(said, "True/Accepted: the ServiceMonitor is there");
+    let monitor = world.api::<ServiceMonitor>().get("main").await.unwrap();
+    assert_eq!(monitor.metadata.labels.unwrap()["release"], "prometheus");
+    assert_eq!(monitor.spec["endpoints"][0], json!({"port": "http", "path": "/metrics", "interval": "10s"}));
+    let service = world.api::<Service>().get("main").await.unwrap();
+    let labels = service.metadata.labels.unwrap();
+    for (key, value) in monitor.spec["selector"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(labels[key], value.as_str().unwrap(), "it selects the Service");
+    }
+    assert!(service.spec.unwrap().ports.unwrap().iter().any(|port| port.name.as_deref() == Some("http")));
+    world.patch::<BinaryCache>("main", json!({"spec": {"server": {"metrics": null}}})).await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    assert_eq!(world.names::<ServiceMonitor>().await, [""; 0]);
+    assert!(status.conditions.iter().all(|condition| condition.type_ != "Monitored"));
 }

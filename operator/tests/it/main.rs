@@ -17,6 +17,7 @@ mod exposure;
 mod faults;
 mod lease;
 mod manifests;
+mod plugin;
 mod policies;
 mod resilience;
 mod rotation;

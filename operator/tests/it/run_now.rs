@@ -58,6 +58,26 @@ async fn asked_once_a_collection_begins_once() {
 }
 
 #[tokio::test]
+async fn once_a_collection_may_only_look_or_ignore_the_limits() {
+    let world = World::new().await;
+    world.cache("main", embedded()).await;
+    world.policy("nightly", spec(&json!({"safety": {"maxDeletePercent": 30, "maxDeleteObjects": 9}}))).await;
+    let mut said = Vec::new();
+    for (seconds, word) in [(-3, ""), (-2, " DryRun"), (-1, " OverrideSafety")] {
+        ask(&world, &format!("{}{word}", seconds_from_now(seconds))).await;
+        let told = world.reconcile_policy("nightly").await.status.unwrap().run_now.unwrap();
+        let job = world.api::<Job>().get(&told.job_name.unwrap()).await.unwrap();
+        let args = job.spec.unwrap().template.spec.unwrap().containers.remove(0).args.unwrap();
+        let has = |flag: &str| args.iter().any(|arg| arg.starts_with(flag));
+        said.push(["--dry-run", "--max-delete-percent=30", "--max-delete-objects=9"].map(has));
+    }
+    assert_eq!(said, [[false, true, true], [true, true, true], [false, false, false]]);
+    let cron_job = world.api::<CronJob>().get("main-gc").await.unwrap().spec.unwrap().job_template;
+    let args = cron_job.spec.unwrap().template.spec.unwrap().containers.remove(0).args.unwrap();
+    assert!(args.contains(&"--max-delete-percent=30".to_owned()), "the schedule is as it was: {args:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_time_or_too_late_or_too_early_begins_nothing() {
     let world = World::new().await;
     world.cache("main", embedded()).await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 use crate::cache::validate::ValidCache;
-use crate::gateway::HttpRoute;
+use crate::foreign::HttpRoute;
 use crate::labels::{Component, Names, child, labels};
 
 use super::service::{HTTP, HTTP_PORT};

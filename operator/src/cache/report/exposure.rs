@@ -6,12 +6,26 @@ use serde_json::Value;
 use crate::cache::apply::Applied;
 use crate::cache::validate::ValidCache;
 use crate::crd::conditions::{ConditionType, Finding, Reason};
-use crate::gateway::HttpRoute;
+use crate::foreign::HttpRoute;
 
 const ABOUT: ConditionType = ConditionType::Exposed;
 
 const NOT_INSTALLED: &str = "server.httpRoute: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1; \
                              install the Gateway API";
+
+const NO_MONITORS: &str = "server.metrics.serviceMonitor: the cluster has no ServiceMonitor of \
+                           monitoring.coreos.com/v1; install the prometheus-operator";
+
+/// Nothing where no ServiceMonitor is wanted.
+pub(super) fn monitored(valid: &ValidCache, applied: &Applied) -> Option<Finding> {
+    valid.monitor.as_ref()?;
+    let about = ConditionType::Monitored;
+    Some(if applied.monitoring {
+        Finding::yes(about, Reason::Accepted, "the ServiceMonitor is there")
+    } else {
+        Finding::no(about, Reason::PrometheusOperatorNotInstalled, NO_MONITORS)
+    })
+}
 
 /// Nothing where no way in is wanted.
 pub(super) fn exposed(valid: &ValidCache, applied: &Applied) -> Option<Finding> {

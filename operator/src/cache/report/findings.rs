@@ -41,6 +41,7 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
                 Some(Ok(applied)) => {
                     findings.extend(running(outcome, valid, applied));
                     findings.extend(exposure::exposed(valid, applied));
+                    findings.extend(exposure::monitored(valid, applied));
                 }
                 Some(Err(error)) => findings.extend(not_applied(error)),
                 None => findings.extend(unknown(Reason::Reconciling, "not looked at yet")),

@@ -10,7 +10,7 @@ use niks3_protocol::server_config;
 
 use crate::crd::binary_cache::{
     Autoscaling, CacheInfo, PullPolicy, ReadProxyMode, Scheduling, ServerHttpRoute, ServerIngress,
-    ServerNetworkPolicy, ServerService, VerifyUploads, WorkloadIdentity,
+    ServerNetworkPolicy, ServerService, VerifyUploads, WantedServiceMonitor, WorkloadIdentity,
 };
 use crate::crd::schema::Resources;
 
@@ -82,6 +82,8 @@ pub struct ValidCache {
     pub ingress: Option<ServerIngress>,
     /// A way in from outside.
     pub http_route: Option<ServerHttpRoute>,
+    /// How Prometheus is told of the metrics, where it is.
+    pub monitor: Option<WantedServiceMonitor>,
     /// The Secret with the Ingress' certificate, where it is missing.
     pub certificate_missing: Option<String>,
     /// Who may speak to whom, where that is limited.

@@ -1,6 +1,7 @@
 //! `spec.server`: how the server runs.
 
 mod exposure;
+mod metrics;
 mod network;
 mod scaling;
 mod scheduling;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use crate::crd::schema::Resources;
 
 pub use exposure::{ParentRef, ServerHttpRoute, ServerIngress};
+pub use metrics::{ServerMetrics, ServiceMonitorMode, WantedServiceMonitor};
 pub use network::{NetworkPolicyMode, ServerNetworkPolicy};
 pub use scaling::Autoscaling;
 pub use scheduling::{DisruptionBudget, DisruptionMode, Scheduling};
@@ -90,6 +92,10 @@ pub struct Server {
     #[serde(default)]
     pub pod_disruption_budget: DisruptionBudget,
 
+    /// How Prometheus finds the server's metrics.
+    #[serde(default)]
+    pub metrics: ServerMetrics,
+
     /// A pod template (`metadata`, `spec`) that is merged into the operator's at the end, for what has no field here: a
     /// sidecar, a volume, a variable. Lists that have names (`containers`, `env`, `volumes`) are merged by them; the
     /// server's container is `server`. What is no pod template is named in the condition `Accepted`.
@@ -125,6 +131,7 @@ impl Default for Server {
             autoscaling: None,
             network_policy: ServerNetworkPolicy::default(),
             pod_disruption_budget: DisruptionBudget::default(),
+            metrics: ServerMetrics::default(),
             pod_template: None,
         }
     }

@@ -67,6 +67,8 @@ words! {
         Reconciling,
         /// The cluster has no Gateway API.
         GatewayAPINotInstalled,
+        /// The cluster has no ServiceMonitors.
+        PrometheusOperatorNotInstalled,
         /// A Gateway does not take the route, or none has looked at it yet.
         RouteNotAccepted,
         /// The Ingress has no address yet.

@@ -1,0 +1,165 @@
+//! `kubectl niks3 rotate`: changes `spec.signing.keys` as docs/keys.md tells it.
+
+use anyhow::{Context as _, bail, ensure};
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams};
+use niks3_operator::crd::BinaryCache;
+use niks3_operator::crd::binary_cache::{KeyStage, Promotion, SigningKeyStatus};
+use serde_json::{Value, json};
+
+use crate::args::RotateArgs;
+use crate::cluster::{Cluster, full_name, said};
+use crate::say;
+
+pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> anyhow::Result<String> {
+    let cache = cluster.cache(args.cache.as_deref()).await?;
+    let (name, full) = (cache.name_any(), full_name(&cache));
+    let change = Change::of(args);
+    let (keys, sentence) = change.carry_out(&cache).with_context(|| format!("BinaryCache {full}"))?;
+    // With the version that was read: what somebody else changed meanwhile is not overwritten.
+    let version = cache.resource_version();
+    let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"signing": {"keys": keys}}});
+    let how = PatchParams { dry_run: args.dry_run, ..PatchParams::default() };
+    let patched = cluster.api::<BinaryCache>().patch(&name, &how, &Patch::Merge(patch)).await;
+    patched.map_err(|error| said(error, &format!("BinaryCache {full} was not changed")))?;
+    let done = if args.dry_run { "would be changed" } else { "was changed" };
+    say(&format!("BinaryCache {full} {done}: {sentence}"));
+    if let Some(tool) = applied_by(&cache) {
+        say(&format!("It is applied by {tool}: put the same there, or it is taken back."));
+    }
+    Ok(serde_norway::to_string(&json!({"spec": {"signing": {"keys": keys}}}))?)
+}
+
+/// Who else writes the spec.
+fn applied_by(cache: &BinaryCache) -> Option<&'static str> {
+    let has =
+        |key: &str| cache.labels().keys().chain(cache.annotations().keys()).any(|at| at.starts_with(key));
+    match () {
+        () if has("argocd.argoproj.io/") => Some("Argo CD"),
+        () if has("kustomize.toolkit.fluxcd.io/") || has("helm.toolkit.fluxcd.io/") => Some("Flux"),
+        () if has("meta.helm.sh/") => Some("Helm"),
+        () => None,
+    }
+}
+
+#[derive(Debug)]
+enum Change<'a> {
+    Add(Option<&'a str>),
+    Stage(&'a str, KeyStage),
+    Remove(&'a str),
+}
+
+impl<'a> Change<'a> {
+    fn of(args: &'a RotateArgs) -> Self {
+        let staged = [
+            (&args.promote, KeyStage::Sign),
+            (&args.retire, KeyStage::Retire),
+            (&args.revoke, KeyStage::Revoke),
+        ];
+        let staged = staged.into_iter().find_map(|(key, stage)| Some((key.as_deref()?, stage)));
+        match (staged, args.remove.as_deref()) {
+            (Some((key, stage)), _) => Self::Stage(key, stage),
+            (None, Some(key)) => Self::Remove(key),
+            (None, None) => Self::Add(args.add.as_deref()),
+        }
+    }
+
+    /// The list of keys that the spec will have, and what that means.
+    fn carry_out(&self, cache: &BinaryCache) -> anyhow::Result<(Vec<Value>, String)> {
+        let status = cache.status.as_ref().map(|status| status.signing_keys.as_slice()).unwrap_or_default();
+        let mut keys = listed(cache, status)?;
+        let sentence = match *self {
+            Self::Add(name) => add(cache, &mut keys, name, status)?,
+            Self::Stage(name, stage) => {
+                let (others, found) = (names(&keys), find(&mut keys, name));
+                let key =
+                    found.with_context(|| format!("there is no key {name}, but {}", others.join(", ")))?;
+                key["stage"] = json!(stage);
+                match stage {
+                    KeyStage::Sign => format!("{name} signs now"),
+                    KeyStage::Retire => format!("{name} signs no more; what it signed stays trusted"),
+                    _ => format!("{name} is taken back; clients drop it when they read the keys anew"),
+                }
+            }
+            Self::Remove(name) => {
+                let others = names(&keys);
+                ensure!(
+                    others.iter().any(|other| other == name),
+                    "there is no key {name}, but {}",
+                    others.join(", ")
+                );
+                keys.retain(|key| key["name"] != name);
+                format!("{name} is no longer in the list; its Secret stays")
+            }
+        };
+        Ok((keys, sentence))
+    }
+}
+
+fn names(keys: &[Value]) -> Vec<String> {
+    keys.iter().filter_map(|key| key["name"].as_str().map(str::to_owned)).collect()
+}
+
+fn find<'k>(keys: &'k mut [Value], name: &str) -> Option<&'k mut Value> {
+    keys.iter_mut().find(|key| key["name"] == name)
+}
+
+/// The keys of the spec; where it lists none, the one that was generated.
+fn listed(cache: &BinaryCache, status: &[SigningKeyStatus]) -> anyhow::Result<Vec<Value>> {
+    let spec = &cache.spec.signing.keys;
+    if !spec.is_empty() {
+        return spec.iter().map(|key| Ok(serde_json::to_value(key)?)).collect();
+    }
+    let first = status.first().context("it has no signing key yet; `kubectl niks3 status` says why")?;
+    Ok(vec![json!({"name": first.name})])
+}
+
+fn add(
+    cache: &BinaryCache,
+    keys: &mut Vec<Value>,
+    name: Option<&str>,
+    status: &[SigningKeyStatus],
+) -> anyhow::Result<String> {
+    if let Some(waiting) = status.iter().find(|key| key.stage == KeyStage::Publish) {
+        bail!("{} is published already and waits to sign; --promote {0} lets it sign now", waiting.name);
+    }
+    let signing = status.iter().filter(|key| key.stage == KeyStage::Sign).count();
+    ensure!(
+        signing < 2,
+        "two keys sign already: one rotation at a time, `kubectl niks3 status` says how it stands"
+    );
+    let last = names(keys).pop().unwrap_or_default();
+    let name = name.map_or_else(|| counted_up(&last), str::to_owned);
+    ensure!(find(keys, &name).is_none(), "key {name} is in the list already");
+    keys.push(json!({"name": name}));
+    let rotation = &cache.spec.signing.rotation;
+    let (wait, overlap) = (&rotation.publish_before_sign.0, &rotation.overlap.0);
+    Ok(match rotation.promotion {
+        Promotion::Automatic => format!(
+            "{name} is published; it signs beside {last} after {wait}, and alone {overlap} later. Let clients read \
+             the keys anew before: `kubectl niks3 use {}`",
+            cache.name_any()
+        ),
+        Promotion::Manual => format!("{name} is published; it signs when --promote {name} tells it to"),
+    })
+}
+
+/// `cache.example.org-1` becomes `cache.example.org-2`; a name without a number gets one.
+fn counted_up(name: &str) -> String {
+    let counted = name.rsplit_once('-').and_then(|(stem, number)| Some((stem, number.parse::<u64>().ok()?)));
+    match counted {
+        Some((stem, number)) => format!("{stem}-{}", number.saturating_add(1)),
+        None => format!("{name}-2"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_count_up() {
+        let names = ["cache.example.org-1", "a-9", "a", "a-b", "a-"];
+        assert_eq!(names.map(counted_up), ["cache.example.org-2", "a-10", "a-2", "a-b-2", "a--2"]);
+    }
+}

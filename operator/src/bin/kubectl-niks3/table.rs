@@ -1,0 +1,70 @@
+//! Columns, ages and sizes, as `kubectl` writes them.
+
+use k8s_openapi::jiff::Timestamp;
+
+/// Rows with their columns below each other, indented.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let line = format!("  {}", cells.collect::<Vec<_>>().join("   "));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A row of cells.
+pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// How long ago an RFC 3339 time was: `5s`, `3m`, `2h`, `4d`.
+pub(crate) fn age(then: Option<&str>, now: Timestamp) -> String {
+    let Some(then) = then.and_then(|text| text.parse::<Timestamp>().ok()) else { return "-".to_owned() };
+    let seconds = (now.as_second() - then.as_second()).max(0);
+    match seconds {
+        ..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: i64) -> String {
+    let mut value = u64::try_from(bytes).unwrap_or(0);
+    let mut tenths = 0;
+    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
+        if value < 1024 {
+            return if unit == "B" { format!("{value} B") } else { format!("{value}.{tenths} {unit}") };
+        }
+        tenths = value % 1024 * 10 / 1024;
+        value /= 1024;
+    }
+    format!("{value} PiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_below_each_other() {
+        let rows = [row(["A", "LONG", "C"]), row(["longer", "b", ""])];
+        assert_eq!(table(&rows), "  A        LONG   C\n  longer   b\n");
+    }
+
+    #[test]
+    fn ages_and_sizes_are_short() {
+        let now: Timestamp = "2026-01-10T00:00:00Z".parse().unwrap();
+        let ages =
+            ["2026-01-09T23:59:55Z", "2026-01-09T23:50:00Z", "2026-01-09T12:00:00Z", "2026-01-01T00:00:00Z"];
+        assert_eq!(ages.map(|then| age(Some(then), now)), ["5s", "10m", "12h", "9d"]);
+        assert_eq!((age(None, now), age(Some("soon"), now)), ("-".to_owned(), "-".to_owned()));
+        assert_eq!([0, 1536, 5 << 30].map(size), ["0 B", "1.5 KiB", "5.0 GiB"]);
+    }
+}

@@ -1,0 +1,24 @@
+//! How Prometheus is told of the server's metrics.
+
+use serde_json::json;
+
+use crate::cache::validate::ValidCache;
+use crate::foreign::ServiceMonitor;
+use crate::labels::{Component, Names, child, labels, selector};
+
+use super::service::HTTP;
+
+pub(super) fn server(cache: &ValidCache) -> Option<ServiceMonitor> {
+    let wanted = cache.monitor.as_ref()?;
+    let spec = json!({
+        "selector": {"matchLabels": selector(&cache.name, Component::Server)},
+        "endpoints": [{"port": HTTP, "path": "/metrics", "interval": wanted.interval}],
+    });
+    // Those by which the operator finds it again count.
+    let mut all = wanted.labels.clone();
+    all.extend(labels(&cache.name, Component::Server));
+    Some(ServiceMonitor::new(
+        child(Names(&cache.name).server(), &cache.namespace, all, Some(&cache.owner)),
+        spec,
+    ))
+}

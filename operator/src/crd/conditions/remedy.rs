@@ -1,0 +1,56 @@
+//! What people can do about a condition that is false.
+
+use super::Reason;
+
+impl Reason {
+    /// The reason that a status names, where it is one of the operator's; the server has reasons of its own.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+    }
+
+    /// What to do; nothing where there is nothing to do.
+    pub fn remedy(self) -> Option<&'static str> {
+        Some(match self {
+            Self::InvalidSpec | Self::UnsafeUploadWindow | Self::InvalidSchedule | Self::InvalidTimeZone => {
+                "change the spec as the message says"
+            }
+            Self::BucketConflict => "give one of the two caches another bucket or prefix",
+            Self::Conflicted => "delete one of the two policies",
+            Self::SecretNotFound | Self::SecretKeyMissing | Self::NoActiveKey => {
+                "make the Secret, or its key; it is found within 5 s"
+            }
+            Self::InvalidKey | Self::KeyNameMismatch => {
+                "see docs/keys.md; `nix key generate-secret` makes a key"
+            }
+            Self::QuotaExceeded => "raise the quota of the namespace, or ask for less",
+            Self::AdmissionRefused | Self::ApplyFailed => {
+                "the message has the cluster's own words; it is tried again, at most two minutes apart"
+            }
+            Self::ImagePullBackOff => "correct the image, or name a Secret in server.imagePullSecrets",
+            Self::CrashLoopBackOff | Self::CreateContainerConfigError => {
+                "the message names the pod; `kubectl logs --previous` says why it ends"
+            }
+            Self::PodsNotCreated => "the message has the cluster's own words",
+            Self::Unschedulable => "make room on the nodes, or change server.scheduling or resources",
+            Self::StorageClassNotFound => "make the StorageClass, or make the cache anew with another",
+            Self::ServerUnreachable => "wait for a pod to be ready; Available says what keeps it",
+            Self::ProgressDeadlineExceeded => "look at the newest pods: they do not become ready",
+            Self::GatewayAPINotInstalled => "install the Gateway API, or use server.ingress",
+            Self::PrometheusOperatorNotInstalled => {
+                "install the CRDs of the prometheus-operator, or set server.metrics.serviceMonitor.mode: Disabled"
+            }
+            Self::RouteNotAccepted => "let the Gateway's listener take routes of this namespace and hostname",
+            Self::IngressPending => "install an ingress controller of this class, or name another class",
+            Self::CertificateNotReady => "make the Secret with the certificate, or let cert-manager do so",
+            Self::Suspended | Self::SuspendReconcile => "set suspend back when it is time to go on",
+            Self::CacheNotReady => "look at the BinaryCache: this operator cannot read it",
+            Self::CacheNotFound => "make the BinaryCache, or correct cacheRef",
+            Self::KubernetesAuthDisabled => "set auth.kubernetes.mode: Enabled in the BinaryCache",
+            Self::GCFailed => "the message names the Job; the next run goes on where this one stopped",
+            Self::SafetyLimitReached => {
+                "look at `kubectl niks3 gc --dry-run`; `kubectl niks3 gc --override-safety` collects once all the same"
+            }
+            _ => return None,
+        })
+    }
+}
