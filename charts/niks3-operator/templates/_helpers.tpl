@@ -19,6 +19,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* With a digest, the digest decides; a tag before it is for people. */}}
 {{- define "niks3.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- .Values.image.repository -}}
+{{- if or .Values.image.tag (not .Values.image.digest) -}}:{{ .Values.image.tag | default .Chart.AppVersion }}{{- end -}}
+{{- with .Values.image.digest -}}@{{ . }}{{- end -}}
 {{- end -}}

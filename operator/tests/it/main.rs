@@ -11,6 +11,7 @@
 
 mod api_server;
 mod caches;
+mod chart;
 mod crds;
 mod docs;
 mod exposure;
@@ -26,5 +27,6 @@ mod scaling;
 mod suspend;
 mod trouble;
 mod unreadable;
+mod upgrade;
 mod workload;
 mod world;

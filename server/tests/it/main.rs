@@ -14,6 +14,7 @@ mod gc;
 mod gc_races;
 mod gc_trouble;
 mod health;
+mod monitoring;
 mod multipart;
 mod narinfos;
 mod pins;
