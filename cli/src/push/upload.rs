@@ -4,6 +4,7 @@
 //! largest NAR goes first, so that no giant is left for the end, and a giant's compression is spread over cores.
 
 mod compress;
+mod encoder;
 mod jobs;
 mod memory;
 mod parts;
@@ -29,6 +30,7 @@ use crate::client::ClientError;
 use crate::nar::{self, Listing};
 use crate::store;
 use compress::{Source, unreadable};
+use encoder::Contexts;
 use jobs::{Job, jobs};
 use memory::Memory;
 use parts::Parts;
@@ -39,6 +41,7 @@ struct Engine {
     plan: Arc<Plan>,
     cores: Arc<Semaphore>,
     memory: Memory,
+    contexts: Contexts,
 }
 
 /// Sends everything that is missing, narinfos aside. A path that fails is noted where others are to go on.
@@ -53,6 +56,7 @@ pub(super) async fn upload(
         plan: Arc::clone(plan),
         cores: Arc::new(Semaphore::new(options.jobs)),
         memory: Memory::new(),
+        contexts: Contexts::default(),
     };
     let jobs = jobs(plan, pending)?;
     futures::stream::iter(jobs)
@@ -129,6 +133,7 @@ impl Engine {
             jobs: self.session.options.jobs,
             progress: Arc::clone(&self.session.progress),
             memory: self.memory.clone(),
+            contexts: self.contexts.clone(),
         }
     }
 
@@ -182,7 +187,7 @@ impl Engine {
     ) -> Result<(), PushError> {
         let text = serde_json::to_vec(&listing)
             .map_err(|error| PushError::ReadNar { path: path.clone(), source: error.into() })?;
-        let body = zstd::encode_all(text.as_slice(), self.session.options.level)
+        let body = zstd::bulk::compress(&text, self.session.options.level)
             .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
         self.send_compressed(path, &self.plan.paths[path].listing, pending, body).await
     }

@@ -6,21 +6,16 @@ use std::sync::Arc;
 
 use niks3_protocol::nix::{NarHash, StorePath};
 use tokio::sync::mpsc::Sender;
-use zstd::zstd_safe::CParameter;
 
 use crate::nar::{self, Hashing, Listing};
 use crate::progress::Progress;
 use crate::push::PushError;
 
+use super::encoder::Contexts;
 use super::memory::{Buffer, Memory, Part};
 
 /// NARs above this many bytes are compressed on several cores.
 const SPREAD: u64 = 64 << 20;
-
-/// Threads that compress one NAR at most: each takes memory.
-const MAX_WORKERS: u32 = 8;
-/// What one of them takes at a time; zstd's own choice is 8 MiB.
-const WORKER_BYTES: u32 = 4 << 20;
 /// Bytes of a NAR gathered before they are hashed and compressed.
 const BUFFER: usize = 128 << 10;
 
@@ -33,6 +28,7 @@ pub(super) struct Source {
     pub(super) jobs: usize,
     pub(super) progress: Arc<Progress>,
     pub(super) memory: Memory,
+    pub(super) contexts: Contexts,
 }
 
 impl Source {
@@ -57,14 +53,8 @@ impl Source {
 
     fn compress<W: Write>(&self, out: W) -> Result<(W, Listing), PushError> {
         let unreadable = |source| self.unreadable(source);
-        let mut encoder = zstd::Encoder::new(out, self.level).map_err(unreadable)?;
-        encoder.set_pledged_src_size(Some(self.nar_size)).map_err(unreadable)?;
-        if self.is_spread() {
-            encoder
-                .multithread(u32::try_from(self.jobs).unwrap_or(1).min(MAX_WORKERS))
-                .map_err(unreadable)?;
-            encoder.set_parameter(CParameter::JobSize(WORKER_BYTES)).map_err(unreadable)?;
-        }
+        let workers = self.is_spread().then(|| u32::try_from(self.jobs).unwrap_or(1));
+        let encoder = self.contexts.encoder(out, self.level, self.nar_size, workers).map_err(unreadable)?;
         let hashing =
             Hashing::new(Ticking { inner: encoder, progress: &self.progress, limit: self.nar_size });
         let failed = |error: io::Error| match error.kind() {
