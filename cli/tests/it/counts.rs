@@ -1,5 +1,6 @@
 //! What a push costs, in things that can be counted: none of this may grow unnoticed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use niks3_protocol::nix::StorePath;
@@ -27,6 +28,41 @@ async fn calls_of_a_push() {
     cache.niks3(&push).run().await.succeeded();
     assert_eq!(recorder.calls().len(), 45, "something was sent again");
     assert_eq!(cache.requests().await.values().sum::<u64>(), 7, "cached, it is one call");
+}
+
+/// What the server itself does for a push: statements to PostgreSQL, which do not grow with the objects, and calls
+/// to S3, one an object.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_of_the_server_for_a_push() {
+    let recorder = Recorder::start(|_, _| Treatment::Pass(Duration::ZERO)).await;
+    let url = recorder.url.clone();
+    let cache = Cache::with(|parts, _| parts.bucket.endpoint = Some(url)).await;
+    sqlx::raw_sql("create extension pg_stat_statements").execute(&cache.app.db).await.unwrap();
+    let statements = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements where dbid = (select oid from \
+                      pg_database where datname = current_database())";
+    let push = async |name: &str, count: u32| {
+        let add = |index| {
+            cache.store.add(&format!("{name}-{index}"), &[("x", format!("{name} {index}").as_bytes())])
+        };
+        let paths: Vec<StorePath> = (0..count).map(add).collect();
+        let arguments: Vec<&str> =
+            std::iter::once("push").chain(paths.iter().map(StorePath::as_str)).collect();
+        let (asked, called) = (cache.count(statements).await, recorder.calls().len());
+        cache.niks3(&arguments).run().await.succeeded();
+        let mut methods: BTreeMap<String, usize> = BTreeMap::new();
+        for call in &recorder.calls()[called..] {
+            *methods.entry(call.method.clone()).or_default() += 1;
+        }
+        (cache.count(statements).await - asked, methods)
+    };
+    let calls = |head, put| BTreeMap::from([("HEAD".to_owned(), head), ("PUT".to_owned(), put)]);
+    let (few, methods) = push("few", 5).await;
+    assert_eq!(methods, calls(10, 5), "a look at each NAR and listing, and a narinfo to write");
+    let (many, methods) = push("many", 40).await;
+    assert_eq!(methods, calls(80, 40));
+    println!("{few} statements for 5 paths, {many} for 40");
+    assert!((1..=60).contains(&few), "{few} statements");
+    assert!(many <= few + 10, "{many} statements for 40 paths, {few} for 5");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Between the program and S3: knows each call and what S3 said to it, and may answer in its place.
+//! Between the program, or the server, and S3: knows each call and what S3 said to it, and may answer in its place.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -94,7 +94,7 @@ impl Drop for Recorder {
 /// One connection of the program: call after call, each on a connection of its own to S3.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut client = BufReader::new(stream);
-    while let Some((head, body)) = read_message(&mut client).await {
+    while let Some((head, body)) = read_message(&mut client, true).await {
         let index = shared.begun.fetch_add(1, Ordering::Relaxed);
         let under_way = shared.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         let answer = match (shared.rule)(index, under_way) {
@@ -120,9 +120,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 fn call(head: &str, status: u16) -> Call {
     let mut words = head.split(' ');
     let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap());
-    let (path, query) = target.split_once('?').unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let part = query.split('&').find_map(|pair| pair.strip_prefix("partNumber=")?.parse().ok());
-    let key = path.splitn(3, '/').nth(2).unwrap().to_owned();
+    let key = path.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
     Call { method, key, part, status }
 }
 
@@ -132,12 +132,13 @@ async fn pass_on(head: &str, body: &[u8]) -> Option<Vec<u8>> {
     s3.get_mut().write_all(head.as_bytes()).await.ok()?;
     // S3 may have refused it already; then its answer is what counts.
     let _ = s3.get_mut().write_all(body).await;
-    let (head, body) = read_message(&mut s3).await?;
+    // What answers a HEAD says how long the body would be.
+    let (head, body) = read_message(&mut s3, !head.starts_with("HEAD ")).await?;
     Some([head.as_bytes(), &body].concat())
 }
 
 /// Head and body of a request or an answer, as long as its `Content-Length` says.
-async fn read_message(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+async fn read_message(stream: &mut BufReader<TcpStream>, has_body: bool) -> Option<(String, Vec<u8>)> {
     let (mut head, mut length) = (String::new(), 0);
     loop {
         let start = head.len();
@@ -152,7 +153,7 @@ async fn read_message(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<
             break;
         }
     }
-    let mut body = vec![0; length];
+    let mut body = vec![0; if has_body { length } else { 0 }];
     stream.read_exact(&mut body).await.ok()?;
     Some((head, body))
 }
