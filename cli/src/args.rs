@@ -33,6 +33,14 @@ Examples:
 
 A push that was interrupted goes on where it was: run it again.";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  niks3 doctor                                   before the first push, or when something fails
+  niks3 doctor --no-push                         where this machine only reads
+  niks3 doctor --json | jq 'select(.status == \"fail\")'
+
+It pushes a path of a few bytes, which the next collection takes. Exit code 1 where a check fails.";
+
 const USE_EXAMPLES: &str = "\
 Examples:
   niks3 use                                      print them
@@ -59,6 +67,10 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Options of all commands")]
 pub(crate) struct GlobalArgs {
+    /// Server of the cache, by its name in $XDG_CONFIG_HOME/niks3/config.toml or by its URL; counts more than
+    /// --server-url. Where neither is given, the file's default.
+    #[arg(long, global = true, value_name = "NAME|URL")]
+    pub(crate) server: Option<String>,
     /// Server of the cache.
     #[arg(long, env = "NIKS3_SERVER_URL", global = true, value_name = "URL")]
     pub(crate) server_url: Option<String>,
@@ -134,8 +146,15 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Who the server thinks you are, and what you may do.
     Whoami,
+    /// Check the set-up from end to end, and say what to change.
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Keep a token, read from standard input, for all other commands.
-    Login,
+    Login {
+        /// Keep it for this server alone, which --server names so from now on.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
     /// Print the lines of nix.conf by which Nix reads from the cache.
     #[command(after_help = USE_EXAMPLES)]
     Use {
@@ -195,6 +214,17 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     pub(crate) best_effort: bool,
     /// Print an object for each path as it finishes, and a summary last, one a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `niks3 doctor`
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DoctorArgs {
+    /// Push no test path, so that nothing is asked of the bucket.
+    #[arg(long)]
+    pub(crate) no_push: bool,
+    /// Print an object for each check, one a line.
     #[arg(long)]
     pub(crate) json: bool,
 }

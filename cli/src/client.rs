@@ -1,8 +1,10 @@
 //! One server over HTTP, and the PUTs to S3. Both are tried again where that can help.
 
 mod address;
+mod answer;
 mod calls;
 mod error;
+mod facts;
 mod gc_answer;
 mod gc_calls;
 mod pace;
@@ -15,13 +17,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use niks3_protocol::api::ErrorBody;
 use niks3_protocol::duration::GoDuration;
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, LOCATION};
+use reqwest::header::{ETAG, HeaderMap};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::GlobalArgs;
+use answer::{first_line, foreign, s3_message};
 pub(crate) use error::ClientError;
 use gc_answer::ConflictAnswer;
 use pace::Pace;
@@ -179,8 +182,7 @@ impl Client {
         query: &[(&str, String)],
         body: Option<&impl Serialize>,
     ) -> Result<Bytes, ClientError> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        let url = self.at(path);
         let body = body.map(serde_json::to_vec).transpose().map(|body| body.map(Bytes::from));
         let body =
             body.map_err(|error| ClientError::NotNiks3 { host: self.host(), problem: error.to_string() })?;
@@ -211,6 +213,13 @@ impl Client {
             };
             attempts.wait_or(error).await?;
         }
+    }
+
+    /// The address of a call.
+    fn at(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        url
     }
 
     /// No answer, or none within the time that was given.
@@ -251,18 +260,6 @@ fn follow(attempt: Attempt<'_>) -> Action {
     if keeps && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
 }
 
-/// What shows that an answer is not a niks3 server's. A gateway before one may send pages of its own while the
-/// server is away, so a status that may pass shows nothing.
-fn foreign(status: StatusCode, headers: &HeaderMap) -> Option<String> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if status.is_redirection() {
-        return Some(format!("it redirects to {}", text(LOCATION)));
-    }
-    let kind = text(CONTENT_TYPE);
-    let page = kind.contains("html") || kind.contains("xml");
-    (page && !retry::is_passing(status)).then(|| format!("it sent a web page with status {status}"))
-}
-
 /// No answer. The causes between ours and the first one say nothing to people.
 fn unreachable(host: String, error: &reqwest::Error) -> ClientError {
     let mut first: &dyn std::error::Error = error;
@@ -278,21 +275,4 @@ fn unreachable(host: String, error: &reqwest::Error) -> ClientError {
 fn host(url: &Url) -> String {
     let name = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"))
-}
-
-fn first_line(text: &str) -> String {
-    let line: String = text.lines().next().unwrap_or_default().chars().take(300).collect();
-    if line.is_empty() || line.starts_with('<') { "no reason was given".to_owned() } else { line }
-}
-
-/// The code and message of S3's XML.
-fn s3_message(xml: &str) -> String {
-    let part = |tag: &str| {
-        let start = xml.find(&format!("<{tag}>"))? + tag.len() + 2;
-        xml[start..].split('<').next()
-    };
-    match (part("Code"), part("Message")) {
-        (Some(code), Some(message)) => format!("S3 refused the upload: {code}: {message}"),
-        _ => "S3 refused the upload".to_owned(),
-    }
 }

@@ -2,6 +2,7 @@
 
 mod delete;
 mod explain;
+mod doctor;
 mod gc;
 mod generate;
 mod login;
@@ -19,6 +20,7 @@ use crate::args::{Args, Command};
 use crate::client::{Client, ClientError};
 use crate::printer::{Printer, chain};
 use crate::push::PushError;
+use crate::servers::{self, ServersError};
 use crate::store::StoreError;
 
 /// Wrong usage, configuration or permission; `1` is every other failure.
@@ -29,6 +31,8 @@ const USAGE: u8 = 2;
 pub(crate) enum CommandError {
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Servers(#[from] ServersError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -59,6 +63,8 @@ pub(crate) enum CommandError {
     Write { path: std::path::PathBuf, source: std::io::Error },
     #[error("{0} names no key that signs its paths, so Nix would take none of them")]
     Unsigned(String),
+    #[error("{} failed", if *.0 == 1 { "1 check".to_owned() } else { format!("{} checks", .0) })]
+    Unwell(usize),
     #[error("no token: give it on standard input")]
     NoToken,
     #[error("there is no home to keep a token in: set HOME or XDG_CONFIG_HOME")]
@@ -92,6 +98,7 @@ impl CommandError {
             | Self::PinOfMany(_)
             | Self::NoToken
             | Self::NoHome
+            | Self::Servers(_)
             | Self::GcStopped(_)
             | Self::Held(_)
             | Self::NoAnswer
@@ -145,10 +152,12 @@ fn blocking_threads(command: &Command) -> usize {
 }
 
 async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
-    let connect = || Client::new(&args.global);
+    let known = || servers::resolve(&args.global);
+    let connect = || Ok::<_, CommandError>(Client::new(&known()?)?);
     match args.command {
         Command::Completions { shell } => generate::completions(shell, printer),
-        Command::Login => login::run(&args.global, printer).await?,
+        Command::Doctor(command) => doctor::run(&known()?, command, printer).await?,
+        Command::Login { name } => login::run(&args.global, name.as_deref(), printer).await?,
         Command::Use { file } => use_cache::run(&connect()?, file, printer).await?,
         Command::Man { folder } => generate::man(folder, printer)?,
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,

@@ -7,6 +7,7 @@ mod nar;
 mod printer;
 mod progress;
 mod push;
+mod servers;
 mod store;
 
 use clap::Parser as _;

@@ -100,6 +100,17 @@ impl TokenSource {
         GitHub::of_this_job().map_or(Place::None, Place::GitHub)
     }
 
+    /// Where it is looked for, in words.
+    pub(super) fn place_name(&self) -> String {
+        match &self.place {
+            Place::None => "nowhere".to_owned(),
+            Place::Text(name, _) => (*name).to_owned(),
+            Place::File(path) => path.display().to_string(),
+            Place::Command(_) => "the token command".to_owned(),
+            Place::GitHub(_) => "GitHub".to_owned(),
+        }
+    }
+
     pub(super) async fn read(
         &self,
         http: &reqwest::Client,

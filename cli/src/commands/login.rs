@@ -10,12 +10,20 @@ use super::CommandError;
 use crate::args::GlobalArgs;
 use crate::client::{Client, default_token_file};
 use crate::printer::Printer;
+use crate::servers;
 
 /// Longer than any token.
 const MOST: u64 = 64 << 10;
 
-pub(super) async fn run(args: &GlobalArgs, printer: Printer) -> Result<(), CommandError> {
-    let path = default_token_file().ok_or(CommandError::NoHome)?;
+pub(super) async fn run(args: &GlobalArgs, name: Option<&str>, printer: Printer) -> Result<(), CommandError> {
+    let path = match name {
+        Some(name) => servers::token_file(name)?,
+        None => default_token_file().ok_or(CommandError::NoHome)?,
+    };
+    // A name that is known already needs no address.
+    let without = args.server.is_none() && args.server_url.is_none();
+    let server = name.filter(|_| without).map(str::to_owned).or_else(|| args.server.clone());
+    let args = servers::resolve(&GlobalArgs { server, ..args.clone() })?;
     let token = read(printer).map_err(CommandError::Stdin)?;
     if token.is_empty() {
         return Err(CommandError::NoToken);
@@ -23,6 +31,9 @@ pub(super) async fn run(args: &GlobalArgs, printer: Printer) -> Result<(), Comma
     let client = Client::new(&args.with_token(&token))?;
     let me = client.whoami().await?;
     write(&path, &token).map_err(|source| CommandError::Write { path: path.clone(), source })?;
+    if let Some(name) = name {
+        servers::remember(name, client.server().trim_end_matches('/'))?;
+    }
     printer.say(&format!("You are {} at {}; the token is in {}", me.identity, client.host(), path.display()));
     Ok(())
 }

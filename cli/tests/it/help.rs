@@ -21,6 +21,7 @@ async fn help_texts() {
         ("whoami", &["whoami"]),
         ("completions", &["completions"]),
         ("man", &["man"]),
+        ("doctor", &["doctor"]),
         ("login", &["login"]),
         ("use", &["use"]),
     ] {
