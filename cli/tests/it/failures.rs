@@ -1,5 +1,6 @@
 //! A push that something stops: one sentence, exit 1, and nothing committed.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ fn damage(file: &str, change: impl FnOnce(&mut Vec<u8>)) {
     }
     let mut content = std::fs::read(file).unwrap();
     change(&mut content);
-    std::fs::write(file, content).unwrap();
+    // In place: whoever reads it meanwhile is not to find it shorter.
+    let mut file = std::fs::File::options().write(true).open(file).unwrap();
+    file.write_all(&content).unwrap();
+    file.set_len(content.len() as u64).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

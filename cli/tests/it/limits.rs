@@ -32,7 +32,7 @@ async fn roots(cache: &Cache) -> Vec<String> {
 }
 
 /// The same, however much a push had sent when it failed.
-fn unhurried(said: String) -> String {
+fn unhurried(said: &str) -> String {
     said.replace("; what an interrupted push sent is not sent again", "")
 }
 
@@ -54,7 +54,7 @@ async fn what_can_be_pushed_is_pushed() {
     cache.assert_nothing_committed().await;
 
     let push = [&["push", "--keep-going"][..], &paths].concat();
-    insta::assert_snapshot!(unhurried(cache.niks3(&push).run().await.stderr_of(1)), @r"
+    insta::assert_snapshot!(unhurried(&cache.niks3(&push).run().await.stderr_of(1)), @r"
     error: /nowhere/at/all cannot be read: No such file or directory (os error 2)
     6 paths: 0 cached, 6 to upload (SIZE)
     error: /nix/store/HASH-gone was deleted while it was pushed, as Nix's garbage collection does; it was not pushed
@@ -70,7 +70,7 @@ async fn what_can_be_pushed_is_pushed() {
     assert_eq!(cache.count("select count(*) from objects where live and key like '%.narinfo'").await, 4);
 
     // What fails again fails again, and the rest costs nothing.
-    insta::assert_snapshot!(unhurried(cache.niks3(&push).run().await.stderr_of(1)), @r"
+    insta::assert_snapshot!(unhurried(&cache.niks3(&push).run().await.stderr_of(1)), @r"
     error: /nowhere/at/all cannot be read: No such file or directory (os error 2)
     5 paths: 3 cached, 2 to upload (SIZE)
     error: /nix/store/HASH-gone was deleted while it was pushed, as Nix's garbage collection does; it was not pushed
