@@ -45,7 +45,9 @@ const USE_EXAMPLES: &str = "\
 Examples:
   niks3 use                                      print them
   niks3 use --file ~/.config/nix/nix.conf        for a trusted user
-  sudo niks3 use --file /etc/nix/nix.conf        for the whole machine";
+  sudo niks3 use --file /etc/nix/nix.conf        for the whole machine
+  sudo niks3 use --file /etc/nix/nix.conf --netrc /etc/nix/netrc
+                                                 a private cache";
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:
@@ -161,6 +163,9 @@ pub(crate) enum Command {
         /// Add what is missing to this file in place of printing it.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Keep the token in this netrc file, by which Nix reads a private cache; other entries stay as they are.
+        #[arg(long, value_name = "FILE")]
+        netrc: Option<PathBuf>,
     },
     /// Print the completions for a shell.
     #[command(after_help = COMPLETION_EXAMPLES)]

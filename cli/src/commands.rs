@@ -1,8 +1,8 @@
 //! From a command to its exit code.
 
 mod delete;
-mod explain;
 mod doctor;
+mod explain;
 mod gc;
 mod generate;
 mod login;
@@ -67,6 +67,10 @@ pub(crate) enum CommandError {
     Unwell(usize),
     #[error("no token: give it on standard input")]
     NoToken,
+    #[error("there is no token to keep: `niks3 login` first, or name one by --auth-token-file")]
+    NoTokenToKeep,
+    #[error("{0:?}, where Nix is to read from, names no host")]
+    NoHost(String),
     #[error("there is no home to keep a token in: set HOME or XDG_CONFIG_HOME")]
     NoHome,
     #[error("standard input cannot be read")]
@@ -96,6 +100,7 @@ impl CommandError {
         match self {
             Self::PinName(_)
             | Self::PinOfMany(_)
+            | Self::NoTokenToKeep
             | Self::NoToken
             | Self::NoHome
             | Self::Servers(_)
@@ -158,7 +163,7 @@ async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
         Command::Completions { shell } => generate::completions(shell, printer),
         Command::Doctor(command) => doctor::run(&known()?, command, printer).await?,
         Command::Login { name } => login::run(&args.global, name.as_deref(), printer).await?,
-        Command::Use { file } => use_cache::run(&connect()?, file, printer).await?,
+        Command::Use { file, netrc } => use_cache::run(&connect()?, file, netrc, printer).await?,
         Command::Man { folder } => generate::man(folder, printer)?,
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
         Command::Pins(command) => pins::run(&connect()?, command, printer).await?,

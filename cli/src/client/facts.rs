@@ -43,9 +43,14 @@ impl Client {
         }))
     }
 
+    /// The token itself.
+    pub(crate) async fn token(&self) -> Result<Option<String>, ClientError> {
+        Ok(self.token.read(&self.http, &self.base).await?)
+    }
+
     /// The token that calls are made with; `None` where there is none.
     pub(crate) async fn token_facts(&self) -> Result<Option<TokenFacts>, ClientError> {
-        let token = self.token.read(&self.http, &self.base).await?;
+        let token = self.token().await?;
         Ok(token.map(|token| TokenFacts { place: self.token.place_name(), expires: expiry(&token) }))
     }
 
@@ -57,7 +62,7 @@ impl Client {
     ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
         let mut request = self.http.get(url.clone());
         let wanted = with_token && url.origin() == self.base.origin();
-        if wanted && let Some(token) = self.token.read(&self.http, &self.base).await? {
+        if wanted && let Some(token) = self.token().await? {
             request = request.bearer_auth(token);
         }
         let failed = |error: reqwest::Error| self.unanswered(super::host(url), &error);

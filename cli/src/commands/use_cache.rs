@@ -1,8 +1,12 @@
 //! `niks3 use`: the lines by which Nix reads from a cache and trusts it.
 
+mod netrc;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+use reqwest::{StatusCode, Url};
 
 use super::CommandError;
 use crate::client::Client;
@@ -12,6 +16,7 @@ use crate::printer::Printer;
 pub(super) async fn run(
     client: &Client,
     file: Option<PathBuf>,
+    netrc: Option<PathBuf>,
     printer: Printer,
 ) -> Result<(), CommandError> {
     let config = client.cache_config().await?;
@@ -19,6 +24,18 @@ pub(super) async fn run(
     settings.extend(config.public_keys.iter().map(|key| ("extra-trusted-public-keys", key.to_string())));
     if config.public_keys.is_empty() {
         return Err(CommandError::Unsigned(client.host()));
+    }
+    match netrc {
+        Some(path) => {
+            keep_token(client, &config.substituter_url, &path).await?;
+            let path = std::path::absolute(&path).unwrap_or(path);
+            printer.say(&format!("The token is in {}", path.display()));
+            settings.push(("netrc-file", path.display().to_string()));
+        }
+        None if is_private(client, &config.substituter_url).await => {
+            printer.warn("readers of this cache need a token: --netrc FILE keeps it where Nix looks for it");
+        }
+        None => {}
     }
     let Some(file) = file else {
         for (name, value) in &settings {
@@ -43,6 +60,21 @@ pub(super) async fn run(
     append(&file, &known, &missing.concat()).map_err(failed)?;
     printer.say(&format!("Added to {}:\n{}", file.display(), missing.concat().trim_end()));
     Ok(())
+}
+
+/// Whether readers need a token. Who cannot be asked is not said to be private.
+async fn is_private(client: &Client, substituter: &str) -> bool {
+    let url = format!("{}/nix-cache-info", substituter.trim_end_matches('/'));
+    let Ok(url) = Url::parse(&url) else { return false };
+    client.read(&url, false).await.is_ok_and(|(status, ..)| status == StatusCode::UNAUTHORIZED)
+}
+
+async fn keep_token(client: &Client, substituter: &str, path: &Path) -> Result<(), CommandError> {
+    let token = client.token().await?.ok_or(CommandError::NoTokenToKeep)?;
+    let url = Url::parse(substituter).ok();
+    let host =
+        url.as_ref().and_then(Url::host_str).ok_or_else(|| CommandError::NoHost(substituter.to_owned()))?;
+    netrc::write(path, host, &token).map_err(|source| CommandError::Write { path: path.to_owned(), source })
 }
 
 /// Whether a file sets this value, by any of the setting's names.

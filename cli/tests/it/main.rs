@@ -7,8 +7,8 @@ mod support;
 
 mod bad_input;
 mod counts;
-mod explain;
 mod doctor;
+mod explain;
 mod failures;
 mod gc;
 mod help;
