@@ -148,7 +148,10 @@ async fn catch(
             }
             _ => {
                 println!("    NOT caught in {within} (seed {})", plan.seed);
-                survivors.push(mutant.name);
+                match mutant.may_survive {
+                    Some(why) => println!("    which may be: {why}"),
+                    None => survivors.push(mutant.name),
+                }
             }
         }
     }
