@@ -120,12 +120,12 @@ async fn an_upload_that_is_no_more_is_begun_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_that_expired_are_asked_for_anew() {
     // All that comes at first is kept until its address is of no use.
-    let slow = |index, _| Treatment::Pass(Duration::from_millis(if index < 6 { 3500 } else { 0 }));
+    let slow = |index, _| Treatment::Pass(Duration::from_millis(if index < 6 { 6000 } else { 0 }));
     let recorder = Recorder::start(slow).await;
     let url = recorder.url.clone();
     let cache = Cache::with(|parts, _| {
         parts.bucket.public_endpoint = Some(url);
-        parts.settings.presign_expiry = Duration::from_secs(2);
+        parts.settings.presign_expiry = Duration::from_secs(4); // a busy machine must send within it
     })
     .await;
     let root = large(&cache, 0, 30);
