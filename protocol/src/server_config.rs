@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 
-pub use auth::{AuthSection, KubernetesAuth, KubernetesRule, ServiceAccountRef, StaticToken};
+pub use auth::{
+    AuthSection, CertificateProxy, CertificateRule, ClaimMatch, ClientCertificates, KubernetesAuth,
+    KubernetesRule, OidcProvider, OidcRule, ServiceAccountRef, StaticToken,
+};
 
 /// The whole file. A field left out has the value the server has without a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -34,6 +37,23 @@ pub struct ServerConfig {
     /// How objects are read.
     #[serde(skip_serializing_if = "is_default")]
     pub reads: ReadsSection,
+    /// TLS of the server's own; left out, it speaks plain HTTP, for a proxy in front.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSection>,
+}
+
+/// TLS of the server's own. Files that change are read again, without a restart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// A PEM file with the certificate, and those between it and its CA.
+    pub cert_file: String,
+    /// A PEM file with its key.
+    pub key_file: String,
+    /// A PEM file of the CAs of client certificates; left out, clients are asked for none. They may have one, they
+    /// need not: what the others may do is for tokens to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -1,6 +1,6 @@
 //! What every request has at hand.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -16,6 +16,7 @@ use crate::http::health::Health;
 use crate::metrics::Metrics;
 use crate::reads::Reads;
 use crate::signer::Signer;
+use crate::tls::Tls;
 
 /// The server, as its handlers see it.
 pub struct App {
@@ -29,6 +30,8 @@ pub struct App {
     pub signer: Signer,
     /// Who may do what.
     pub auth: Auth,
+    /// TLS, where it is the server's own.
+    pub tls: Option<Arc<Tls>>,
     /// What the configuration says.
     pub config: Settings,
     /// What `/metrics` shows.

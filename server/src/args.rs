@@ -1,6 +1,7 @@
 //! Flags and NIKS3_* variables, those of niks3 1.7 first. Where a flag and the configuration file both say
 //! something, the flag wins. An empty variable counts as absent.
 
+mod tls;
 mod values;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{ReadMode, VerifyUploads};
 
+pub use tls::TlsArgs;
 use values::{concurrency, read_mode, request_timeout, switch, verify};
 
 /// The server of a Nix binary cache on S3.
@@ -37,6 +39,8 @@ pub struct Args {
     pub cache: CacheArgs,
     #[command(flatten)]
     pub auth: AuthArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     #[command(flatten)]
     pub unsupported: UnsupportedArgs,
 }
@@ -193,55 +197,14 @@ pub struct AuthArgs {
     pub oidc_config: Option<PathBuf>,
 }
 
-/// Options of niks3 1.7 that this version does not have: it refuses to start with one rather than serve
-/// without what somebody relies on.
+/// An option of niks3 1.7 that this version does not have: it refuses to start with it rather than serve without
+/// what somebody relies on.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Not supported yet")]
 pub struct UnsupportedArgs {
-    /// Refused.
-    #[arg(long, env = "NIKS3_TLS_CERT", hide = true, global = true)]
-    pub tls_cert: Option<String>,
-    /// Refused.
-    #[arg(long, env = "NIKS3_TLS_KEY", hide = true, global = true)]
-    pub tls_key: Option<String>,
-    /// Refused.
-    #[arg(long, env = "NIKS3_TLS_CLIENT_CA", hide = true, global = true)]
-    pub tls_client_ca: Option<String>,
-    /// Refused.
-    #[arg(long, env = "NIKS3_MTLS_PROXY_HEADER", hide = true, global = true)]
-    pub mtls_proxy_header: Option<String>,
-    /// Refused.
-    #[arg(long, env = "NIKS3_MTLS_SUBJECT_HEADER", hide = true, global = true)]
-    pub mtls_subject_header: Option<String>,
-    /// Refused.
+    /// Refused, but for 0.
     #[arg(long, env = "NIKS3_S3_RATE_LIMIT", hide = true, global = true)]
     pub s3_rate_limit: Option<String>,
-    /// Refused.
-    #[arg(long, hide = true, global = true)]
-    pub mtls_bound_subject: Option<String>,
-    /// Refused.
-    #[arg(long, hide = true, global = true)]
-    pub mtls_bound_subject_read: Option<String>,
-}
-
-impl UnsupportedArgs {
-    /// The options that were given all the same. A rate limit of 0 is none, in niks3 1.7 too; its header of
-    /// subjects alone does nothing, there too.
-    pub fn given(&self) -> Vec<&'static str> {
-        [
-            ("NIKS3_TLS_CERT", &self.tls_cert),
-            ("NIKS3_TLS_KEY", &self.tls_key),
-            ("NIKS3_TLS_CLIENT_CA", &self.tls_client_ca),
-            ("NIKS3_MTLS_PROXY_HEADER", &self.mtls_proxy_header),
-            ("NIKS3_S3_RATE_LIMIT", &self.s3_rate_limit),
-            ("--mtls-bound-subject", &self.mtls_bound_subject),
-            ("--mtls-bound-subject-read", &self.mtls_bound_subject_read),
-        ]
-        .into_iter()
-        .filter(|(_, value)| value.as_deref().is_some_and(|value| !value.is_empty() && value != "0"))
-        .map(|(name, _)| name)
-        .collect()
-    }
 }
 
 /// The arguments as Go's `flag` takes them: niks3 1.7 is also told `-db URL` and `-s3-use-ssl=false`.
@@ -278,13 +241,5 @@ mod tests {
         let args = parse(&["-sign-key-path", "/a", "-sign-key-path", "/b", "migrate"]);
         assert_eq!(args.cache.sign_key_path.len(), 2);
         assert_eq!(args.command, Some(Command::Migrate));
-    }
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        assert!(parse(&[]).unsupported.given().is_empty());
-        assert!(parse(&["--s3-rate-limit", "0"]).unsupported.given().is_empty());
-        let args = parse(&["--tls-cert", "/c", "--tls-key", "/k", "--mtls-bound-subject", "CN=*"]);
-        assert_eq!(args.unsupported.given(), ["NIKS3_TLS_CERT", "NIKS3_TLS_KEY", "--mtls-bound-subject"]);
     }
 }

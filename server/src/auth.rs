@@ -1,6 +1,8 @@
 //! Who is calling, and what they may do. Nobody may do anything by default.
 
+mod certificate;
 mod glob;
+mod grants;
 mod jwt;
 mod keys;
 mod kubernetes;
@@ -21,6 +23,8 @@ use serde_json::Value;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::listen::Peer;
+pub use certificate::CertificateError;
+use certificate::Certificates;
 use kubernetes::Kubernetes;
 use oidc::Oidc;
 pub use oidc::OidcError;
@@ -36,6 +40,9 @@ pub enum AuthError {
     /// A token that proves nothing here.
     #[error("the token is not valid here: {0}")]
     Invalid(String),
+    /// A certificate that names nobody.
+    #[error("the client certificate names no subject this server can read")]
+    NoSubject,
     /// A valid identity without the permission.
     #[error("{0}")]
     Forbidden(String),
@@ -47,7 +54,7 @@ pub enum AuthError {
 /// A caller whose proof was checked.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// `token:NAME` or `ISSUER#SUBJECT`.
+    /// `token:NAME`, `ISSUER#SUBJECT` or `certificate:SUBJECT`.
     pub name: String,
     /// What it may do.
     pub permissions: Vec<Permission>,
@@ -103,6 +110,9 @@ pub enum AuthConfigError {
     /// Of OIDC providers.
     #[error(transparent)]
     Oidc(#[from] OidcError),
+    /// Of client certificates.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 /// All proofs of identity this server accepts.
@@ -111,6 +121,7 @@ pub struct Auth {
     tokens: StaticTokens,
     kubernetes: Option<Kubernetes>,
     oidc: Oidc,
+    certificates: Certificates,
 }
 
 impl Auth {
@@ -123,7 +134,8 @@ impl Auth {
         Ok(Self {
             tokens: StaticTokens::load(&section.static_tokens, api_token)?,
             kubernetes: section.kubernetes.map(Kubernetes::new),
-            oidc: oidc.map(Oidc::load).transpose()?.unwrap_or_default(),
+            oidc: Oidc::open(oidc, section.oidc)?,
+            certificates: Certificates::open(section.client_certificates.unwrap_or_default())?,
         })
     }
 
@@ -168,7 +180,7 @@ impl FromRequestParts<Arc<App>> for Identity {
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let result = match proof::token(&parts.headers) {
             Some(token) => app.auth.identify(&token).await,
-            None => Err(AuthError::Missing),
+            None => app.auth.certificates.identify(parts).unwrap_or(Err(AuthError::Missing)),
         };
         app.metrics.count_auth(&result);
         match result {

@@ -113,7 +113,9 @@ impl IntoResponse for ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::Missing | AuthError::Invalid(_) => Self::Unauthorized(error.to_string()),
+            AuthError::Missing | AuthError::Invalid(_) | AuthError::NoSubject => {
+                Self::Unauthorized(error.to_string())
+            }
             AuthError::Forbidden(_) => Self::Forbidden(error.to_string()),
             AuthError::Unavailable(_) => {
                 Self::Unavailable { after: Duration::from_secs(5), message: error.to_string() }

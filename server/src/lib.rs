@@ -27,3 +27,4 @@ pub mod shutdown;
 pub mod signer;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;

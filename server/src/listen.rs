@@ -1,6 +1,8 @@
-//! Connections: accepted, served as HTTP/1.1 or HTTP/2, and let finish when the server stops.
+//! Connections: accepted, with TLS where it is the server's own, served as HTTP/1.1 or HTTP/2, and let finish when
+//! the server stops.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,11 +10,15 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tower::util::MapRequest;
+
+use crate::tls::{Tls, subject_of};
 
 /// A client may take so long for the headers of a request, the wait for it included: proxies in front keep
 /// idle connections for a minute, and are to be the ones that close them.
@@ -22,16 +28,30 @@ const PING: Duration = Duration::from_secs(30);
 /// After a failure to accept, which is the process being out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// A TLS handshake may take so long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// Where a request's connection comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// The subject of the client certificate that a request's connection was made with; `None` where it has none that
+/// can be read.
+#[derive(Debug, Clone)]
+pub struct ClientSubject(pub Option<Arc<str>>);
+
 /// Serves until `stop` ends, then closes idle connections and waits for the requests under way: the caller
 /// limits that by dropping this.
-pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+pub async fn listen(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
+    let builder = Arc::new(builder);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     tokio::pin!(stop);
@@ -51,16 +71,51 @@ pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Out
         };
         // An answer is written in one go; waiting for more to send with it only delays it.
         let _ = stream.set_nodelay(true);
-        let service = MapRequest::new(router.clone(), move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(address));
-            request
-        });
-        let service = TowerToHyperService::new(service);
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        // How a connection ends is the client's affair; what failed inside was answered and logged.
-        connections.spawn(async move { drop(connection.await) });
+        let (builder, router, watcher) = (Arc::clone(&builder), router.clone(), graceful.watcher());
+        match &tls {
+            None => {
+                connections.spawn(serve(builder, watcher, stream, router, Peer(address), None));
+            }
+            Some(tls) => {
+                let acceptor = TlsAcceptor::from(tls.config());
+                connections.spawn(async move {
+                    // Who speaks no TLS, or has a certificate that is not to be believed, gets no further.
+                    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => stream,
+                        Ok(Err(error)) => {
+                            tracing::debug!(%address, %error, "a TLS handshake failed");
+                            return;
+                        }
+                        Err(_) => return,
+                    };
+                    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    let client = certificate.map(|der| ClientSubject(subject_of(der).map(Arc::from)));
+                    serve(builder, watcher, stream, router, Peer(address), client).await;
+                });
+            }
+        }
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Serves one connection to its end.
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    builder: Arc<Builder<TokioExecutor>>,
+    watcher: Watcher,
+    stream: S,
+    router: Router,
+    peer: Peer,
+    client: Option<ClientSubject>,
+) {
+    let service = MapRequest::new(router, move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        if let Some(client) = &client {
+            request.extensions_mut().insert(client.clone());
+        }
+        request
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    // How a connection ends is the client's affair; what failed inside was answered and logged.
+    drop(watcher.watch(connection.into_owned()).await);
 }

@@ -83,7 +83,7 @@ impl Metrics {
         let outcome = match result {
             Ok(_) => "accepted",
             Err(AuthError::Missing) => "missing",
-            Err(AuthError::Invalid(_)) => "invalid",
+            Err(AuthError::Invalid(_) | AuthError::NoSubject) => "invalid",
             Err(AuthError::Forbidden(_)) => "forbidden",
             Err(AuthError::Unavailable(_)) => "unavailable",
         };

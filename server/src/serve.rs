@@ -15,7 +15,8 @@ use crate::auth::Auth;
 use crate::bucket::Bucket;
 use crate::settings::Parts;
 use crate::signer::Signer;
-use crate::{db, fsck, listen, reads, router, shutdown, storage};
+use crate::tls::Tls;
+use crate::{db, fsck, listen, reads, router, shutdown, storage, tls};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -67,6 +68,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         bucket: Bucket::open(parts.bucket).await?,
         signer: Signer::from_files(&parts.signing_keys)?,
         auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
+        tls: parts.tls.map(Tls::open).transpose()?.map(Arc::new),
         config: parts.settings,
         metrics: crate::metrics::Metrics::default(),
         gc: crate::gc::Runner::default(),
@@ -87,6 +89,9 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(prepare(Arc::clone(&app)));
     tasks.spawn(reads::keep(Arc::clone(&app)));
+    if let Some(tls) = &app.tls {
+        tasks.spawn(tls::watch(Arc::clone(tls)));
+    }
     let stopping = CancellationToken::new();
     let drain = async {
         stop.await;
@@ -99,7 +104,7 @@ pub async fn serve(
         stopping.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
-    let listening = listen::listen(listener, router::router(&app), stopping.cancelled());
+    let listening = listen::listen(listener, app.tls.clone(), router::router(&app), stopping.cancelled());
     tokio::select! {
         ((), ()) = async { tokio::join!(listening, drain) } => {}
         () = limit => tracing::warn!("what was still under way after {DRAIN:?} is cut off"),

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod database;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use crate::app::Settings;
 use crate::args::Args;
 use crate::bucket::BucketConfig;
 use crate::db::Database;
+use crate::tls::TlsFiles;
 
 /// What S3 takes for the lifetime of a presigned address, its lower end by reason.
 const MIN_EXPIRY: GoDuration = GoDuration::seconds(60);
@@ -28,6 +30,8 @@ pub struct Parts {
     pub database: Database,
     /// How to reach S3.
     pub bucket: BucketConfig,
+    /// TLS of the server's own.
+    pub tls: Option<TlsFiles>,
     /// Files with signing keys.
     pub signing_keys: Vec<PathBuf>,
     /// Who may do what.
@@ -43,11 +47,11 @@ pub struct Parts {
 impl Parts {
     /// Reads and checks what was given.
     pub fn load(args: Args) -> anyhow::Result<Self> {
-        let unsupported = args.unsupported.given();
-        if !unsupported.is_empty() {
-            bail!("{} is not supported by this version; unset it", unsupported.join(", "));
+        // A rate limit of 0 is none, in niks3 1.7 too.
+        if text(args.unsupported.s3_rate_limit).is_some_and(|limit| limit != "0") {
+            bail!("NIKS3_S3_RATE_LIMIT is not supported by this version; unset it");
         }
-        let file: ServerConfig = match given(args.config.as_deref()) {
+        let mut file: ServerConfig = match given(args.config.as_deref()) {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .with_context(|| format!("the configuration file {}", path.display()))?;
@@ -69,6 +73,7 @@ impl Parts {
             None => text(args.auth.api_token),
         };
         let oidc = given(args.auth.oidc_config.as_deref()).map(Path::to_owned);
+        let (tls, private_by_certificates) = tls::tls(args.tls, file.tls.take(), &mut file.auth)?;
         if api_token.is_none() && oidc.is_none() && file.auth == AuthSection::default() {
             tracing::warn!("no identities are configured: nobody can push; set NIKS3_API_TOKEN");
         }
@@ -105,11 +110,12 @@ impl Parts {
                     None => ReadMode::Disabled,
                 },
                 redirect_ttl: redirect_ttl.0,
-                private_reads: args.cache.private_reads || file.reads.private,
+                private_reads: args.cache.private_reads || file.reads.private || private_by_certificates,
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
             },
             bucket,
+            tls,
             signing_keys,
             auth: file.auth,
             api_token,

@@ -172,6 +172,7 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
             create_bucket: true,
             ca: None,
         },
+        tls: None,
         signing_keys: vec![key_file],
         auth: AuthSection::default(),
         api_token: Some(ADMIN.to_owned()),

@@ -4,10 +4,10 @@
 //! the API server's. The keys come from the API server, with that token and the mounted CA. Where the API
 //! server is away, only callers whose key is not known yet are turned away.
 
-use niks3_protocol::api::Permission;
 use niks3_protocol::server_config::{KubernetesAuth, ServiceAccountRef};
 use serde_json::{Value, json};
 
+use super::grants::Grants;
 use super::jwt::KeySet;
 use super::keys::{self, FetchError, KeyCache};
 use super::{AuthError, Identity, jwt};
@@ -71,19 +71,13 @@ impl Kubernetes {
         {
             return Err(AuthError::Invalid("its subject is not the ServiceAccount it names".to_owned()));
         }
-        let (mut permissions, mut pins, mut any_pin) = (Vec::new(), Vec::new(), false);
+        let mut grants = Grants::default();
         for rule in &self.config.rules {
             if rule.service_accounts.iter().any(|account| matches(account, namespace, name)) {
-                permissions.extend_from_slice(&rule.permissions);
-                pins.extend_from_slice(&rule.pins);
-                any_pin |= rule.pins.is_empty() && rule.permissions.contains(&Permission::Pin);
+                grants.add(&rule.permissions, &rule.pins);
             }
         }
-        permissions.sort_unstable();
-        permissions.dedup();
-        if any_pin {
-            pins.clear();
-        }
+        let (permissions, pins) = grants.finish();
         let origin = json!({
             "issuer": issuer,
             "subject": subject,

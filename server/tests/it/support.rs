@@ -188,6 +188,7 @@ impl Place {
                 create_bucket: true,
                 ca: None,
             },
+            tls: None,
             signing_keys: vec![key_file],
             auth: AuthSection::default(),
             api_token: Some(ADMIN.to_owned()),

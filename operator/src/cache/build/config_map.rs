@@ -78,6 +78,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 ca_file: format!("{KUBERNETES_FOLDER}/ca.crt"),
                 rules: cache.rules.clone(),
             }),
+            ..AuthSection::default()
         },
         read_proxy: cache.reads != ReadProxyMode::Disabled,
         reads: ReadsSection {
@@ -93,6 +94,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 VerifyUploads::Hash => ServerVerify::Hash,
             },
         },
+        ..ServerConfig::default()
     }
 }
 

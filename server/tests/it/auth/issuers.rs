@@ -1,6 +1,8 @@
 //! Who vouches: the cluster's API server and the providers of the OIDC file, also when they are away.
 
 use niks3_protocol::api::Permission;
+use niks3_protocol::server_config::OidcProvider;
+use niks3_server::serve;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -89,4 +91,91 @@ async fn providers_of_the_oidc_file_let_in_whom_their_claims_bind() {
 
     let config = server.get(&format!("/api/cache-config?issuer={}", away.url)).await;
     assert_eq!(config.json::<Value>().await.unwrap()["oidc_audience"], "away");
+}
+
+fn provider(issuer: &str, ca_file: &str, rules: &Value) -> OidcProvider {
+    let config = json!({
+        "name": "ci", "issuer": issuer, "audience": AUDIENCE, "ca_file": ca_file, "rules": rules,
+    });
+    serde_json::from_value(config).unwrap()
+}
+
+#[tokio::test]
+async fn rules_of_configured_providers_add_up() {
+    let (place, ci, other) =
+        (Place::create().await, Issuer::private_provider().await, Issuer::private_provider().await);
+    let providers = vec![
+        provider(
+            &ci.url,
+            &ci.ca_file(&place),
+            &json!([
+                {"name": "all", "subjects": ["repo:myorg/*"], "permissions": ["Read", "Push"]},
+                {
+                    "name": "main", "subjects": ["repo:myorg/*"], "permissions": ["Pin"], "pins": ["ci-*"],
+                    "claims": [
+                        {"pointer": "/project/groups", "any_of": ["infra", "platform/*"]},
+                        {"pointer": "/ref~1protected", "any_of": ["true"]},
+                    ],
+                },
+            ]),
+        ),
+        provider(
+            &other.url,
+            "/nowhere",
+            &json!([{"name": "bob", "subjects": ["bob"], "permissions": ["Admin"]}]),
+        ),
+    ];
+    let server = TestServer::at(place, |parts| parts.auth.oidc = providers).await;
+    let claims = |changes: Value| {
+        let mut claims = json!({
+            "iss": ci.url, "aud": AUDIENCE, "exp": in_seconds(300), "sub": "repo:myorg/app",
+            "project": {"groups": ["web", "platform/kernel"]}, "ref/protected": true,
+        });
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        token(key("rsa"), &claims)
+    };
+    let identity = whoami(&server, &claims(json!({}))).await;
+    assert_eq!(identity.permissions, [Permission::Read, Permission::Push, Permission::Pin]);
+    assert_eq!(identity.pins, ["ci-*"]);
+    // A claim that is an object, or lists none of the values, or is not there, fits nothing.
+    for changes in [
+        json!({"project": {"groups": {"platform/kernel": true}}}),
+        json!({"project": {"groups": [["platform/kernel"]]}}),
+        json!({"project": ["groups", "infra"]}),
+        json!({"ref/protected": false}),
+        json!({"ref/protected": null}),
+    ] {
+        let identity = whoami(&server, &claims(changes.clone())).await;
+        assert_eq!(identity.permissions, [Permission::Read, Permission::Push], "{changes}");
+    }
+    let (status, text) = refused(&server, &claims(json!({"sub": "repo:evil/app"}))).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(text.contains("not a subject this cache lets in (rule \"all\")"), "{text}");
+    // Another issuer's word for the same subject is that issuer's: here it cannot even be asked.
+    let (status, _) = refused(&server, &claims(json!({"iss": other.url}))).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_provider_that_would_let_too_many_in_stops_the_start() {
+    let place = Place::create().await;
+    let key = niks3_protocol::nix::SecretKey::from_seed("test-1", [7; 32]).unwrap();
+    for (issuer, rules, sentence) in [
+        (
+            "https://ci.example",
+            json!([{"name": "r", "permissions": ["Push"]}]),
+            "has neither subjects nor claims",
+        ),
+        (
+            "https://ci.example",
+            json!([{"name": "r", "claims": [{"pointer": "ref", "any_of": ["x"]}], "permissions": ["Push"]}]),
+            "is no JSON pointer",
+        ),
+        ("http://ci.example", json!([]), "is not https"),
+    ] {
+        let mut parts = place.parts("http://localhost", &key);
+        parts.auth.oidc = vec![provider(issuer, "/nowhere", &rules)];
+        let error = format!("{:#}", serve::open(parts).await.err().unwrap());
+        assert!(error.contains(sentence), "{error}");
+    }
 }

@@ -146,6 +146,15 @@ struct Document {
 impl Issuer {
     /// An API server: over TLS of its own CA, and it gives its keys to those it knows.
     pub(crate) async fn api_server() -> Self {
+        Self::over_tls(Some(own_token())).await
+    }
+
+    /// A provider with a discovery document, over TLS of its own CA.
+    pub(crate) async fn private_provider() -> Self {
+        Self::over_tls(None).await
+    }
+
+    async fn over_tls(own_token: Option<String>) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
@@ -153,7 +162,7 @@ impl Issuer {
         let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
         let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
         let (listener, url) = bind("https").await;
-        let (router, fetches) = routes(&url, Some(own_token()));
+        let (router, fetches) = routes(&url, own_token);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -183,9 +192,14 @@ impl Issuer {
             audience: AUDIENCE.to_owned(),
             api_server: self.url.clone(),
             token_file: place.write_file("own-token", &own_token()),
-            ca_file: place.write_file("ca.crt", self.ca.as_ref().unwrap()),
+            ca_file: self.ca_file(place),
             rules,
         }
+    }
+
+    /// A file with its CA.
+    pub(crate) fn ca_file(&self, place: &Place) -> String {
+        place.write_file("ca.crt", self.ca.as_ref().unwrap())
     }
 
     /// How often its keys were asked for.

@@ -49,6 +49,13 @@ impl Ca {
         self.sign(CertificateParams::new(names).unwrap(), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// For a client with this subject.
+    pub(crate) fn client(&self, subject: &[(DnType, &str)]) -> Pair {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name(subject);
+        self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     fn sign(&self, mut params: CertificateParams, purpose: ExtendedKeyUsagePurpose) -> Pair {
         let key = KeyPair::generate().unwrap();
         params.extended_key_usages = vec![purpose];

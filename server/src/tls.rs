@@ -1,0 +1,175 @@
+//! TLS of the server's own: the files are read at the start, and again when they change, so that a certificate is
+//! renewed without a restart.
+
+mod subject;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+
+pub(crate) use subject::subject_of;
+
+/// The files are looked at so often.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Where certificate, key and the CAs of clients are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CAs of client certificates; without them clients are asked for none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Files that cannot be used. Their content is never repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// It cannot be read.
+    #[error("the {what} {path}")]
+    Read {
+        /// What it holds.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not PEM of what it should hold.
+    #[error("the {what} {path} {problem}")]
+    Content {
+        /// What it should hold.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// Certificate and key do not make a pair, or the certificate is none for a server.
+    #[error("the TLS certificate and key")]
+    Pair(#[source] rustls::Error),
+}
+
+/// What the files held.
+#[derive(PartialEq, Eq)]
+struct Contents {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+/// What new connections are served with.
+pub struct Tls {
+    files: TlsFiles,
+    current: RwLock<(Contents, Arc<ServerConfig>)>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.files.fmt(f)
+    }
+}
+
+impl Tls {
+    /// Reads the files.
+    pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
+        let contents = read(&files)?;
+        let config = Arc::new(config(&files, &contents)?);
+        Ok(Self { files, current: RwLock::new((contents, config)) })
+    }
+
+    /// For a new connection.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    /// Reads the files again. Whether something changed; what cannot be used changes nothing.
+    fn reload(&self) -> Result<bool, TlsError> {
+        let contents = read(&self.files)?;
+        if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == contents {
+            return Ok(false);
+        }
+        let config = Arc::new(config(&self.files, &contents)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = (contents, config);
+        Ok(true)
+    }
+}
+
+/// Takes what changes, for as long as the server runs.
+pub async fn watch(tls: Arc<Tls>) {
+    let mut failed = false;
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        match tls.reload() {
+            Ok(true) => {
+                tracing::info!("the TLS files changed: new connections are served with what they hold now");
+            }
+            Ok(false) => {}
+            // Certificate and key are two files: between their changes they may not fit.
+            Err(error) if !failed => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the TLS files cannot be used now; what they held before still is");
+                failed = true;
+                continue;
+            }
+            Err(_) => continue,
+        }
+        failed = false;
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
+    let read = |what, path: &PathBuf| {
+        std::fs::read(path).map_err(|source| TlsError::Read { what, path: path.clone(), source })
+    };
+    Ok(Contents {
+        certificate: read("TLS certificate", &files.certificate)?,
+        key: read("TLS key", &files.key)?,
+        client_ca: files.client_ca.as_ref().map(|path| read("client CA", path)).transpose()?,
+    })
+}
+
+fn config(files: &TlsFiles, contents: &Contents) -> Result<ServerConfig, TlsError> {
+    let chain = certificates("TLS certificate", &files.certificate, &contents.certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&contents.key).map_err(|_| TlsError::Content {
+        what: "TLS key",
+        path: files.key.clone(),
+        problem: "holds no private key in PEM".to_owned(),
+    })?;
+    let builder = ServerConfig::builder();
+    let builder = match (&files.client_ca, &contents.client_ca) {
+        (Some(path), Some(pem)) => {
+            let problem =
+                |problem: String| TlsError::Content { what: "client CA", path: path.clone(), problem };
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates("client CA", path, pem)? {
+                roots.add(certificate).map_err(|error| problem(error.to_string()))?;
+            }
+            // Without a certificate one may come too, and prove oneself by a token, or read.
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| problem(error.to_string()))?)
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn certificates(
+    what: &'static str,
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let problem =
+        |problem: &str| TlsError::Content { what, path: path.to_path_buf(), problem: problem.to_owned() };
+    let all: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| problem("is not PEM"))?;
+    if all.is_empty() { Err(problem("holds no certificate")) } else { Ok(all) }
+}
