@@ -111,6 +111,7 @@ fn the_cluster_is_written_by_apply_alone() {
     let home = [
         "operator/src/apply.rs",
         "operator/src/cache/apply.rs",
+        "operator/src/cache/apply/published.rs",
         "operator/src/policy/apply.rs",
         "operator/src/status.rs",
         "operator/src/lease.rs",

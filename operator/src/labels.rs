@@ -18,6 +18,11 @@ pub const SECRET_VERSIONS: &str = "niks3.dev/secret-versions";
 /// On a generated Secret: which generation this is.
 pub const GENERATED_ID: &str = "niks3.dev/generated-id";
 
+/// On a ConfigMap in another namespace: the namespace of the cache that it is about.
+pub const CACHE_NAMESPACE: &str = "niks3.dev/cache-namespace";
+/// On a ConfigMap in another namespace: the cache that it is about.
+pub const CACHE_NAME: &str = "niks3.dev/cache-name";
+
 const NAME: &str = "app.kubernetes.io/name";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const COMPONENT: &str = "app.kubernetes.io/component";
@@ -103,6 +108,18 @@ impl Names<'_> {
     pub fn gc(self) -> String {
         format!("{}-gc", self.0)
     }
+}
+
+/// The ConfigMap that clients of other namespaces mount. Two caches never share one: neither name has a dot.
+pub fn published(cache: &str, namespace: &str) -> String {
+    format!("{cache}.{namespace}.niks3")
+}
+
+/// The labels of such ConfigMaps.
+pub fn published_labels(cache: &str, namespace: &str) -> BTreeMap<String, String> {
+    [(CACHE_NAMESPACE, namespace), (CACHE_NAME, cache), (MANAGED_BY, OPERATOR)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// The server's address inside the cluster.

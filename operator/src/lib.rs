@@ -19,5 +19,6 @@ pub mod run;
 pub mod self_test;
 pub mod shutdown;
 pub mod status;
+pub mod sweeper;
 pub mod telemetry;
 pub mod unreadable;

@@ -11,7 +11,7 @@ use crate::args::{CrdArgs, ReferenceArgs, RunArgs};
 use crate::cache::probe::Probe;
 use crate::context::Context;
 use crate::lease::Leadership;
-use crate::{admin, controllers, crd, reference, shutdown};
+use crate::{admin, controllers, crd, reference, shutdown, sweeper};
 
 /// `niks3-operator run`
 pub fn main(args: RunArgs) -> anyhow::Result<()> {
@@ -48,6 +48,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         tokio::join!(
             controllers::caches(Arc::clone(&context), args.concurrency, work.clone()),
             controllers::policies(Arc::clone(&context), args.concurrency, work.clone()),
+            sweeper::run(Arc::clone(&context), work.clone()),
         );
     };
     if args.lease.leader_elect {

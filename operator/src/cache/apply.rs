@@ -1,5 +1,7 @@
 //! Writes the children, in an order in which each finds what it needs, and deletes what is no longer wanted.
 
+mod published;
+
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
@@ -22,6 +24,8 @@ use crate::labels::{self, Names};
 use super::build::{Resources, key_upkeep};
 use super::validate::ValidCache;
 
+pub use published::{Published, sweep};
+
 /// Keeps the number of pods between the operator's last word and the autoscaler's first.
 const HAND_OVER: &str = "niks3-operator-scale";
 
@@ -36,6 +40,8 @@ pub struct Applied {
     pub http_route: Option<HttpRoute>,
     /// Whether the cluster knows ServiceMonitors.
     pub monitoring: bool,
+    /// What clients of other namespaces find, where any are wanted.
+    pub published: Option<Published>,
     /// The names of the Secrets that were made.
     pub made: Vec<String>,
 }
@@ -80,6 +86,11 @@ pub async fn apply_all(
         if routes && !resources.http_routes.is_empty() { Some(read(client, cache).await?) } else { None };
     let monitoring =
         optional(&resources.service_monitors, &context.monitoring_absence, cache, context).await?;
+    let client_map = resources.config_maps.iter().find(|map| map.name_any() == Names(&cache.name).client());
+    let published = match client_map {
+        Some(map) => published::publish(cache, map, context).await?,
+        None => None,
+    };
     // At the end: what is no longer wanted may serve until its successor is there.
     ingresses.prune().await?;
     autoscalers.prune().await?;
@@ -94,7 +105,7 @@ pub async fn apply_all(
         Some(_) => Some(read(client, cache).await?),
         None => None,
     };
-    Ok(Applied { deployment: read(client, cache).await?, ingress, http_route, monitoring, made })
+    Ok(Applied { deployment: read(client, cache).await?, ingress, http_route, monitoring, published, made })
 }
 
 /// A child of the server with its status.

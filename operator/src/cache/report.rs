@@ -30,6 +30,8 @@ pub use crate::status::ReportError;
 /// A cache that is well is looked at again after so long: Secrets are not watched, which would take the right to
 /// list them all.
 pub const RESYNC: Duration = Duration::from_mins(5);
+/// One that publishes to other namespaces, after so long.
+const PUBLISH: Duration = Duration::from_mins(1);
 /// One that is not well, after so long.
 const RETRY: Duration = Duration::from_secs(5);
 /// The reason of a cache that stands still on purpose.
@@ -87,7 +89,13 @@ pub async fn report(
     // Of a rollout that does not get on, the pods say why; they are not watched.
     let rolling =
         findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
-    Ok(if well && !rolling { RESYNC } else { RETRY })
+    let published = findings.iter().any(|f| f.about == ConditionType::Published);
+    Ok(match (well && !rolling, published) {
+        (false, _) => RETRY,
+        // Namespaces are not watched either.
+        (true, true) => PUBLISH,
+        (true, false) => RESYNC,
+    })
 }
 
 /// Says that the operator keeps its hands off; what was known before stays. Gives back when to look again.

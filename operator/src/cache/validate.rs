@@ -18,7 +18,7 @@ use crate::args::Images;
 use crate::crd::binary_cache::{
     Auth, DisruptionMode, KubernetesAuthMode, ReadAccess, RetentionMode, Server, ServiceMonitorMode, Suspend,
 };
-use crate::crd::conditions::Reason;
+use crate::crd::conditions::{ConditionType, Reason};
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels;
 
@@ -77,6 +77,8 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         certificate_missing: certificate_missing(&spec.server, observed),
         ingress: spec.server.ingress.clone(),
         http_route: spec.server.http_route.clone(),
+        clients: spec.clients.namespace_selector.clone(),
+        published_before: was_published(cache),
         monitor: Some(&spec.server.metrics.service_monitor)
             .filter(|monitor| monitor.mode == ServiceMonitorMode::Enabled)
             .cloned(),
@@ -108,6 +110,12 @@ pub fn presign_expiry(spec: &BinaryCacheSpec) -> Result<GoDuration, Invalid> {
         reason: Reason::InvalidSpec,
         message: format!("server.uploads.presignExpiry: {error}"),
     })
+}
+
+/// Whether the status tells of ConfigMaps in other namespaces.
+fn was_published(cache: &BinaryCache) -> bool {
+    let conditions = cache.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == ConditionType::Published.as_str())
 }
 
 /// The audience that tokens for a cache are made for.

@@ -1,6 +1,7 @@
 //! `BinaryCache`: a Nix binary cache. The comments of the fields are what `kubectl explain` shows.
 
 mod access;
+mod clients;
 mod credentials;
 mod server;
 mod signing;
@@ -15,6 +16,7 @@ pub use access::{
     Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ReadAccess, ServiceAccountRef,
     StaticToken,
 };
+pub use clients::Clients;
 pub use credentials::{S3Credentials, S3SecretRef, WorkloadIdentity};
 pub use server::{
     Autoscaling, DisruptionBudget, DisruptionMode, NetworkPolicyMode, ParentRef, PullPolicy, PullSecret,
@@ -100,6 +102,10 @@ pub struct BinaryCacheSpec {
     /// Who may push, pin and collect, and whether reading is open to everybody who reaches the cache.
     #[serde(default)]
     pub auth: Auth,
+
+    /// Where clients find what they need.
+    #[serde(default)]
+    pub clients: Clients,
 
     /// How the server runs.
     #[serde(default)]

@@ -59,6 +59,8 @@ words! {
         Exposed,
         /// The ServiceMonitor is there. Absent where there should be none.
         Monitored,
+        /// What clients need is in all namespaces that the spec selects. Absent where it selects none.
+        Published,
         /// The operator keeps its hands off. Absent unless it does.
         ReconciliationPaused,
         /// The cache to collect is there.

@@ -12,6 +12,7 @@
 mod api_server;
 mod caches;
 mod chart;
+mod clients;
 mod crds;
 mod docs;
 mod exposure;

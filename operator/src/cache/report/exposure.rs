@@ -7,6 +7,7 @@ use crate::cache::apply::Applied;
 use crate::cache::validate::ValidCache;
 use crate::crd::conditions::{ConditionType, Finding, Reason};
 use crate::foreign::HttpRoute;
+use crate::labels;
 
 const ABOUT: ConditionType = ConditionType::Exposed;
 
@@ -24,6 +25,19 @@ pub(super) fn monitored(valid: &ValidCache, applied: &Applied) -> Option<Finding
         Finding::yes(about, Reason::Accepted, "the ServiceMonitor is there")
     } else {
         Finding::no(about, Reason::PrometheusOperatorNotInstalled, NO_MONITORS)
+    })
+}
+
+/// Nothing where no other namespace is wanted.
+pub(super) fn published(valid: &ValidCache, applied: &Applied) -> Option<Finding> {
+    let (about, published) = (ConditionType::Published, applied.published.as_ref()?);
+    let name = labels::published(&valid.name, &valid.namespace);
+    Some(match published.refused.first() {
+        None => {
+            let message = format!("ConfigMap {name} is in {} other namespaces", published.namespaces);
+            Finding::yes(about, Reason::Accepted, message)
+        }
+        Some((reason, message)) => Finding::no(about, *reason, message),
     })
 }
 

@@ -42,6 +42,7 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
                     findings.extend(running(outcome, valid, applied));
                     findings.extend(exposure::exposed(valid, applied));
                     findings.extend(exposure::monitored(valid, applied));
+                    findings.extend(exposure::published(valid, applied));
                 }
                 Some(Err(error)) => findings.extend(not_applied(error)),
                 None => findings.extend(unknown(Reason::Reconciling, "not looked at yet")),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config;
@@ -84,6 +84,10 @@ pub struct ValidCache {
     pub http_route: Option<ServerHttpRoute>,
     /// How Prometheus is told of the metrics, where it is.
     pub monitor: Option<WantedServiceMonitor>,
+    /// In which other namespaces clients find what they need.
+    pub clients: Option<LabelSelector>,
+    /// Whether some may have found it there before.
+    pub published_before: bool,
     /// The Secret with the Ingress' certificate, where it is missing.
     pub certificate_missing: Option<String>,
     /// Who may speak to whom, where that is limited.
