@@ -118,6 +118,9 @@ pub async fn claim(
 
 /// Takes over claims made longer ago than `settle`: their sweeper died, or its delete got no answer; either
 /// way that delete has happened or never will.
+///
+/// The claims are looked up first and by themselves: no index serves a comparison with `clock_timestamp()`, and
+/// ordered by key the planner would read the whole table for them.
 pub async fn take_over(
     conn: &mut PgConnection,
     run: i64,
@@ -126,9 +129,11 @@ pub async fn take_over(
 ) -> sqlx::Result<Vec<Claimed>> {
     sqlx::query_as!(
         Claimed,
-        "with stale as (
-             select id from objects where deleting_since < clock_timestamp() - $2::interval
-             order by key limit $3 for update skip locked
+        "with claimed as materialized (select id from objects where deleting_since is not null),
+         stale as (
+             select o.id from objects o join claimed using (id)
+             where o.deleting_since < clock_timestamp() - $2::interval
+             order by o.key limit $3 for update of o skip locked
          )
          update objects o set deleting_since = clock_timestamp(), deleting_by = $1
          from stale where o.id = stale.id
