@@ -90,7 +90,7 @@ mod tests {
         }
         graph.link();
         let back = Back::to(&graph, 3);
-        assert_eq!(back.indexes(), [3, 2, 1, 0]);
+        assert_eq!(back.indexes(), [3, 2, 0, 1]);
         assert_eq!(back.way(0), [2]);
         assert_eq!(back.way(1), [2]);
         assert_eq!(back.way(3), [0_u32; 0]);
