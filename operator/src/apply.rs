@@ -70,18 +70,33 @@ pub fn refusal(message: &str) -> Option<Reason> {
     refused.iter().any(|words| message.contains(words)).then_some(Reason::AdmissionRefused)
 }
 
-/// What was written last, by kind, namespace and name: a digest of what was wanted, and what the object looked
-/// like afterwards.
+/// What was written last, by kind, namespace and name.
 #[derive(Debug, Default)]
-pub struct Written(Mutex<HashMap<String, (u64, u64)>>);
+pub struct Written(Mutex<HashMap<String, Last>>);
+
+/// Digests of what was wanted, of what the object looked like afterwards, and of the version it had.
+#[derive(Debug)]
+struct Last {
+    wanted: u64,
+    found: u64,
+    version: u64,
+}
 
 impl Written {
     fn is(&self, key: &str, wanted: u64, found: u64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) == Some(&(wanted, found))
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(key).is_some_and(|last| last.wanted == wanted && last.found == found)
     }
 
-    fn put(&self, key: String, wanted: u64, found: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (wanted, found));
+    fn put(&self, key: String, wanted: u64, found: u64, meta: &ObjectMeta) {
+        let last = Last { wanted, found, version: hash(&meta.resource_version) };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, last);
+    }
+
+    /// Whether a child is as the operator wrote it: news of that is none.
+    pub fn is_echo<K: Resource<DynamicType = ()>>(&self, meta: &ObjectMeta) -> bool {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(&key_of::<K>(meta)).is_some_and(|last| last.version == hash(&meta.resource_version))
     }
 
     fn remove(&self, key: &str) {
@@ -137,7 +152,7 @@ where
             let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
                 .await
                 .map_err(|source| ApplyError::new::<K>("apply", &name, source))?;
-            self.context.written.put(key, digest, look(object, made.meta()));
+            self.context.written.put(key, digest, look(object, made.meta()), made.meta());
         }
         Ok(())
     }
@@ -169,8 +184,12 @@ fn key_of<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> String {
 }
 
 fn digest(object: &impl Serialize) -> u64 {
+    hash(&serde_json::to_string(object).unwrap_or_default())
+}
+
+fn hash(what: &impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    serde_json::to_string(object).unwrap_or_default().hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -224,6 +243,18 @@ mod tests {
             |key: &str| meta(serde_json::json!({"uid": "a", "generation": 2, "annotations": {key: "b"}}));
         assert_eq!(look(&wanted, &before), look(&wanted, &with("of-a-controller")));
         assert_ne!(look(&wanted, &before), look(&wanted, &with("ours")));
+    }
+
+    #[test]
+    fn an_echo_has_the_version_that_was_written() {
+        let written = Written::default();
+        let version = |version: &str| meta(serde_json::json!({"name": "a", "resourceVersion": version}));
+        assert!(!written.is_echo::<ConfigMap>(&version("1")));
+        written.put(key_of::<ConfigMap>(&version("1")), 1, 2, &version("1"));
+        assert!(written.is_echo::<ConfigMap>(&version("1")));
+        assert!(!written.is_echo::<ConfigMap>(&version("2")), "somebody else wrote that");
+        written.remove(&key_of::<ConfigMap>(&version("1")));
+        assert!(!written.is_echo::<ConfigMap>(&version("1")));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use niks3_protocol::duration::{DurationError, GoDuration};
 
 use crate::crd::binary_cache::PullPolicy;
 
@@ -63,9 +65,17 @@ pub struct RunArgs {
     /// Address of /livez, /readyz and /metrics.
     #[arg(long, env = "NIKS3_OPERATOR_ADDR", default_value = "0.0.0.0:8080")]
     pub http_addr: SocketAddr,
-    /// Objects of a kind reconciled at a time.
+    /// Objects of a kind reconciled at a time, in each namespace that is watched.
     #[arg(long, env = "NIKS3_OPERATOR_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// A namespace to look in; may be given several times. Left out, it is the whole cluster. In such a namespace the
+    /// operator needs the rights of its ClusterRole by a Role, and none elsewhere.
+    #[arg(long = "watch-namespace", env = "NIKS3_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE",
+          value_parser = namespace)]
+    pub watch_namespaces: Vec<String>,
+    /// A cache that is well is looked at again after so long, a policy after twice that: Secrets are not watched.
+    #[arg(long, env = "NIKS3_OPERATOR_RESYNC", default_value = "5m", value_parser = resync, value_name = "DURATION")]
+    pub resync_interval: Duration,
     /// More detailed logs.
     #[arg(long, env = "NIKS3_DEBUG", default_value_t = false)]
     pub debug: bool,
@@ -105,6 +115,19 @@ pub struct LeaseArgs {
     /// Who this operator is.
     #[arg(long, env = "POD_NAME", default_value = "niks3-operator")]
     pub identity: String,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let well = (1..=63).contains(&text.len()) && text.chars().all(inner);
+    let edges = !text.starts_with('-') && !text.ends_with('-');
+    (well && edges).then(|| text.to_owned()).ok_or_else(|| "is no name of a namespace".to_owned())
+}
+
+fn resync(text: &str) -> Result<Duration, String> {
+    let GoDuration(wait) = text.parse().map_err(|error: DurationError| error.to_string())?;
+    let allowed = Duration::from_secs(10)..=Duration::from_hours(24);
+    allowed.contains(&wait).then_some(wait).ok_or_else(|| "must be from 10s to 24h".to_owned())
 }
 
 fn pull_policy(text: &str) -> Result<PullPolicy, String> {

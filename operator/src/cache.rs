@@ -47,7 +47,7 @@ impl Error {
 /// Brings the children of a cache in line with its spec and says how it stands. Gives back when to look again.
 pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duration, Error> {
     if cache.metadata.deletion_timestamp.is_some() {
-        return Ok(report::RESYNC);
+        return Ok(context.resync);
     }
     if cache.spec.suspend == Suspend::Reconcile {
         return Ok(report::paused(cache, context).await?);

@@ -13,6 +13,8 @@ use crate::cache::probe::Probe;
 use crate::foreign::Absence;
 use crate::labels::OPERATOR;
 use crate::metrics::Metrics;
+use crate::scope::Scope;
+use crate::settled::Settled;
 
 /// What reconcilers share.
 pub struct Context {
@@ -34,6 +36,12 @@ pub struct Context {
     pub monitoring_absence: Absence,
     /// Which children are as they were left.
     pub written: Written,
+    /// Which objects are as they were left.
+    pub settled: Settled,
+    /// Where the operator looks.
+    pub scope: Scope,
+    /// When a cache that is well is looked at again; a policy, after twice that.
+    pub resync: Duration,
 }
 
 impl Context {
@@ -49,6 +57,9 @@ impl Context {
             gateway_absence: Absence::default(),
             monitoring_absence: Absence::default(),
             written: Written::default(),
+            settled: Settled::default(),
+            scope: Scope::default(),
+            resync: Duration::from_mins(5),
         }
     }
 }

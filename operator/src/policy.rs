@@ -52,7 +52,7 @@ impl Error {
 /// Brings the children of a policy in line with its spec and says how it stands. Gives back when to look again.
 pub async fn reconcile(policy: &GCPolicy, context: &Context) -> Result<Duration, Error> {
     if policy.metadata.deletion_timestamp.is_some() {
-        return Ok(report::RESYNC);
+        return Ok(report::resync(context));
     }
     let observed = observe::observe(policy, context).await?;
     let valid = validate::validate(policy, &observed, &context.images);

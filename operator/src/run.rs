@@ -11,6 +11,7 @@ use crate::args::{CrdArgs, ReferenceArgs, RunArgs};
 use crate::cache::probe::Probe;
 use crate::context::Context;
 use crate::lease::Leadership;
+use crate::scope::Scope;
 use crate::{admin, controllers, crd, reference, shutdown, sweeper};
 
 /// `niks3-operator run`
@@ -24,7 +25,11 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         .await
         .context("neither a pod's ServiceAccount nor a kubeconfig leads to a cluster")?;
     let client = Client::try_from(config)?;
-    let context = Arc::new(Context::new(client.clone(), args.images, Probe::default()));
+    let context = Arc::new(Context {
+        scope: Scope::new(args.watch_namespaces),
+        resync: args.resync_interval,
+        ..Context::new(client.clone(), args.images, Probe::default())
+    });
     let stop = CancellationToken::new();
     tokio::spawn({
         let stop = stop.clone();
@@ -46,8 +51,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let work = stop.child_token();
     let reconciling = async {
         tokio::join!(
-            controllers::caches(Arc::clone(&context), args.concurrency, work.clone()),
-            controllers::policies(Arc::clone(&context), args.concurrency, work.clone()),
+            controllers::run(&context, args.concurrency, &work),
             sweeper::run(Arc::clone(&context), work.clone()),
         );
     };

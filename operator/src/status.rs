@@ -8,13 +8,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::context::Context;
 use crate::crd::conditions::truncated;
+use crate::settled;
 
 /// Writes the status, so that who else writes conditions there keeps them.
 const FIELD_MANAGER: &str = "niks3-operator-status";
@@ -27,12 +28,16 @@ const MAX_NOTE: usize = 1024;
 pub struct ReportError(#[from] kube::Error);
 
 /// Writes `status` of `object`. An object that is gone has none.
-pub async fn write<K>(client: &Client, object: &K, status: &impl Serialize) -> Result<(), ReportError>
+pub async fn write<K>(context: &Context, object: &K, status: &impl Serialize) -> Result<(), ReportError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    Ok(patch::<K, K>(&api, &object.name_any(), object.uid(), status).await?)
+    let api: Api<K> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let after = patch::<K, K>(&api, &object.name_any(), object.uid(), status).await?;
+    if let Some(after) = after.filter(|after| settled::differ_in_status_alone(object.meta(), after.meta())) {
+        context.settled.wrote(&settled::key_of::<K>(object.meta()), after.resource_version());
+    }
+    Ok(())
 }
 
 /// Writes the status of an object of the kind `K`, whose answer is read as `A`.
@@ -41,7 +46,7 @@ pub async fn patch<K, A>(
     name: &str,
     uid: Option<String>,
     status: &impl Serialize,
-) -> kube::Result<()>
+) -> kube::Result<Option<A>>
 where
     K: Resource<DynamicType = ()>,
     A: Clone + Debug + DeserializeOwned,
@@ -54,8 +59,8 @@ where
         "status": status,
     });
     match api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(patch)).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(()),
+        Ok(written) => Ok(Some(written)),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() || answer.is_conflict() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -49,7 +49,7 @@ where
         // Where even that is too much for the schema, the event has said it.
         Err(kube::Error::Api(answer)) if answer.is_invalid() => Ok(RESYNC),
         Err(error) => Err(error.into()),
-        Ok(()) => Ok(RESYNC),
+        Ok(_) => Ok(RESYNC),
     }
 }
 

@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, ObjectMeta};
 use kube::core::ApiResource;
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::context::Context;
 use crate::crd::binary_cache::CloudNativePg;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels::{Names, OPERATOR, SECRET_VERSIONS};
+use crate::scope;
 
 /// Something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +121,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         service_accounts,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
         replicas: deployment.as_ref().and_then(own_replicas),
-        bucket_taken_by: find_older_on_bucket(cache, &context.client).await?,
+        bucket_taken_by: find_older_on_bucket(cache, context).await?,
         fresh: Fresh::new().map_err(ObserveError::Random)?,
         now: Timestamp::now(),
     })
@@ -167,25 +168,33 @@ fn own_replicas(deployment: &Deployment) -> Option<i32> {
     deployment.spec.as_ref()?.replicas.filter(|_| ours)
 }
 
-/// Two caches on one bucket would collect each other's objects: the older one has it.
-async fn find_older_on_bucket(cache: &BinaryCache, client: &Client) -> Result<Option<String>, ObserveError> {
+/// Two caches on one bucket would collect each other's objects: the older one has it. Where the operator does not
+/// look, the marker in the bucket keeps a second cache off.
+async fn find_older_on_bucket(
+    cache: &BinaryCache,
+    context: &Context,
+) -> Result<Option<String>, ObserveError> {
     let Some(s3) = &cache.spec.storage.s3 else { return Ok(None) };
     let same_bucket = ListParams::default().fields(&format!("spec.storage.s3.bucket={}", s3.bucket));
-    let what = "the other BinaryCaches on the bucket".to_owned();
-    let found = Api::<BinaryCache>::all(client.clone())
-        .list_metadata(&same_bucket)
-        .await
-        .map_err(|source| ObserveError::Read { what: what.clone(), source })?;
-    // Nearly always the list is the cache itself; only otherwise the specs are read.
-    if found.items.iter().all(|other| other.uid() == cache.uid()) {
-        return Ok(None);
+    let read =
+        |source| ObserveError::Read { what: "the other BinaryCaches on the bucket".to_owned(), source };
+    let mut others = Vec::new();
+    for part in context.scope.parts() {
+        let caches: Api<BinaryCache> = scope::api(&context.client, part.as_deref());
+        // Nearly always the list is the cache itself; only otherwise the specs are read.
+        let found = caches.list_metadata(&same_bucket).await.map_err(read)?;
+        if found.items.iter().all(|other| other.uid() == cache.uid()) {
+            continue;
+        }
+        // Loosely typed: one that cannot be read has its bucket all the same.
+        let (client, kind) = (context.client.clone(), ApiResource::erase::<BinaryCache>(&()));
+        let caches: Api<DynamicObject> = match &part {
+            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
+            None => Api::all_with(client, &kind),
+        };
+        others.extend(caches.list(&same_bucket).await.map_err(read)?.items);
     }
-    // Loosely typed: one that cannot be read has its bucket all the same.
-    let found = Api::<DynamicObject>::all_with(client.clone(), &ApiResource::erase::<BinaryCache>(&()))
-        .list(&same_bucket)
-        .await
-        .map_err(|source| ObserveError::Read { what, source })?;
-    Ok(older_on_bucket(cache, &found.items))
+    Ok(older_on_bucket(cache, &others))
 }
 
 /// The oldest of `others` that shares bucket and prefix with `cache` and is older than it.

@@ -47,8 +47,15 @@ impl Pods {
             let waits =
                 pods.trouble(component).is_some_and(|trouble| trouble.reason == Reason::Unschedulable);
             let classes: Api<StorageClass> = Api::all(context.client.clone());
-            if waits && classes.get_metadata_opt(&class).await?.is_none() {
-                pods.missing_classes.push((component, class));
+            if !waits {
+                continue;
+            }
+            match classes.get_metadata_opt(&class).await {
+                Ok(None) => pods.missing_classes.push((component, class)),
+                Ok(Some(_)) => {}
+                // An operator of some namespaces may not be allowed to look.
+                Err(kube::Error::Api(answer)) if answer.is_forbidden() => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(pods)

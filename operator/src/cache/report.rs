@@ -27,13 +27,12 @@ use super::validate::{Invalid, Key, ValidCache};
 
 pub use crate::status::ReportError;
 
-/// A cache that is well is looked at again after so long: Secrets are not watched, which would take the right to
-/// list them all.
-pub const RESYNC: Duration = Duration::from_mins(5);
-/// One that publishes to other namespaces, after so long.
+/// One that publishes to other namespaces is looked at again after so long: namespaces are not watched.
 const PUBLISH: Duration = Duration::from_mins(1);
-/// One that is not well, after so long.
+/// A cache that is not well is looked at again after so long at first.
 const RETRY: Duration = Duration::from_secs(5);
+/// And after so long when nothing has changed for a while.
+const LATE_RETRY: Duration = Duration::from_mins(1);
 /// The reason of a cache that stands still on purpose.
 const SUSPENDED: &str = "Suspended";
 /// The status says how much the cache holds at most so often.
@@ -61,7 +60,7 @@ pub async fn report(
     let findings = findings::findings(outcome);
     let new = next(cache, &old, outcome, &findings, Timestamp::now());
     if new != old {
-        status::write(&context.client, cache, &new).await?;
+        status::write(context, cache, &new).await?;
     }
     context.metrics.stands("BinaryCache", &cache.metadata, &new.conditions);
     let reference = cache.object_ref(&());
@@ -91,11 +90,17 @@ pub async fn report(
         findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
     let published = findings.iter().any(|f| f.about == ConditionType::Published);
     Ok(match (well && !rolling, published) {
-        (false, _) => RETRY,
-        // Namespaces are not watched either.
-        (true, true) => PUBLISH,
-        (true, false) => RESYNC,
+        (false, _) => retry(&new.conditions, Timestamp::now()),
+        (true, true) => context.resync.min(PUBLISH),
+        (true, false) => context.resync,
     })
+}
+
+/// What changed a moment ago may change again soon; the longer nothing does, the rarer is a look worth it.
+fn retry(conditions: &[Condition], now: Timestamp) -> Duration {
+    let latest = conditions.iter().map(|condition| condition.last_transition_time.0).max().unwrap_or(now);
+    let quiet = Duration::from_secs((now.as_second() - latest.as_second()).try_into().unwrap_or(0));
+    (quiet / 10).clamp(RETRY, LATE_RETRY)
 }
 
 /// Says that the operator keeps its hands off; what was known before stays. Gives back when to look again.
@@ -103,7 +108,7 @@ pub async fn paused(cache: &BinaryCache, context: &Context) -> Result<Duration, 
     let old = cache.status.clone().unwrap_or_default();
     let new = while_paused(&old, cache.metadata.generation, Timestamp::now());
     if new != old {
-        status::write(&context.client, cache, &new).await?;
+        status::write(context, cache, &new).await?;
     }
     let about = ConditionType::ReconciliationPaused.as_str();
     if conditions::changed(&old.conditions, &new.conditions).iter().any(|condition| condition.type_ == about)
@@ -111,11 +116,14 @@ pub async fn paused(cache: &BinaryCache, context: &Context) -> Result<Duration, 
         let reference = cache.object_ref(&());
         status::publish(context, &reference, EventType::Normal, about, findings::PAUSED).await;
     }
-    Ok(RESYNC)
+    Ok(context.resync)
 }
 
 fn while_paused(old: &BinaryCacheStatus, generation: Option<i64>, now: Timestamp) -> BinaryCacheStatus {
-    let known = |condition: &&Condition| condition.type_ != ConditionType::ReconciliationPaused.as_str();
+    let known = |condition: &&Condition| {
+        ConditionType::is_ours(&condition.type_)
+            && condition.type_ != ConditionType::ReconciliationPaused.as_str()
+    };
     let mut kept: Vec<Condition> = old.conditions.iter().filter(known).cloned().collect();
     let mut findings =
         vec![Finding::yes(ConditionType::ReconciliationPaused, Reason::SuspendReconcile, findings::PAUSED)];
@@ -251,6 +259,17 @@ mod tests {
         assert_eq!(while_paused(&paused, Some(2), at(3)), paused, "said once");
         let fresh = while_paused(&BinaryCacheStatus::default(), Some(1), at(1));
         assert_eq!((&*fresh.conditions[0].type_, &*fresh.conditions[0].status), ("Ready", "Unknown"));
+    }
+
+    #[test]
+    fn looks_become_rarer_while_nothing_changes() {
+        let now = Timestamp::from_second(10_000).unwrap();
+        let since = |second| {
+            let at = Timestamp::from_second(second).unwrap();
+            let finding = Finding::no(ConditionType::Ready, Reason::SecretNotFound, "no Secret");
+            retry(&conditions::next(&[], &[finding], None, at), now).as_secs()
+        };
+        assert_eq!([10_001, 10_000, 9_950, 9_700, 0].map(since), [5, 5, 5, 30, 60]);
     }
 
     #[test]

@@ -22,7 +22,9 @@ use super::validate::{Invalid, ValidPolicy, refused};
 pub use crate::status::ReportError;
 
 /// Everything a policy depends on is watched; this is for what a watch might have lost.
-pub const RESYNC: Duration = Duration::from_mins(10);
+pub fn resync(context: &Context) -> Duration {
+    context.resync.saturating_mul(2)
+}
 
 /// What a reconciliation found out.
 pub struct Outcome<'a> {
@@ -45,7 +47,7 @@ pub async fn report(
     let old = policy.status.clone().unwrap_or_default();
     let new = next(policy, &old, outcome, Timestamp::now());
     if new != old {
-        status::write(&context.client, policy, &new).await?;
+        status::write(context, policy, &new).await?;
     }
     context.metrics.stands("GCPolicy", &policy.metadata, &new.conditions);
     let reference = policy.object_ref(&());
@@ -75,8 +77,10 @@ pub async fn report(
     }
     Ok(match outcome.run_now {
         // With what is left of a second, it would come too early.
-        Request::Later(_, wait) => RESYNC.min(Duration::from_secs(wait.as_secs().unsigned_abs() + 1)),
-        _ => RESYNC,
+        Request::Later(_, wait) => {
+            resync(context).min(Duration::from_secs(wait.as_secs().unsigned_abs() + 1))
+        }
+        _ => resync(context),
     })
 }
 

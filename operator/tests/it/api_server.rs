@@ -27,6 +27,8 @@ use crate::faults::Faults;
 const PROGRAMS_VARIABLE: &str = "NIKS3_PROGRAMS";
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 const TOKEN: &str = "test-admin";
+/// The token of the user `tenant`, who may do what a test lets them.
+pub(crate) const TENANT: &str = "test-tenant";
 
 /// Where a shell stops what it started: at the end of its input.
 const KEEPER: &str = r#"
@@ -72,7 +74,14 @@ impl Server {
 
     /// Its calls pass through a layer.
     pub(crate) fn client_through(&self, layer: &Faults) -> Client {
-        let builder = ClientBuilder::try_from(self.config.clone()).expect("the client should be made");
+        self.client_of(TOKEN, layer)
+    }
+
+    /// The same, with somebody's token.
+    pub(crate) fn client_of(&self, token: &str, layer: &Faults) -> Client {
+        let mut config = self.config.clone();
+        config.auth_info.token = Some(token.to_owned().into());
+        let builder = ClientBuilder::try_from(config).expect("the client should be made");
         builder.with_layer(layer).build()
     }
 
@@ -153,8 +162,11 @@ async fn start(crds: Vec<CustomResourceDefinition>) -> Server {
     let secret = key.to_pkcs8v1().expect("the key's form");
     std::fs::write(folder.join("sa.pub"), pem("PUBLIC KEY", public.as_ref())).expect("writing the key");
     std::fs::write(folder.join("sa.pem"), pem("PRIVATE KEY", secret.as_ref())).expect("writing the key");
-    std::fs::write(folder.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))
-        .expect("writing the tokens");
+    std::fs::write(
+        folder.join("tokens.csv"),
+        format!("{TOKEN},admin,admin,\"system:masters\"\n{TENANT},tenant,tenant\n"),
+    )
+    .expect("writing the tokens");
     let kubeconfig = kubeconfig(port);
     std::fs::write(folder.join("kubeconfig"), serde_json::to_string(&kubeconfig).unwrap()).unwrap();
     let keeper = Command::new("sh")

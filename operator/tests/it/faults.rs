@@ -41,6 +41,11 @@ impl Faults {
         self.state().calls.len()
     }
 
+    /// How many calls went to a path with this end.
+    pub(crate) fn count_of(&self, end: &str) -> usize {
+        self.state().calls.iter().filter(|(_, path)| path.ends_with(end)).count()
+    }
+
     /// The calls that were no mere reads.
     pub(crate) fn writes(&self) -> Vec<String> {
         let state = self.state();

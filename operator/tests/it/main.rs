@@ -24,6 +24,8 @@ mod policies;
 mod resilience;
 mod rotation;
 mod run_now;
+mod running;
+mod scale;
 mod scaling;
 mod suspend;
 mod trouble;

@@ -88,8 +88,10 @@ async fn one_that_cannot_be_read_is_named_and_stops_nobody() {
     upgrade(&world).await;
     let stop = CancellationToken::new();
     let context = Arc::new(World::on(&server).await.context);
-    let caches = tokio::spawn(controllers::caches(Arc::clone(&context), 2, stop.clone()));
-    let policies = tokio::spawn(controllers::policies(context, 2, stop.clone()));
+    let run = tokio::spawn({
+        let stop = stop.clone();
+        async move { controllers::run(&context, 2, &stop).await }
+    });
 
     let unreadable = "False/InvalidSpec: this version of the operator cannot read the object";
     until::<BinaryCache>(&world, "bad", "Ready", unreadable).await;
@@ -122,6 +124,5 @@ async fn one_that_cannot_be_read_is_named_and_stops_nobody() {
     until::<GCPolicy>(&world, "of-bad", "CachesResolved", "True/").await;
     assert_eq!(world.names::<Deployment>().await, ["bad", "good"]);
     stop.cancel();
-    caches.await.unwrap();
-    policies.await.unwrap();
+    run.await.unwrap();
 }

@@ -1,0 +1,206 @@
+//! A thousand caches and a thousand policies: how long the operator takes from its start until each was looked at,
+//! what memory that takes, and that an hour of looking again writes nothing. `make scale` runs it.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use niks3_operator::crd::{self, BinaryCache, GCPolicy};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::api_server::{self, Server};
+use crate::world::{condition, own};
+
+const NAMESPACES: usize = 10;
+/// What the operator may take.
+const MEMORY_KIB: u64 = 64 * 1024;
+const COLD: Duration = Duration::from_mins(1);
+/// A cache that is well is looked at every five minutes: so often in an hour.
+const LOOKS: u64 = 12;
+/// Each of them, sped up.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// The operator; it ends with the test.
+struct Operator {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Operator {
+    fn start(server: &Server) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let program =
+            std::env::var_os("NIKS3_OPERATOR").unwrap_or_else(|| env!("CARGO_BIN_EXE_niks3-operator").into());
+        let child = Command::new(program)
+            .args(["run", "--server-image=niks3:test", "--leader-elect=false"])
+            .arg(format!("--resync-interval={}s", INTERVAL.as_secs()))
+            .arg(format!("--http-addr=127.0.0.1:{port}"))
+            .env("KUBECONFIG", server.kubeconfig())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, port }
+    }
+
+    /// A line of /proc/PID/status, in KiB.
+    fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let found = status.lines().find_map(|text| text.strip_prefix(line)).unwrap();
+        found.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+    }
+
+    /// Reconciliations so far.
+    async fn looks(&self) -> u64 {
+        let page = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await.unwrap();
+        sum(&page.text().await.unwrap(), |line| line.starts_with("niks3_operator_reconciliations_total"))
+    }
+}
+
+fn sum(page: &str, wanted: impl Fn(&str) -> bool) -> u64 {
+    let values = page.lines().filter(|line| wanted(line)).filter_map(|line| line.rsplit(' ').next());
+    values.filter_map(|value| value.parse::<f64>().ok()).map(|value| value as u64).sum()
+}
+
+/// Requests that the API server counted and that were no mere reads, of the kinds that the operator writes.
+async fn writes(client: &Client) -> u64 {
+    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let page = client.request_text(request).await.unwrap();
+    sum(&page, |line| {
+        let verb = ["APPLY", "PATCH", "POST", "PUT", "DELETE"];
+        line.starts_with("apiserver_request_total{")
+            && verb.iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+            && [
+                "leases",
+                "flowschemas",
+                "prioritylevelconfigurations",
+                "apiservices",
+                "customresourcedefinitions",
+            ]
+            .iter()
+            .all(|own| !line.contains(&format!("resource=\"{own}\"")))
+    })
+}
+
+async fn create<K>(client: &Client, namespace: &str, object: Value)
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + std::fmt::Debug,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.create(&PostParams::default(), &object).await.unwrap();
+}
+
+fn object(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "niks3.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+/// Caches on servers of their own, a policy each.
+async fn fill(client: &Client, count: usize) {
+    let mut namespaces = Vec::new();
+    for _ in 0..NAMESPACES {
+        let namespace = api_server::namespace(client).await;
+        let keys = json!({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"});
+        create::<Secret>(client, &namespace, json!({"metadata": {"name": "s3"}, "stringData": keys})).await;
+        let uri = json!({"uri": "postgres://db"});
+        create::<Secret>(client, &namespace, json!({"metadata": {"name": "db"}, "stringData": uri})).await;
+        namespaces.push(namespace);
+    }
+    futures::stream::iter(0..count)
+        .for_each_concurrent(8, async |number| {
+            let (namespace, name) = (&namespaces[number % NAMESPACES], format!("cache-{number}"));
+            let spec = own(&format!("bucket-{number}"));
+            create::<BinaryCache>(client, namespace, object("BinaryCache", &name, &spec)).await;
+            let spec = json!({"cacheRef": {"name": name}, "schedule": "17 3 * * *", "retention": {"olderThan": "720h"}});
+            create::<GCPolicy>(client, namespace, object("GCPolicy", &name, &spec)).await;
+        })
+        .await;
+}
+
+/// How many caches were looked at, how many of them are ready, and how many policies are.
+async fn counts(client: &Client) -> [usize; 3] {
+    let ready =
+        |status: Value| status["conditions"].is_array() && condition(status, "Ready").starts_with("True/");
+    let caches = Api::<BinaryCache>::all(client.clone()).list(&ListParams::default()).await.unwrap().items;
+    let policies = Api::<GCPolicy>::all(client.clone()).list(&ListParams::default()).await.unwrap().items;
+    let known = caches.iter().filter(|cache| cache.status.is_some()).count();
+    let well = caches.iter().filter(|cache| ready(json!(cache.status))).count();
+    [known, well, policies.iter().filter(|policy| ready(json!(policy.status))).count()]
+}
+
+async fn until(client: &Client, wanted: [usize; 3]) {
+    let begun = Instant::now();
+    loop {
+        let found = counts(client).await;
+        if found.iter().zip(wanted).all(|(found, wanted)| *found >= wanted) {
+            return;
+        }
+        assert!(begun.elapsed() < COLD * 20, "{found:?} of {wanted:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// As a cluster with kubelets would say it.
+async fn pods_become_ready(client: &Client) {
+    let found = Api::<Deployment>::all(client.clone()).list_metadata(&ListParams::default()).await.unwrap();
+    futures::stream::iter(found.items)
+        .for_each_concurrent(8, async |deployment| {
+            let api: Api<Deployment> = Api::namespaced(client.clone(), &deployment.namespace().unwrap());
+            let status = json!({"status": {"observedGeneration": deployment.metadata.generation, "replicas": 2,
+                "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2,
+                "conditions": [{"type": "Available", "status": "True"},
+                    {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]}});
+            let how = PatchParams::default();
+            api.patch_status(&deployment.name_any(), &how, &Patch::Merge(status)).await.unwrap();
+        })
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "takes a quarter of an hour and the whole machine: make scale"]
+async fn a_thousand_of_each() {
+    let count: usize = std::env::var("NIKS3_SCALE").ok().and_then(|n| n.parse().ok()).unwrap_or(1000);
+    let server = Server::start(crd::all()).await;
+    let client = server.client();
+    fill(&client, count).await;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let (before, begun) = (writes(&client).await, Instant::now());
+    let operator = Operator::start(&server);
+    until(&client, [count, 0, count]).await;
+    let cold = begun.elapsed();
+    let made = writes(&client).await - before;
+    eprintln!("{count} of each: looked at after {cold:?}, {made} writes, {} looks", operator.looks().await);
+    eprintln!("memory: {} KiB, at most {} KiB", operator.memory("VmRSS:"), operator.memory("VmHWM:"));
+    eprintln!("load before it began: {load}");
+    pods_become_ready(&client).await;
+    until(&client, [count, count, count]).await;
+    // What became ready a moment ago may still be told in events.
+    tokio::time::sleep(INTERVAL).await;
+    let (before, looks) = (writes(&client).await, operator.looks().await);
+    tokio::time::sleep(INTERVAL * u32::try_from(LOOKS).unwrap()).await;
+    let (after, looks) = (writes(&client).await, operator.looks().await - looks);
+    let peak = operator.memory("VmHWM:");
+    eprintln!("an hour: {looks} looks, {} writes, at most {peak} KiB", after - before);
+    assert!(looks >= LOOKS * count as u64, "{looks} looks are too few");
+    assert_eq!(after, before, "an hour of looking again should write nothing");
+    assert!(peak <= MEMORY_KIB, "{peak} KiB");
+    assert!(cold <= COLD, "{cold:?} from cold");
+}
