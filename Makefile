@@ -7,7 +7,7 @@ export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
 
 HELM_TEMPLATE = helm template niks3 charts/niks3-operator --skip-tests --namespace niks3-system --kube-version 1.33.0
 
-.PHONY: help demo test check unit story model chaos chaos-mutants build plugin generate needs bench down
+.PHONY: help demo test check unit story model chaos chaos-mutants scale build plugin generate needs bench down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,11 @@ chaos: ## Pushes, collections, kills and failing networks for DURATION (10m), th
 chaos-mutants: ## Build servers with one rule of docs/gc.md switched off, and see chaos catch each (20 minutes the first time)
 	@cargo build --quiet --package niks3-chaos
 	@e2e/services $(CARGO_TARGET_DIR)/debug/niks3-chaos mutants --folder $(CARGO_TARGET_DIR)/chaos-mutants
+
+scale: ## A thousand caches and policies: from cold to reconciled, memory, an hour of looking again (docs/operator.md)
+	@cargo build --quiet --release --package niks3-operator
+	@NIKS3_OPERATOR=$(CARGO_TARGET_DIR)/release/niks3-operator \
+	  cargo test --quiet --package niks3-operator --test it -- --ignored --nocapture a_thousand_of_each
 
 build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"

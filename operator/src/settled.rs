@@ -75,13 +75,11 @@ impl Settled {
         }) {
             tracing::trace!(object, ?left, "it is no longer as it was left");
         }
-        match &entry.left {
-            Some(left) => Err(left.until - now),
-            None => {
-                entry.wrote = None;
-                Ok(Look { version: version.map(str::to_owned), touched: entry.touched })
-            }
+        if let Some(left) = &entry.left {
+            return Err(left.until - now);
         }
+        entry.wrote = None;
+        Ok(Look { version: version.map(str::to_owned), touched: entry.touched })
     }
 
     /// The look is over and went well; the next one is due after `wait`.

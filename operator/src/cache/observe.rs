@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, ObjectMeta};
 use kube::core::ApiResource;
 use kube::{Api, Resource as _, ResourceExt as _};
 
 use crate::context::Context;
-use crate::crd::binary_cache::CloudNativePg;
+use crate::crd::binary_cache::{CaSource, CloudNativePg};
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels::{Names, OPERATOR, SECRET_VERSIONS};
 use crate::scope;
@@ -38,6 +38,8 @@ pub enum ObserveError {
 pub struct Observed {
     /// The Secrets that exist, of those the spec names and those the operator would make.
     pub secrets: BTreeMap<String, Secret>,
+    /// The ConfigMaps that exist, of those the spec names.
+    pub config_maps: BTreeMap<String, ConfigMap>,
     /// The ServiceAccounts that exist, of those the spec names.
     pub service_accounts: BTreeSet<String>,
     /// The versions of Secrets that the pods run with.
@@ -101,6 +103,14 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
             secrets.insert(secret, found);
         }
     }
+    let mut config_maps = BTreeMap::new();
+    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
+    for map in cas(&cache.spec).filter_map(|ca| Some(ca.config_map_key_ref.as_ref()?.name.clone())) {
+        let read = |source| ObserveError::Read { what: format!("ConfigMap {map}"), source };
+        if let Some(found) = api.get_opt(&map).await.map_err(read)? {
+            config_maps.insert(map, found);
+        }
+    }
     let mut service_accounts = BTreeSet::new();
     let identity = cache.spec.storage.s3.as_ref().and_then(|s3| s3.credentials.workload_identity.as_ref());
     if let Some(account) = identity.and_then(|identity| identity.service_account_name.clone()) {
@@ -118,6 +128,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         .map_err(|source| ObserveError::Read { what: format!("Deployment {deployment}"), source })?;
     Ok(Observed {
         secrets,
+        config_maps,
         service_accounts,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
         replicas: deployment.as_ref().and_then(own_replicas),
@@ -144,12 +155,20 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     if spec.database.embedded.is_some() {
         secrets.insert(names.postgres());
     }
+    secrets.extend(spec.database.connection.as_ref().map(|to| to.user_secret_ref.name.clone()));
+    secrets.extend(cas(spec).filter_map(|ca| Some(ca.secret_key_ref.as_ref()?.name.clone())));
     secrets.extend(spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret));
     secrets.extend(spec.database.url_secret_ref.as_ref().map(|secret| secret.name.clone()));
     let ingress = spec.server.ingress.as_ref();
     secrets.extend(ingress.and_then(|ingress| ingress.tls_secret_name.clone()));
     secrets.extend(spec.auth.static_tokens.iter().map(|token| token.secret_key_ref.name.clone()));
     secrets
+}
+
+/// The CAs a spec names.
+fn cas(spec: &BinaryCacheSpec) -> impl Iterator<Item = &CaSource> {
+    let of_s3 = spec.storage.s3.as_ref().and_then(|s3| s3.ca.as_ref());
+    of_s3.into_iter().chain(&spec.database.ca)
 }
 
 fn versions_of(deployment: &Deployment) -> BTreeMap<String, String> {

@@ -1,6 +1,7 @@
 //! Pure: everything doubtful about a spec becomes a plain value or a reason.
 
 mod backends;
+mod ca;
 mod key_name;
 mod keys;
 mod network;
@@ -11,7 +12,7 @@ mod valid;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt as _;
-use niks3_protocol::duration::GoDuration;
+use niks3_protocol::duration::{DurationError, GoDuration};
 use niks3_protocol::server_config;
 
 use crate::args::Images;
@@ -19,10 +20,12 @@ use crate::crd::binary_cache::{
     Auth, DisruptionMode, KubernetesAuthMode, ReadAccess, RetentionMode, Server, ServiceMonitorMode, Suspend,
 };
 use crate::crd::conditions::{ConditionType, Reason};
+use crate::crd::schema::Duration;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels;
 
 use super::observe::Observed;
+pub use ca::CaFile;
 pub use keys::{Key, Signing};
 pub use rotation::{Clock, Clocks};
 use secrets::Resolver;
@@ -58,6 +61,10 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let storage = backends::storage(spec, &mut resolver, images)?;
     let database = backends::database(spec, &mut resolver, images)?;
     let tokens = tokens(&spec.auth, &mut resolver);
+    let storage_ca = spec.storage.s3.as_ref().and_then(|s3| s3.ca.as_ref());
+    let storage_ca = storage_ca.and_then(|source| ca::resolve(source, "storage.s3.ca", &mut resolver));
+    let database_ca = spec.database.ca.as_ref();
+    let database_ca = database_ca.and_then(|source| ca::resolve(source, "database.ca", &mut resolver));
     let audience = (spec.auth.kubernetes.mode == KubernetesAuthMode::Enabled).then(|| audience(cache));
     Ok(ValidCache {
         owner: labels::owner(cache),
@@ -69,6 +76,10 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         verify: spec.server.uploads.verify,
         presign_expiry: presign_expiry(spec)?,
         max_connections: spec.database.pool.max_connections,
+        schema: spec.database.schema.clone(),
+        redirect_ttl: parse("server.readProxy.redirectTTL", &spec.server.read_proxy.redirect_ttl)?,
+        storage_ca,
+        database_ca,
         pod_template: pod_template::read(&spec.server)?,
         replicas: autoscaling.is_none().then_some(least),
         replicas_before: observed.replicas,
@@ -106,10 +117,12 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
 
 /// How long upload addresses live.
 pub fn presign_expiry(spec: &BinaryCacheSpec) -> Result<GoDuration, Invalid> {
-    spec.server.uploads.presign_expiry.0.parse().map_err(|error| Invalid {
-        reason: Reason::InvalidSpec,
-        message: format!("server.uploads.presignExpiry: {error}"),
-    })
+    parse("server.uploads.presignExpiry", &spec.server.uploads.presign_expiry)
+}
+
+fn parse(field: &str, text: &Duration) -> Result<GoDuration, Invalid> {
+    let invalid = |error| Invalid { reason: Reason::InvalidSpec, message: format!("{field}: {error}") };
+    text.0.parse().map_err(|error: DurationError| invalid(error))
 }
 
 /// Whether the status tells of ConfigMaps in other namespaces.

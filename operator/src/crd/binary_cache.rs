@@ -1,8 +1,10 @@
 //! `BinaryCache`: a Nix binary cache. The comments of the fields are what `kubectl explain` shows.
 
 mod access;
+mod ca;
 mod clients;
 mod credentials;
+mod database;
 mod server;
 mod signing;
 mod status;
@@ -16,8 +18,13 @@ pub use access::{
     Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ReadAccess, ServiceAccountRef,
     StaticToken,
 };
+pub use ca::{CaKeyRef, CaSource};
 pub use clients::Clients;
 pub use credentials::{S3Credentials, S3SecretRef, WorkloadIdentity};
+pub use database::{
+    CloudNativePg, Database, DatabaseConnection, DatabaseUrlRef, EmbeddedDatabase, Pool, SslMode,
+    UserSecretRef,
+};
 pub use server::{
     Autoscaling, DisruptionBudget, DisruptionMode, NetworkPolicyMode, ParentRef, PullPolicy, PullSecret,
     ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerMetrics,
@@ -26,10 +33,7 @@ pub use server::{
 };
 pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
-pub use storage::{
-    AddressingStyle, CloudNativePg, Database, DatabaseUrlRef, EmbeddedDatabase, EmbeddedStorage, Pool, S3,
-    Storage,
-};
+pub use storage::{AddressingStyle, EmbeddedStorage, S3, Storage};
 
 /// What the cache should be. Objects are kept in S3, the index of them in PostgreSQL; both may be brought
 /// along or run by the operator.
@@ -91,8 +95,8 @@ pub struct BinaryCacheSpec {
     /// Where the objects are kept. Exactly one of `s3` and `embedded`.
     pub storage: Storage,
 
-    /// Where the index of the objects is kept. Exactly one of `urlSecretRef`,
-    /// `cloudNativePG` and `embedded`.
+    /// Where the index of the objects is kept. Exactly one of `urlSecretRef`, `connection`, `cloudNativePG` and
+    /// `embedded`.
     pub database: Database,
 
     /// With which keys store paths are signed. Left out, a key is generated.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api_server::{self, Server, TENANT};
 use crate::world::{World, condition, embedded};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the controllers until the end of the test.
 fn run(context: Context) -> tokio_util::sync::DropGuard {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use niks3_operator::crd::BinaryCache;
 use serde_json::{Value, json};
@@ -89,6 +89,34 @@ async fn a_service_account_of_ones_own_is_waited_for() {
     assert_eq!(pod.service_account_name.as_deref(), Some("robot"));
     let volumes = pod.volumes.unwrap();
     assert!(volumes.iter().all(|volume| volume.name != "s3"), "there is no access key to mount");
+}
+
+#[tokio::test]
+async fn a_ca_is_waited_for_and_looked_at() {
+    let world = World::new().await;
+    world.secret("db", &[("username", "nix"), ("password", "secret")]).await;
+    let mut spec = embedded();
+    spec["database"] = json!({"ca": {"configMapKeyRef": {"name": "ca"}},
+        "connection": {"host": "db.example.org", "database": "nix", "userSecretRef": {"name": "db"}}});
+    world.cache("main", spec).await;
+    let said = async || condition(world.reconcile_cache("main").await.status, "ResolvedRefs");
+    assert_eq!(said().await, "False/ConfigMapNotFound: ConfigMap ca does not exist");
+    world.create::<ConfigMap>(json!({"metadata": {"name": "ca"}, "data": {"other": "a"}})).await;
+    assert_eq!(said().await, "False/ConfigMapNotFound: ConfigMap ca has no key ca.crt");
+    world.patch::<ConfigMap>("ca", json!({"data": {"ca.crt": "a"}})).await;
+    let expected = "False/InvalidCA: database.ca: ConfigMap ca, key ca.crt: it holds no certificate as PEM";
+    assert_eq!(said().await, expected);
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    world.patch::<ConfigMap>("ca", json!({"data": {"ca.crt": pem}})).await;
+    assert!(said().await.starts_with("True/"));
+    let pod = pod(&world).await;
+    let address = pod.containers[0].env.iter().flatten().find(|env| env.name == "NIKS3_DB").unwrap();
+    let expected = "host=db.example.org port=5432 dbname=nix sslmode=verify-full user=$(NIKS3_DB_USER) \
+                    password=$(NIKS3_DB_PASSWORD)";
+    assert_eq!(address.value.as_deref(), Some(expected));
+    let volumes = pod.volumes.unwrap();
+    let mounted = volumes.iter().find(|volume| volume.name == "database-ca").unwrap();
+    assert_eq!(mounted.config_map.as_ref().unwrap().name, "ca");
 }
 
 #[tokio::test]

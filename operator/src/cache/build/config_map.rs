@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use niks3_protocol::server_config::{
     AuthSection, CacheSection, DatabaseSection, KubernetesAuth, PresignExpiry, ReadMode, ReadsSection,
-    S3Section, ServerConfig, StaticToken, UploadsSection, VerifyUploads as ServerVerify,
+    RedirectTtl, S3Section, ServerConfig, StaticToken, UploadsSection, VerifyUploads as ServerVerify,
 };
 
-use crate::cache::validate::{Storage, ValidCache};
+use crate::cache::validate::{Database, Storage, ValidCache};
 use crate::crd::binary_cache::{ReadProxyMode, VerifyUploads};
 use crate::labels::{Component, Names, child, labels};
 
@@ -20,6 +20,9 @@ pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const CONFIG_FOLDER: &str = "/etc/niks3";
 pub(super) const DATABASE_FOLDER: &str = "/var/run/niks3/database";
 pub(super) const S3_FOLDER: &str = "/var/run/niks3/s3";
+pub(super) const S3_CA_FOLDER: &str = "/var/run/niks3/s3-ca";
+pub(super) const DATABASE_CA_FOLDER: &str = "/var/run/niks3/database-ca";
+pub(super) const CA_FILE: &str = "ca.crt";
 pub(super) const SIGNING_FOLDER: &str = "/var/run/niks3/signing";
 pub(super) const TOKENS_FOLDER: &str = "/var/run/niks3/tokens";
 pub(super) const KUBERNETES_FOLDER: &str = "/var/run/niks3/kubernetes";
@@ -43,9 +46,12 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
             store_dir: cache.cache_info.store_dir.clone(),
         },
         database: DatabaseSection {
-            url_file: Some(format!("{DATABASE_FOLDER}/uri")),
+            // Of a connection, the environment has the parts.
+            url_file: (!matches!(cache.database, Database::Connection { .. }))
+                .then(|| format!("{DATABASE_FOLDER}/uri")),
+            ca_file: cache.database_ca.as_ref().map(|_| format!("{DATABASE_CA_FOLDER}/{CA_FILE}")),
+            schema: cache.schema.clone(),
             max_connections: cache.max_connections.unsigned_abs(),
-            ..DatabaseSection::default()
         },
         s3: match cache.identity() {
             Some(_) => bucket(cache),
@@ -84,7 +90,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
         reads: ReadsSection {
             mode: (cache.reads == ReadProxyMode::Redirect).then_some(ReadMode::Redirect),
             private: cache.private,
-            ..ReadsSection::default()
+            redirect_ttl: RedirectTtl(cache.redirect_ttl),
         },
         presign_expiry: PresignExpiry(cache.presign_expiry),
         uploads: UploadsSection {
@@ -100,7 +106,10 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
 
 fn bucket(cache: &ValidCache) -> S3Section {
     match &cache.storage {
-        Storage::Own { section, .. } => (**section).clone(),
+        Storage::Own { section, .. } => S3Section {
+            ca_file: cache.storage_ca.as_ref().map(|_| format!("{S3_CA_FOLDER}/{CA_FILE}")),
+            ..(**section).clone()
+        },
         Storage::Embedded(_) => S3Section {
             endpoint: Some(format!("http://{}.{}.svc:{S3_PORT}", Names(&cache.name).s3(), cache.namespace)),
             bucket: S3_BUCKET.to_owned(),

@@ -3,19 +3,19 @@
 use k8s_openapi::DeepMerge as _;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, ContainerPort, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec,
+    ConfigMap, Container, ContainerPort, EnvVar, HTTPGetAction, Lifecycle, LifecycleHandler, PodSpec,
     PodTemplateSpec, Probe, SleepAction, TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::validate::ValidCache;
+use crate::cache::validate::{Database, ValidCache};
 use crate::crd::binary_cache::Scheduling;
 use crate::labels::{CONFIG_HASH, Component, Names, SECRET_VERSIONS, child, labels, selector};
 
 use super::config_map::{CONFIG_FILE, CONFIG_FOLDER};
-use super::pod::{USER, env, hardened, pull_secrets};
+use super::pod::{USER, env, hardened, pull_secrets, secret_env};
 use super::volumes::volumes;
 use super::{SERVER_PORT, service_account};
 
@@ -100,7 +100,7 @@ fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
         image: Some(cache.image.clone()),
         image_pull_policy: cache.pull_policy.map(|policy| policy.as_str().to_owned()),
         command: Some(vec!["/usr/local/bin/niks3-server".to_owned()]),
-        env: Some(vec![env("NIKS3_CONFIG", &format!("{CONFIG_FOLDER}/{CONFIG_FILE}"))]),
+        env: Some(environment(cache)),
         ports: Some(vec![ContainerPort {
             name: Some("http".to_owned()),
             container_port: SERVER_PORT,
@@ -135,6 +135,25 @@ fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
         topology_spread_constraints: spread(scheduling, selected),
         ..hardened(USER, container, volumes)
     }
+}
+
+/// Where the configuration is, and the parts of a database's address that stand in no single key of a Secret.
+fn environment(cache: &ValidCache) -> Vec<EnvVar> {
+    let mut all = vec![env("NIKS3_CONFIG", &format!("{CONFIG_FOLDER}/{CONFIG_FILE}"))];
+    if let Database::Connection { to, user, password } = &cache.database {
+        all.push(secret_env("NIKS3_DB_USER", user));
+        all.push(secret_env("NIKS3_DB_PASSWORD", password));
+        // The kubelet puts the two in their places: no text of ours ever holds them.
+        let address = format!(
+            "host={} port={} dbname={} sslmode={} user=$(NIKS3_DB_USER) password=$(NIKS3_DB_PASSWORD)",
+            to.host,
+            to.port,
+            to.database,
+            to.ssl_mode.as_str()
+        );
+        all.push(env("NIKS3_DB", &address));
+    }
+    all
 }
 
 /// What the spec says of its pods, or softly over hosts and zones.

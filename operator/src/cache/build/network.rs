@@ -88,7 +88,9 @@ fn server(cache: &ValidCache, network: &Network) -> Vec<NetworkPolicyEgressRule>
     }
     match &cache.database {
         Database::Embedded(_) => egress.push(to(cache, Component::Postgres, POSTGRES_PORT)),
-        Database::Own(_) => egress.extend(network.database_port.map(|port| anywhere(vec![tcp(port.into())]))),
+        Database::Own(_) | Database::Connection { .. } => {
+            egress.extend(network.database_port.map(|port| anywhere(vec![tcp(port.into())])));
+        }
     }
     egress.extend(network.wanted.extra_egress.iter().cloned());
     egress

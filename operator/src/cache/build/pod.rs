@@ -1,9 +1,9 @@
 //! What all pods have in common.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, EmptyDirVolumeSource, EnvVar, KeyToPath, LocalObjectReference,
-    PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext, TCPSocketAction,
-    Volume, VolumeMount,
+    Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, KeyToPath, LocalObjectReference,
+    PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretKeySelector, SecretVolumeSource,
+    SecurityContext, TCPSocketAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -92,6 +92,13 @@ pub fn pull_secrets(names: &[String]) -> Option<Vec<LocalObjectReference>> {
 /// A variable with a plain value.
 pub fn env(name: &str, value: &str) -> EnvVar {
     EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+}
+
+/// A variable that the kubelet takes from a Secret.
+pub(super) fn secret_env(name: &str, from: &SecretFile) -> EnvVar {
+    let key = SecretKeySelector { name: from.secret.clone(), key: from.key.clone(), optional: None };
+    let from = EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() };
+    EnvVar { name: name.to_owned(), value: None, value_from: Some(from) }
 }
 
 pub(super) fn listens(port: i32) -> Probe {

@@ -35,6 +35,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
     };
     let observed = Observed {
         secrets: secrets.iter().map(|(name, keys)| ((*name).to_owned(), secret(name, keys))).collect(),
+        config_maps: BTreeMap::new(),
         service_accounts: ["robot".to_owned()].into(),
         secret_versions: BTreeMap::new(),
         replicas: None,
@@ -152,13 +153,14 @@ fn children_of_a_cache_in_a_cloud() {
         &json!({
             "cacheInfo": {"wantMassQuery": false, "storeDir": "/gnu/store"},
             "storage": {"s3": {"bucket": "nix", "endpoint": "http://gateway:9000",
-                "credentials": {"workloadIdentity": {"serviceAccountAnnotations": role}}}},
-            "database": {"urlSecretRef": {"name": "db"}, "pool": {"maxConnections": 20}},
+                "ca": {"secretKeyRef": {"name": "s3-ca"}}, "credentials": {"workloadIdentity": {"serviceAccountAnnotations": role}}}},
+            "database": {"connection": {"host": "db.example.org", "database": "nix", "userSecretRef": {"name": "db"}},
+                "ca": {"configMapKeyRef": {"name": "ca"}}, "schema": "main", "pool": {"maxConnections": 20}},
             "auth": {"read": "Authenticated"},
-            "server": {"readProxy": {"mode": "Redirect"}, "uploads": {"verify": "Hash", "presignExpiry": "1h"},
+            "server": {"readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h"},
                 "networkPolicy": {"mode": "Enabled"}, "podTemplate": template}
         }),
-        &[("db", &["uri"])],
+        &[("db", &["username", "password"]), ("s3-ca", &["ca.crt"])],
     );
     let mut resources = build(&cache);
     resources.services.clear();

@@ -5,11 +5,12 @@ use k8s_openapi::api::core::v1::{
     ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 
-use crate::cache::validate::{Database, S3Access, SecretFile, Storage, ValidCache};
+use crate::cache::validate::{CaFile, Database, S3Access, SecretFile, Storage, ValidCache};
 use crate::labels::Names;
 
 use super::config_map::{
-    CONFIG_FOLDER, DATABASE_FOLDER, KUBERNETES_FOLDER, S3_FOLDER, SIGNING_FOLDER, TOKENS_FOLDER,
+    CA_FILE, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER,
+    SIGNING_FOLDER, TOKENS_FOLDER,
 };
 use super::pod::{SECRET_MODE, empty_dir, file_volume, mount, read_only, secret_volume};
 use super::secrets;
@@ -27,9 +28,10 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
         ..Volume::default()
     };
     let database = match &cache.database {
-        Database::Own(file) => file_volume("database", file, "uri"),
+        Database::Own(file) => Some(file_volume("database", file, "uri")),
+        Database::Connection { .. } => None,
         Database::Embedded(server) => {
-            secret_volume("database", &server.credentials.name, &[(secrets::URI, "uri")])
+            Some(secret_volume("database", &server.credentials.name, &[(secrets::URI, "uri")]))
         }
     };
     let s3 = match &cache.storage {
@@ -45,27 +47,39 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
             &[(secrets::ACCESS_KEY, "access-key"), (secrets::SECRET_KEY, "secret-key")],
         )),
     };
-    let has_keys = s3.is_some();
-    let mut volumes: Vec<Volume> =
-        [empty_dir("tmp"), config, database].into_iter().chain(s3).chain([signing(cache)]).collect();
-    let mut mounts = vec![
-        mount("tmp", "/tmp"),
-        read_only("config", CONFIG_FOLDER),
-        read_only("database", DATABASE_FOLDER),
-    ];
-    if has_keys {
-        mounts.push(read_only("s3", S3_FOLDER));
-    }
-    mounts.push(read_only("signing", SIGNING_FOLDER));
-    if !cache.tokens.is_empty() {
-        volumes.push(tokens(cache));
-        mounts.push(read_only("tokens", TOKENS_FOLDER));
-    }
-    if cache.audience.is_some() {
-        volumes.push(kubernetes());
-        mounts.push(read_only("kubernetes", KUBERNETES_FOLDER));
-    }
+    let mut volumes = vec![empty_dir("tmp"), config];
+    let mut mounts = vec![mount("tmp", "/tmp"), read_only("config", CONFIG_FOLDER)];
+    let mut add = |volume: Option<Volume>, folder: &str| {
+        if let Some(volume) = volume {
+            mounts.push(read_only(&volume.name, folder));
+            volumes.push(volume);
+        }
+    };
+    add(database, DATABASE_FOLDER);
+    add(s3, S3_FOLDER);
+    add(cache.storage_ca.as_ref().map(|file| ca("s3-ca", file)), S3_CA_FOLDER);
+    add(cache.database_ca.as_ref().map(|file| ca("database-ca", file)), DATABASE_CA_FOLDER);
+    add(Some(signing(cache)), SIGNING_FOLDER);
+    add((!cache.tokens.is_empty()).then(|| tokens(cache)), TOKENS_FOLDER);
+    add(cache.audience.is_some().then(kubernetes), KUBERNETES_FOLDER);
     (volumes, mounts)
+}
+
+/// One file with CAs.
+fn ca(volume: &str, from: &CaFile) -> Volume {
+    let (name, key) = match from {
+        CaFile::Secret(file) => return file_volume(volume, file, CA_FILE),
+        CaFile::ConfigMap(name, key) => (name, key),
+    };
+    Volume {
+        name: volume.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: name.clone(),
+            items: Some(vec![KeyToPath { key: key.clone(), path: CA_FILE.to_owned(), mode: None }]),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
 }
 
 /// The keys that sign, in one folder.

@@ -88,10 +88,18 @@ pub(super) fn database(
     images: &Images,
 ) -> Result<Database, Invalid> {
     let database = &spec.database;
-    match (&database.url_secret_ref, &database.cloud_native_pg, &database.embedded) {
-        (Some(url), None, None) => Ok(Database::Own(resolver.file(&url.name, &url.key))),
-        (None, Some(cluster), None) => Ok(Database::Own(resolver.file(&cluster.secret(), CNPG_KEY))),
-        (None, None, Some(embedded)) => {
+    match (&database.url_secret_ref, &database.connection, &database.cloud_native_pg, &database.embedded) {
+        (Some(url), None, None, None) => Ok(Database::Own(resolver.file(&url.name, &url.key))),
+        (None, Some(to), None, None) => {
+            let secret = &to.user_secret_ref;
+            Ok(Database::Connection {
+                user: resolver.file(&secret.name, &secret.username_key),
+                password: resolver.file(&secret.name, &secret.password_key),
+                to: Box::new(to.clone()),
+            })
+        }
+        (None, None, Some(cluster), None) => Ok(Database::Own(resolver.file(&cluster.secret(), CNPG_KEY))),
+        (None, None, None, Some(embedded)) => {
             let EmbeddedDatabase { size, storage_class_name, image, resources } = embedded.clone();
             let name = labels::Names(resolver.cache).postgres();
             Ok(Database::Embedded(Box::new(Embedded {

@@ -27,6 +27,9 @@ fn port_of_http(endpoint: &str) -> u16 {
 
 /// The port stands in the Secret. While that is missing, it is the usual one.
 fn database_port(spec: &BinaryCacheSpec, observed: &Observed) -> Option<u16> {
+    if let Some(to) = &spec.database.connection {
+        return to.port.try_into().ok();
+    }
     let own = spec.database.url_secret_ref.as_ref().map(|url| (url.name.clone(), url.key.as_str()));
     let cluster = spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret);
     let (secret, key) = own.or_else(|| Some((cluster?, CNPG_KEY)))?;

@@ -9,11 +9,12 @@ use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config;
 
 use crate::crd::binary_cache::{
-    Autoscaling, CacheInfo, PullPolicy, ReadProxyMode, Scheduling, ServerHttpRoute, ServerIngress,
-    ServerNetworkPolicy, ServerService, VerifyUploads, WantedServiceMonitor, WorkloadIdentity,
+    Autoscaling, CacheInfo, DatabaseConnection, PullPolicy, ReadProxyMode, Scheduling, ServerHttpRoute,
+    ServerIngress, ServerNetworkPolicy, ServerService, VerifyUploads, WantedServiceMonitor, WorkloadIdentity,
 };
 use crate::crd::schema::Resources;
 
+use super::ca::CaFile;
 use super::keys::Signing;
 use super::secrets::{Generated, Missing, SecretFile};
 
@@ -42,6 +43,14 @@ pub struct ValidCache {
     pub presign_expiry: GoDuration,
     /// Of each pod, to the database.
     pub max_connections: i32,
+    /// The schema of the tables, where it is not the database's own choice.
+    pub schema: Option<String>,
+    /// How long readers' addresses live.
+    pub redirect_ttl: GoDuration,
+    /// CAs of the S3 server.
+    pub storage_ca: Option<CaFile>,
+    /// CAs of the database.
+    pub database_ca: Option<CaFile>,
     /// What the pods have beside all else.
     pub pod_template: Option<Box<PodTemplateSpec>>,
     /// Where the objects are.
@@ -154,6 +163,15 @@ pub enum S3Access {
 pub enum Database {
     /// A database of the user's own, by its URL.
     Own(SecretFile),
+    /// A database of the user's own, part by part.
+    Connection {
+        /// Where, and how it is encrypted.
+        to: Box<DatabaseConnection>,
+        /// The Secret's key with the user's name.
+        user: SecretFile,
+        /// The Secret's key with the password.
+        password: SecretFile,
+    },
     /// A server the operator runs.
     Embedded(Box<Embedded>),
 }

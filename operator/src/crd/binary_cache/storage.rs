@@ -1,4 +1,4 @@
-//! `spec.storage` and `spec.database`.
+//! `spec.storage`.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crd::schema::{Quantity, Resources};
 
-use super::S3Credentials;
+use super::{CaSource, S3Credentials};
 
 /// Where the objects are kept.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -69,6 +69,10 @@ pub struct S3 {
 
     /// How the server proves who it is.
     pub credentials: S3Credentials,
+
+    /// CAs that may have signed the S3 server's certificate, beside those the image knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
 }
 
 impl S3 {
@@ -119,121 +123,5 @@ impl EmbeddedStorage {
 
     fn default_resources() -> Resources {
         Resources::new("50m", "64Mi", "512Mi")
-    }
-}
-
-/// Where the index of the objects is kept.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[x_kube(validation = Rule::new("[has(self.urlSecretRef), has(self.cloudNativePG), has(self.embedded)].exists_one(x, x)")
-    .message("database: set exactly one of urlSecretRef, cloudNativePG and embedded").reason(Reason::FieldValueInvalid))]
-#[serde(rename_all = "camelCase")]
-pub struct Database {
-    /// A PostgreSQL of your own (15 or newer), as a URL in a Secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub url_secret_ref: Option<DatabaseUrlRef>,
-    /// A cluster of CloudNativePG in the cache's namespace, by name. Only its Secret is read.
-    #[serde(default, rename = "cloudNativePG", skip_serializing_if = "Option::is_none")]
-    pub cloud_native_pg: Option<CloudNativePg>,
-    /// A PostgreSQL that the operator runs on a volume, for trying out and for small teams. The volume stays
-    /// when the cache is deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub embedded: Option<EmbeddedDatabase>,
-    /// The connections of each pod of the server.
-    #[serde(default)]
-    pub pool: Pool,
-}
-
-/// The connections of each pod of the server.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pool {
-    /// How many connections a pod opens at most. All pods together must stay below the database's own limit.
-    #[serde(default = "Pool::default_max_connections")]
-    #[schemars(range(min = 2, max = 1000))]
-    pub max_connections: i32,
-}
-
-impl Pool {
-    fn default_max_connections() -> i32 {
-        10
-    }
-}
-
-impl Default for Pool {
-    fn default() -> Self {
-        Self { max_connections: Self::default_max_connections() }
-    }
-}
-
-/// The database's URL, `postgres://user:password@host/database`, in a Secret.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DatabaseUrlRef {
-    /// The Secret's name, in the cache's namespace.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The key within the Secret.
-    #[serde(default = "DatabaseUrlRef::default_key")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
-    pub key: String,
-}
-
-impl DatabaseUrlRef {
-    fn default_key() -> String {
-        "uri".to_owned()
-    }
-}
-
-/// A cluster of CloudNativePG. What it writes about its application's user, under the key `uri`, is the address.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CloudNativePg {
-    /// The name of the `Cluster`.
-    #[schemars(length(min = 1, max = 50))]
-    pub cluster_name: String,
-    /// The Secret. Left out, it is `CLUSTER-app`. Until CloudNativePG has made it, the cache waits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub secret_name: Option<String>,
-}
-
-impl CloudNativePg {
-    /// Where the address stands.
-    pub fn secret(&self) -> String {
-        self.secret_name.clone().unwrap_or_else(|| format!("{}-app", self.cluster_name))
-    }
-}
-
-/// A PostgreSQL that the operator runs, with a generated password.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new(
-    "self.size == oldSelf.size && has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
-).message("embedded: size and storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
-#[serde(rename_all = "camelCase")]
-pub struct EmbeddedDatabase {
-    /// The size of its volume. It cannot be changed.
-    #[serde(default = "EmbeddedDatabase::default_size")]
-    pub size: Quantity,
-    /// The StorageClass of its volume. Left out, it is the cluster's default. It cannot be changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub storage_class_name: Option<String>,
-    /// An image that follows the official `postgres` image. Left out, it is the one the operator was installed
-    /// with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub image: Option<String>,
-    /// CPU and memory.
-    #[serde(default = "EmbeddedDatabase::default_resources")]
-    pub resources: Resources,
-}
-
-impl EmbeddedDatabase {
-    fn default_size() -> Quantity {
-        "5Gi".into()
-    }
-
-    fn default_resources() -> Resources {
-        Resources::new("100m", "256Mi", "1Gi")
     }
 }

@@ -23,6 +23,10 @@ words! {
         SecretNotFound,
         /// A Secret lacks a key.
         SecretKeyMissing,
+        /// A ConfigMap, or a key in it, is missing.
+        ConfigMapNotFound,
+        /// What should be a CA is none.
+        InvalidCA,
         /// A ServiceAccount is missing.
         ServiceAccountNotFound,
         /// The object the API server refused to take is named in the message.

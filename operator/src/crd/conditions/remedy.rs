@@ -17,8 +17,11 @@ impl Reason {
             Self::BucketConflict => "give one of the two caches another bucket or prefix",
             Self::Conflicted => "delete one of the two policies",
             Self::SecretNotFound | Self::SecretKeyMissing | Self::NoActiveKey => {
-                "make the Secret, or its key; it is found within 5 s"
+                "make the Secret, or its key; it is found within a minute"
             }
+            Self::ConfigMapNotFound => "make the ConfigMap, or its key; it is found within a minute",
+            Self::ServiceAccountNotFound => "make the ServiceAccount; it is found within a minute",
+            Self::InvalidCA => "put CA certificates there, as PEM",
             Self::InvalidKey | Self::KeyNameMismatch => {
                 "see docs/keys.md; `nix key generate-secret` makes a key"
             }

@@ -139,6 +139,18 @@ async fn accepted_ways_to_storage_and_readers() {
             ),
         ),
         (
+            "a database part by part",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"database": {"embedded": null, "schema": "pgsql_main", "ca": {"configMapKeyRef": {"name": "ca"}},
+                        "connection": {"host": "::1", "database": "nix", "userSecretRef": {"name": "db"}, "sslMode": "VerifyCA"}}}),
+                ),
+            ),
+        ),
+        ("a CA of S3", cache("main", with(&own_s3(), &json!({"storage": {"s3": {"ca": {"secretKeyRef": {"name": "a"}}}}})))),
+        (
             "whatever a pod template says",
             cache(
                 "main",

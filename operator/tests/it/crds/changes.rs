@@ -16,6 +16,12 @@ async fn refused_changes() {
     for (index, (before, after, message)) in [
         (own_s3(), json!({"storage": {"s3": {"bucket": "other"}}}), "bucket and prefix cannot be changed"),
         (own_s3(), json!({"storage": {"s3": {"prefix": "a/"}}}), "bucket and prefix cannot be changed"),
+        (embedded(), json!({"database": {"schema": "other"}}), "database.schema: cannot be changed"),
+        (
+            with(&embedded(), &json!({"database": {"schema": "pg"}})),
+            json!({"database": {"schema": null}}),
+            "database.schema: cannot be changed",
+        ),
         (embedded(), json!({"cacheInfo": {"storeDir": "/gnu/store"}}), "storeDir: cannot be changed"),
         (
             own_s3(),

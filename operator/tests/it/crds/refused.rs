@@ -40,11 +40,11 @@ async fn refused_caches() {
         (e(json!({"storage": {"embedded": {"size": "-1Gi"}}})), "spec.storage.embedded.size"),
         (
             e(json!({"database": {"embedded": null}})),
-            "database: set exactly one of urlSecretRef, cloudNativePG and embedded",
+            "database: set exactly one of urlSecretRef, connection, cloudNativePG and embedded",
         ),
         (
             e(json!({"database": {"urlSecretRef": {"name": "db"}}})),
-            "database: set exactly one of urlSecretRef, cloudNativePG and embedded",
+            "database: set exactly one of urlSecretRef, connection, cloudNativePG and embedded",
         ),
         (s(json!({"bucket": "No_Bucket"})), "spec.storage.s3.bucket"),
         (s(json!({"prefix": "/a"})), "spec.storage.s3.prefix"),
@@ -92,7 +92,7 @@ async fn refused_caches() {
         (e(rule(json!({"permissions": ["Push", "Push"]}))), "Duplicate value"),
         (
             e(json!({"database": {"cloudNativePG": {"clusterName": "db"}}})),
-            "database: set exactly one of urlSecretRef, cloudNativePG and embedded",
+            "database: set exactly one of urlSecretRef, connection, cloudNativePG and embedded",
         ),
         (
             e(json!({"database": {"embedded": null, "cloudNativePG": {}}})),
@@ -107,6 +107,39 @@ async fn refused_caches() {
             e(json!({"deletionPolicy": {"signingKeys": "Keep"}})),
             "spec.deletionPolicy.signingKeys: Unsupported value",
         ),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn refused_databases_and_cas() {
+    let connection = json!({"host": "db", "database": "nix", "userSecretRef": {"name": "db"}});
+    let own = json!({"database": {"embedded": null, "connection": connection}});
+    let d = |patch: Value| e(with(&own, &json!({"database": patch})));
+    let s = |patch: Value| cache("main", with(&own_s3(), &json!({"storage": {"s3": patch}})));
+    let map = json!({"configMapKeyRef": {"name": "ca"}});
+    refused([
+        (d(json!({"embedded": {}})), "database: set exactly one of urlSecretRef, connection, cloudNativePG"),
+        (d(json!({"connection": {"host": "a b"}})), "spec.database.connection.host"),
+        (d(json!({"connection": {"port": 0}})), "spec.database.connection.port"),
+        (d(json!({"connection": {"database": "a password=b"}})), "spec.database.connection.database"),
+        (d(json!({"connection": {"userSecretRef": null}})), "connection.userSecretRef: Required value"),
+        (d(json!({"connection": {"sslMode": "Prefer"}})), "connection.sslMode: Unsupported value"),
+        (
+            d(json!({"ca": map, "connection": {"sslMode": "Disable"}})),
+            "database.ca: only for a database of your own",
+        ),
+        (e(json!({"database": {"ca": map}})), "database.ca: only for a database of your own"),
+        (d(json!({"schema": "Main"})), "spec.database.schema"),
+        (d(json!({"schema": "pg_catalog"})), "spec.database.schema"),
+        (d(json!({"schema": "1st"})), "spec.database.schema"),
+        (s(json!({"ca": {}})), "ca: set exactly one of configMapKeyRef and secretKeyRef"),
+        (
+            s(json!({"ca": {"configMapKeyRef": {"name": "a"}, "secretKeyRef": {"name": "a"}}})),
+            "ca: set exactly one of configMapKeyRef and secretKeyRef",
+        ),
+        (e(json!({"server": {"readProxy": {"redirectTTL": "59s"}}})), "redirectTTL: from 1m to 168h"),
+        (e(json!({"server": {"readProxy": {"redirectTTL": "169h"}}})), "redirectTTL: from 1m to 168h"),
     ])
     .await;
 }

@@ -7,14 +7,31 @@ use serde::{Deserialize, Serialize};
 use crate::crd::schema::Duration;
 
 /// Whether the server serves what the cache holds.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("duration(self.redirectTTL) >= duration('1m') && duration(self.redirectTTL) <= duration('168h')")
+    .message("redirectTTL: from 1m to 168h").field_path(".redirectTTL").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct ReadProxy {
     /// `Disabled`: Nix reads from the bucket, so `url` is the bucket's address and the bucket is readable by
     /// clients. `Proxy`: Nix reads from the server, and the bucket stays private. `Redirect`: the same, but NARs come
-    /// from the bucket, by addresses that are valid for 15 minutes: clients have to reach the S3 server.
+    /// from the bucket, by addresses that end: clients have to reach the S3 server.
     #[serde(default)]
     pub mode: ReadProxyMode,
+    /// How long an address is valid that `Redirect` sends readers to.
+    #[serde(default = "ReadProxy::default_redirect_ttl", rename = "redirectTTL")]
+    pub redirect_ttl: Duration,
+}
+
+impl ReadProxy {
+    fn default_redirect_ttl() -> Duration {
+        "15m".into()
+    }
+}
+
+impl Default for ReadProxy {
+    fn default() -> Self {
+        Self { mode: ReadProxyMode::default(), redirect_ttl: Self::default_redirect_ttl() }
+    }
 }
 
 /// Whether the server serves what the cache holds.
