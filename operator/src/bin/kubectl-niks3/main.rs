@@ -47,7 +47,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Gc(args) => print(&gc::run(&cluster, &args).await?),
         Command::Rotate(args) => print(&rotate::run(&cluster, &args).await?),
         Command::Why(args) => print(&why::run(&cluster, &args).await?),
-        Command::Report(args) => print(&report::run(&cluster, &args).await?),
+        Command::Report(args) => print(&Box::pin(report::run(&cluster, &args)).await?),
         Command::Completions { .. } => Ok(()),
     }
 }
