@@ -14,6 +14,11 @@ impl Scope {
         Self(namespaces.into_iter().collect())
     }
 
+    /// Whether there is nothing it does not look at.
+    pub fn is_whole_cluster(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// One controller of a kind each: the whole cluster is `None`.
     pub fn parts(&self) -> Vec<Option<String>> {
         if self.0.is_empty() { vec![None] } else { self.0.iter().cloned().map(Some).collect() }

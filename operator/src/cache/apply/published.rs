@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::crd::BinaryCache;
 use crate::crd::conditions::Reason;
 use crate::labels::{CACHE_NAME, CACHE_NAMESPACE, MANAGED_BY, OPERATOR, published, published_labels};
+use crate::scope::api;
 
 /// What became of it.
 #[derive(Debug, Default)]
@@ -76,6 +77,10 @@ pub(super) async fn publish(
 /// The namespaces that the spec selects, without the cache's own.
 async fn wanted(cache: &ValidCache, context: &Context) -> Result<BTreeSet<String>, (Reason, String)> {
     let Some(selector) = &cache.clients else { return Ok(BTreeSet::new()) };
+    if !context.scope.is_whole_cluster() {
+        let why = "clients.namespaceSelector: this operator looks after some namespaces only, and may not list them all";
+        return Err((Reason::InvalidSpec, why.to_owned()));
+    }
     let selector: Selector = selector
         .clone()
         .try_into()
@@ -94,9 +99,13 @@ fn selector(labels: &BTreeMap<String, String>) -> String {
 }
 
 async fn copies(context: &Context, selector: &str) -> Result<Vec<ConfigMap>, ApplyError> {
-    let api: Api<ConfigMap> = Api::all(context.client.clone());
-    let list = api.list(&ListParams::default().labels(selector)).await;
-    list.map(|list| list.items).map_err(|source| ApplyError::new::<ConfigMap>("list", selector, source))
+    let mut found = Vec::new();
+    for part in context.scope.parts() {
+        let list = api::<ConfigMap>(&context.client, part.as_deref());
+        let list = list.list(&ListParams::default().labels(selector)).await;
+        found.extend(list.map_err(|source| ApplyError::new::<ConfigMap>("list", selector, source))?);
+    }
+    Ok(found)
 }
 
 /// `create` where there is none: a ConfigMap of this name that somebody else made is not ours to write.
