@@ -70,6 +70,25 @@ fn of_kind(yaml: &str, kind: &str) -> Vec<Value> {
     documents(yaml).into_iter().filter(|document| document["kind"] == kind).collect()
 }
 
+/// In namespaced mode nothing is granted outside of the namespaces.
+#[test]
+fn some_namespaces_alone_can_be_looked_after() {
+    let some = template(&["watchNamespaces={nix,team-a}"]).unwrap();
+    let bound = of_kind(&some, "ClusterRoleBinding");
+    assert!(bound.is_empty(), "{bound:?}");
+    let bindings = of_kind(&some, "RoleBinding");
+    let granted: Vec<_> = bindings
+        .iter()
+        .filter(|binding| binding["roleRef"]["kind"] == "ClusterRole")
+        .map(|binding| binding["metadata"]["namespace"].as_str().unwrap())
+        .collect();
+    assert_eq!(granted, ["nix", "team-a"]);
+    let deployment = &of_kind(&some, "Deployment")[0];
+    let args = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert_eq!(*args, json!(["run", "--watch-namespace=nix", "--watch-namespace=team-a"]));
+    assert!(template(&["watchNamespaces={Nix}"]).unwrap_err().contains("watchNamespaces"));
+}
+
 #[test]
 fn templates_render_what_they_did() {
     insta::assert_snapshot!("chart-defaults", template(&[]).unwrap());
