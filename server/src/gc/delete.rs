@@ -225,5 +225,6 @@ async fn plan(app: &App, snapshot: &Snapshot, found: &Found, delete: &Delete) ->
 
 /// What stands behind the hash.
 fn name_of(path: &str) -> &str {
-    path.split_once('-').map_or(path, |(_, name)| name)
+    let base = path.rsplit_once('/').map_or(path, |(_, base)| base);
+    base.split_once('-').map_or(base, |(_, name)| name)
 }
