@@ -57,7 +57,7 @@ impl Cache {
         let (folder, store) = (tempfile::tempdir().unwrap(), NixStore::create());
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let s3 = Relay::to(environment("NIKS3_TEST_S3_ENDPOINT").trim_start_matches("http://")).await;
+        let s3 = Relay::to(environment("NIKS3_TEST_S3_ENDPOINT").trim_start_matches("http://"));
         let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
         let mut parts = parts(&folder, &url, &s3, &store, &key).await;
         change(&mut parts, folder.path());
@@ -97,12 +97,6 @@ impl Cache {
 
     pub(crate) fn token_file(&self) -> PathBuf {
         self.folder.path().join("token")
-    }
-
-    /// The server goes, as when its machine is switched off.
-    pub(crate) async fn stop(&mut self) {
-        self.task.abort();
-        let _ = (&mut self.task).await;
     }
 
     /// Requests answered so far, by method and route, except those of the tests themselves.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Forwards connections while it is up.
@@ -14,6 +14,8 @@ pub(crate) struct Relay {
     target: String,
     counts: Arc<Counts>,
     task: Option<JoinHandle<()>>,
+    /// Bound and never listened on: while the relay is down connections are refused, and nobody else gets the port.
+    _port: TcpSocket,
 }
 
 #[derive(Default)]
@@ -26,12 +28,11 @@ struct Counts {
 
 impl Relay {
     /// A relay to `host:port`, up.
-    pub(crate) async fn to(target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+    pub(crate) fn to(target: &str) -> Self {
+        let port = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = port.local_addr().unwrap();
         let counts = Arc::new(Counts { limit: AtomicU64::new(u64::MAX), ..Counts::default() });
-        let mut relay = Self { address, target: target.to_owned(), counts, task: None };
+        let mut relay = Self { address, target: target.to_owned(), counts, task: None, _port: port };
         relay.up();
         relay
     }
@@ -54,10 +55,7 @@ impl Relay {
     /// Lets connections through, without a limit.
     pub(crate) fn up(&mut self) {
         self.counts.limit.store(u64::MAX, Ordering::Relaxed);
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        let listener = socket.listen(256).unwrap();
+        let listener = bound(self.address).listen(256).unwrap();
         let (target, counts) = (self.target.clone(), Arc::clone(&self.counts));
         self.task = Some(tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -82,6 +80,14 @@ impl Relay {
             let _ = task.await;
         }
     }
+}
+
+/// Several may be bound to one port as long as one of them listens at most.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 /// Gives whether the limit was met.
