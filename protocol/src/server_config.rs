@@ -3,6 +3,7 @@
 //! variable or flag of niks3 1.7 says something too, that wins.
 
 mod auth;
+mod limits;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ pub use auth::{
     AuthSection, CertificateProxy, CertificateRule, ClaimMatch, ClientCertificates, KubernetesAuth,
     KubernetesRule, OidcProvider, OidcRule, ServiceAccountRef, StaticToken,
 };
+pub use limits::LimitsSection;
 
 /// The whole file. A field left out has the value the server has without a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -40,6 +42,9 @@ pub struct ServerConfig {
     /// TLS of the server's own; left out, it speaks plain HTTP, for a proxy in front.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSection>,
+    /// How much callers may ask for.
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: LimitsSection,
 }
 
 /// TLS of the server's own. Files that change are read again, without a restart.
@@ -192,6 +197,9 @@ pub struct S3Section {
     pub secret_key_file: Option<String>,
     /// Make the bucket where it is missing.
     pub create_bucket: bool,
+    /// Requests a second at most; 0 is any number, as long as S3 does not throttle.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rate_limit: u32,
     /// A PEM file of CAs that count beside the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
@@ -209,6 +217,7 @@ impl Default for S3Section {
             access_key_file: None,
             secret_key_file: None,
             create_bucket: false,
+            rate_limit: 0,
             ca_file: None,
         }
     }

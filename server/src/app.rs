@@ -7,13 +7,14 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 
 use niks3_protocol::api::cache_config::CacheStats;
-use niks3_protocol::server_config::{ReadMode, VerifyUploads};
+use niks3_protocol::server_config::{LimitsSection, ReadMode, VerifyUploads};
 
 use crate::auth::Auth;
 use crate::bucket::Bucket;
 use crate::gc::Runner;
 use crate::http::health::Health;
 use crate::metrics::Metrics;
+use crate::rates::Rates;
 use crate::reads::Reads;
 use crate::signer::Signer;
 use crate::tls::Tls;
@@ -36,6 +37,8 @@ pub struct App {
     pub config: Settings,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// How often each identity called.
+    pub rates: Rates,
     /// The collections of this server.
     pub gc: Runner,
     /// What was read and is not noted yet.
@@ -71,6 +74,8 @@ pub struct Settings {
     pub s3_concurrency: usize,
     /// What is looked at before anything is signed and committed.
     pub verify: VerifyUploads,
+    /// How much callers may ask for.
+    pub limits: LimitsSection,
 }
 
 impl Default for Settings {
@@ -87,6 +92,7 @@ impl Default for Settings {
             private_reads: false,
             s3_concurrency: 100,
             verify: VerifyUploads::Head,
+            limits: LimitsSection::default(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Flags and NIKS3_* variables, those of niks3 1.7 first. Where a flag and the configuration file both say
 //! something, the flag wins. An empty variable counts as absent.
 
+mod limits;
 mod tls;
 mod values;
 
@@ -11,6 +12,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{ReadMode, VerifyUploads};
 
+pub use limits::LimitArgs;
 pub use tls::TlsArgs;
 use values::{concurrency, read_mode, request_timeout, switch, verify};
 
@@ -42,7 +44,7 @@ pub struct Args {
     #[command(flatten)]
     pub tls: TlsArgs,
     #[command(flatten)]
-    pub unsupported: UnsupportedArgs,
+    pub limits: LimitArgs,
 }
 
 /// What to do.
@@ -137,6 +139,9 @@ pub struct S3Args {
     /// The limit on one S3 request; the collector derives from it when a lost request is settled.
     #[arg(long, env = "NIKS3_S3_REQUEST_TIMEOUT", default_value = "30s", value_parser = request_timeout, global = true)]
     pub s3_request_timeout: GoDuration,
+    /// Requests to S3 a second at most; 0 is any number. Either way the server slows down while S3 throttles.
+    #[arg(long, env = "NIKS3_S3_RATE_LIMIT", global = true)]
+    pub s3_rate_limit: Option<String>,
 }
 
 /// The cache.
@@ -195,16 +200,6 @@ pub struct AuthArgs {
     /// File of OIDC providers (JSON), as niks3 1.7 has it; may also give each `permissions` and `pins`.
     #[arg(long, env = "NIKS3_OIDC_CONFIG", global = true)]
     pub oidc_config: Option<PathBuf>,
-}
-
-/// An option of niks3 1.7 that this version does not have: it refuses to start with it rather than serve without
-/// what somebody relies on.
-#[derive(Debug, ClapArgs)]
-#[command(next_help_heading = "Not supported yet")]
-pub struct UnsupportedArgs {
-    /// Refused, but for 0.
-    #[arg(long, env = "NIKS3_S3_RATE_LIMIT", hide = true, global = true)]
-    pub s3_rate_limit: Option<String>,
 }
 
 /// The arguments as Go's `flag` takes them: niks3 1.7 is also told `-db URL` and `-s3-use-ssl=false`.

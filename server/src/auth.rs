@@ -12,6 +12,7 @@ mod token;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -174,10 +175,27 @@ impl Auth {
     }
 }
 
+/// A caller of the API, who may call only so often.
 impl FromRequestParts<Arc<App>> for Identity {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let identity = Self::of_reader(parts, app).await?;
+        app.rates.check(&identity.name).map_err(|after| ApiError::Throttled {
+            // Rounded up: who comes back to the second is not to be early.
+            after: after + Duration::from_secs(1),
+            message: format!(
+                "{} calls too often; this server takes {} calls a second",
+                identity.name, app.config.limits.calls_per_second
+            ),
+        })?;
+        Ok(identity)
+    }
+}
+
+impl Identity {
+    /// Who asks for an object. Nix asks for thousands of narinfos at once.
+    pub async fn of_reader(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let result = match proof::token(&parts.headers) {
             Some(token) => app.auth.identify(&token).await,
             None => app.auth.certificates.identify(parts).unwrap_or(Err(AuthError::Missing)),

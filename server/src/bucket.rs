@@ -8,20 +8,24 @@ mod delete;
 mod error;
 mod list;
 mod multipart;
+mod pace;
 mod presign;
 mod probe;
 mod read;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_config::BehaviorVersion;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider, SharedHttpClient,
 };
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -31,8 +35,11 @@ use niks3_protocol::object_key::ObjectKey;
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 pub use error::{BucketError, Failure};
 pub use list::Listed;
+use pace::{Pace, Paced};
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
+
+use crate::metrics::S3Calls;
 
 /// `Content-Type` of the server's own small objects.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
@@ -60,6 +67,8 @@ pub struct BucketConfig {
     pub create_bucket: bool,
     /// CAs that count beside the system's, as PEM.
     pub ca: Option<Vec<u8>>,
+    /// Requests a second at most; 0 is any number.
+    pub rate_limit: u32,
 }
 
 /// An access key. Its `Debug` shows neither half.
@@ -90,6 +99,7 @@ pub struct Bucket {
     client: Client,
     credentials: SharedCredentialsProvider,
     config: BucketConfig,
+    calls: S3Calls,
 }
 
 /// What a look at an object tells.
@@ -109,7 +119,7 @@ impl Bucket {
             .read_timeout(config.request_timeout)
             .operation_attempt_timeout(config.request_timeout)
             .build();
-        let http_client = config.ca.as_deref().map(https_client).transpose()?;
+        let https = https_client(config.ca.as_deref())?;
         let credentials = match &config.credentials {
             Some(keys) => SharedCredentialsProvider::new(Credentials::new(
                 &keys.access_key,
@@ -118,7 +128,7 @@ impl Bucket {
                 None,
                 "niks3",
             )),
-            None => credentials_of_the_environment(&config, http_client.clone()).await?,
+            None => credentials_of_the_environment(&config, https.clone()).await?,
         };
         let mut builder = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -133,13 +143,37 @@ impl Bucket {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.endpoint_url(endpoint);
         }
-        builder.set_http_client(http_client);
-        Ok(Self { client: Client::from_conf(builder.build()), credentials, config })
+        let pace = Arc::new(Pace::new(config.rate_limit));
+        let client = Client::from_conf(builder.http_client(Paced { client: https, pace }).build());
+        Ok(Self { client, credentials, config, calls: S3Calls::default() })
     }
 
     /// How it was opened.
     pub fn config(&self) -> &BucketConfig {
         &self.config
+    }
+
+    /// What it counts of its calls.
+    pub fn calls(&self) -> &S3Calls {
+        &self.calls
+    }
+
+    /// Waits for a call, counts it, and says in our words how it failed.
+    fn call<T, E: ProvideErrorMetadata + std::error::Error>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> impl Future<Output = Result<T, BucketError>> {
+        // The SDK's futures are large.
+        let call = Box::pin(call);
+        async move {
+            let started = Instant::now();
+            let answer = call.await.map_err(|error| BucketError::from_sdk(operation, key, &error));
+            let result = answer.as_ref().map_or_else(|error| error.failure.label(), |_| "ok");
+            self.calls.count(operation, result, started.elapsed());
+            answer
+        }
     }
 
     /// Makes the bucket, where that was asked for and it is missing.
@@ -151,60 +185,44 @@ impl Bucket {
             Err(error) if error.failure == Failure::BucketNotFound => {}
             other => return other,
         }
-        match self.client.create_bucket().bucket(&self.config.bucket).send().await {
+        let bucket = &self.config.bucket;
+        match self.call("create bucket", bucket, self.client.create_bucket().bucket(bucket).send()).await {
             Ok(_) => Ok(()),
             // Another replica was quicker.
-            Err(error) => {
-                let error = BucketError::from_sdk("create bucket", &self.config.bucket, &error);
-                self.probe().await.map_err(|_| error)
-            }
+            Err(error) => self.probe().await.map_err(|_| error),
         }
     }
 
     /// Writes one of the server's own objects (`nix-cache-info`, `pins/…`).
     pub async fn put_own(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), BucketError> {
-        self.client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(self.full_key(key))
-            .content_type(content_type)
-            .body(ByteStream::from(body))
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| BucketError::from_sdk("put", key, &error))
+        let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(key));
+        let request = request.content_type(content_type).body(ByteStream::from(body));
+        self.call("put", key, request.send()).await.map(drop)
     }
 
     /// Writes an object of a closure, as its kind is stored, by exactly one request.
     pub async fn put_once(&self, key: &ObjectKey, body: Vec<u8>) -> Result<(), BucketError> {
         let text = key.to_string();
-        self.client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(self.full_key(&text))
+        let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(&text));
+        let request = request
             .content_type(key.kind().content_type())
             .set_content_encoding(key.kind().content_encoding().map(str::to_owned))
             .body(ByteStream::from(body))
             .customize()
-            .config_override(once())
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| BucketError::from_sdk("put", &text, &error))
+            .config_override(once());
+        self.call("put", &text, request.send()).await.map(drop)
     }
 
     /// Looks for an object; `None` where it is not there.
     pub async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
         let request = self.client.head_object().bucket(&self.config.bucket).key(self.full_key(key));
-        match request.send().await {
+        match self.call("head", key, request.send()).await {
             Ok(head) => Ok(Some(ObjectHead {
                 size: head.content_length().unwrap_or(0),
                 etag: head.e_tag.unwrap_or_default(),
             })),
-            Err(error) => match BucketError::from_sdk("head", key, &error) {
-                error if error.failure == Failure::NotFound => Ok(None),
-                error => Err(error),
-            },
+            Err(error) if error.failure == Failure::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -230,9 +248,13 @@ fn once() -> aws_sdk_s3::config::Builder {
 }
 
 /// A client that trusts these CAs beside the system's. They were looked at where they were read.
-fn https_client(ca: &[u8]) -> Result<SharedHttpClient, BucketError> {
+fn https_client(ca: Option<&[u8]>) -> Result<SharedHttpClient, BucketError> {
+    let system = TrustStore::default();
     let context = TlsContext::builder()
-        .with_trust_store(TrustStore::default().with_pem_certificate(ca))
+        .with_trust_store(match ca {
+            Some(ca) => system.with_pem_certificate(ca),
+            None => system,
+        })
         .build()
         .map_err(|error| BucketError::credentials(&error.to_string()))?;
     let provider = Provider::rustls(CryptoMode::AwsLc);
@@ -242,13 +264,9 @@ fn https_client(ca: &[u8]) -> Result<SharedHttpClient, BucketError> {
 /// The usual chain: web identity, instance profile.
 async fn credentials_of_the_environment(
     config: &BucketConfig,
-    http_client: Option<SharedHttpClient>,
+    https: SharedHttpClient,
 ) -> Result<SharedCredentialsProvider, BucketError> {
-    let mut loader =
-        aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
-    if let Some(http_client) = http_client {
-        loader = loader.http_client(http_client);
-    }
-    let loaded = loader.load().await;
+    let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
+    let loaded = loader.http_client(https).load().await;
     loaded.credentials_provider().ok_or_else(|| BucketError::credentials("no credentials are configured"))
 }

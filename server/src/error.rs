@@ -194,6 +194,7 @@ impl From<PushError> for ApiError {
             PushError::BeingDeleted(_) | PushError::BeingWritten(_) => {
                 Self::Unavailable { after: Duration::from_secs(5), message }
             }
+            PushError::TooMany(_) => Self::Throttled { after: Duration::from_secs(30), message },
             PushError::Database(error) => error.into(),
             PushError::Bucket(error) => error.into(),
         }

@@ -65,6 +65,14 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(parsed)
 }
 
+/// Refuses a body that lists more than it may.
+fn at_most(limit: usize, count: usize, what: &str) -> Result<(), ApiError> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(ApiError::TooLarge(format!("the call has {count} {what}; this server takes {limit} at a time")))
+}
+
 /// The text of `nix-cache-info`.
 pub fn cache_info(settings: &Settings) -> String {
     format!(

@@ -20,8 +20,6 @@ use tracing::Instrument as _;
 use crate::app::App;
 use crate::error::ApiError;
 
-/// The longest an API call may take; a commit of ten thousand objects needs a second or two.
-const API_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long a refused client may go on sending before its connection is closed.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -109,9 +107,10 @@ pub async fn limit_api(
     next: Next,
 ) -> Result<Response, ApiError> {
     app.health.require_database()?;
-    tokio::time::timeout(API_TIMEOUT, next.run(request)).await.map_err(|_| ApiError::Unavailable {
+    let limit = app.config.limits.call_timeout;
+    tokio::time::timeout(limit.0, next.run(request)).await.map_err(|_| ApiError::Unavailable {
         after: Duration::from_secs(5),
-        message: format!("the call took longer than {API_TIMEOUT:?} and was ended"),
+        message: format!("the call took longer than {limit} and was ended"),
     })
 }
 
@@ -143,7 +142,12 @@ pub async fn limit_body(State(limit): State<usize>, request: Request, next: Next
 
 /// The refusal of a body longer than `limit`.
 pub fn too_large(limit: usize) -> ApiError {
-    ApiError::TooLarge(format!("the body has more than the {} MiB this call may have", limit >> 20))
+    ApiError::TooLarge(match limit {
+        mebibytes if mebibytes % (1 << 20) == 0 => {
+            format!("the body has more than the {} MiB this call may have", mebibytes >> 20)
+        }
+        bytes => format!("the body has more than the {bytes} bytes this call may have"),
+    })
 }
 
 /// A body that goes back to its lender when its reader drops it before its end.

@@ -19,6 +19,7 @@ pub mod listen;
 pub mod metrics;
 pub mod pins;
 pub mod push;
+pub mod rates;
 pub mod reads;
 pub mod router;
 pub mod serve;

@@ -1,5 +1,7 @@
 //! What `/metrics` shows: every name and label set stands here.
 
+mod s3;
+
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::auth::{AuthError, Identity};
+pub use s3::S3Calls;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -38,11 +41,23 @@ pub struct Metrics {
     auth: Family<OutcomeLabels, Counter>,
     connections: Gauge,
     idle_connections: Gauge,
+    max_connections: Gauge,
+    uploads: Family<OutcomeLabels, Counter>,
+    upload_objects: Histogram,
+    commits: Histogram,
+    collections: Family<OutcomeLabels, Histogram>,
     read_bytes: Counter<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(&S3Calls::default())
+    }
+}
+
+impl Metrics {
+    /// With what the bucket counts.
+    pub fn new(s3: &S3Calls) -> Self {
         let mut registry = Registry::with_prefix("niks3");
         let durations = Family::<RouteLabels, Histogram>::new_with_constructor(|| {
             Histogram::new(exponential_buckets(0.001, 4.0, 8))
@@ -53,6 +68,11 @@ impl Default for Metrics {
             auth: Family::default(),
             connections: Gauge::default(),
             idle_connections: Gauge::default(),
+            max_connections: Gauge::default(),
+            uploads: Family::default(),
+            upload_objects: Histogram::new(exponential_buckets(1.0, 4.0, 10)),
+            commits: Histogram::new(exponential_buckets(0.004, 4.0, 8)),
+            collections: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.1, 4.0, 9))),
             read_bytes: Counter::default(),
             registry: Registry::default(),
         };
@@ -65,12 +85,27 @@ impl Default for Metrics {
         registry.register("auth_attempts", "Proofs of identity checked", metrics.auth.clone());
         registry.register("db_connections", "Connections to the database", metrics.connections.clone());
         registry.register("db_idle_connections", "Of those, idle", metrics.idle_connections.clone());
+        registry.register(
+            "db_max_connections",
+            "Connections there may be: with as many and none idle, calls wait",
+            metrics.max_connections.clone(),
+        );
+        registry.register("uploads", "Uploads begun, committed and failed to", metrics.uploads.clone());
+        registry.register("upload_objects", "Objects an upload begins with", metrics.upload_objects.clone());
+        registry.register(
+            "upload_commit_duration_seconds",
+            "Time of a commit that succeeded",
+            metrics.commits.clone(),
+        );
+        registry.register(
+            "gc_duration_seconds",
+            "Time of a collection, by how it ended",
+            metrics.collections.clone(),
+        );
+        s3.register(&mut registry);
         registry.register("proxy_read_bytes", "Bytes of objects sent to readers", metrics.read_bytes.clone());
         Self { registry, ..metrics }
     }
-}
-
-impl Metrics {
     /// Notes an answered request.
     pub fn count_request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let labels = RequestLabels { method: method.to_owned(), route: route.to_owned(), status };
@@ -95,9 +130,33 @@ impl Metrics {
         self.read_bytes.inc_by(bytes);
     }
 
+    /// Notes the begin of an upload.
+    pub fn count_begin(&self, objects: usize, begun: bool) {
+        self.uploads.get_or_create(&OutcomeLabels { outcome: if begun { "begun" } else { "refused" } }).inc();
+        if begun {
+            self.upload_objects.observe(f64::from(u32::try_from(objects).unwrap_or(u32::MAX)));
+        }
+    }
+
+    /// Notes the end of a commit.
+    pub fn count_commit(&self, took: Duration, committed: bool) {
+        let outcome = if committed { "committed" } else { "failed" };
+        self.uploads.get_or_create(&OutcomeLabels { outcome }).inc();
+        if committed {
+            self.commits.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Notes the end of a collection.
+    pub fn count_collection(&self, took: Duration, succeeded: bool) {
+        let outcome = if succeeded { "succeeded" } else { "failed" };
+        self.collections.get_or_create(&OutcomeLabels { outcome }).observe(took.as_secs_f64());
+    }
+
     /// The text of `/metrics`.
     pub fn render(&self, pool: &sqlx::PgPool) -> Result<String, std::fmt::Error> {
         self.connections.set(i64::from(pool.size()));
+        self.max_connections.set(i64::from(pool.options().get_max_connections()));
         self.idle_connections.set(i64::try_from(pool.num_idle()).unwrap_or(i64::MAX));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

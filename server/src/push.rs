@@ -8,6 +8,7 @@ mod error;
 mod look;
 mod multipart;
 mod narinfos;
+mod room;
 mod sign;
 mod staging;
 mod verify;
@@ -16,6 +17,7 @@ pub use begin::begin;
 pub use commit::complete;
 pub use error::PushError;
 pub use multipart::{complete_multipart, list_parts, request_parts};
+pub use room::require_room;
 pub use sign::sign;
 pub(crate) use verify::digest;
 

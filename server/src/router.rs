@@ -16,41 +16,38 @@ use crate::http::{
 };
 use crate::layers;
 
-/// Bodies that list a closure: 128 MiB, as in niks3 1.7.
-const CLOSURE_BODY: usize = 128 << 20;
-/// All other bodies.
-const SMALL_BODY: usize = 1 << 20;
-
 /// The whole surface of the server.
 pub fn router(app: &Arc<App>) -> Router {
+    // Bodies that list a closure, and all others.
+    let (closure, small) = (app.config.limits.closure_body_bytes, app.config.limits.body_bytes);
     let api = Router::new()
         .route("/api/cache-config", get(cache_config::config))
         .route("/api/cache-stats", get(cache_config::stats))
         .route("/api/whoami", get(cache_config::whoami))
         .route(
             "/api/pending_closures",
-            sized(CLOSURE_BODY, post(pending_closures::begin).delete(pending_closures::expire)),
+            sized(closure, post(pending_closures::begin).delete(pending_closures::expire)),
         )
-        .route("/api/pending_closures/{id}/sign", sized(CLOSURE_BODY, post(pending_closures::sign)))
-        .route("/api/pending_closures/{id}/complete", sized(SMALL_BODY, post(pending_closures::complete)))
-        .route("/api/multipart/request-parts", sized(SMALL_BODY, post(multipart::request_parts)))
-        .route("/api/multipart/list-parts", sized(SMALL_BODY, post(multipart::list_parts)))
-        .route("/api/multipart/complete", sized(SMALL_BODY, post(multipart::complete)))
+        .route("/api/pending_closures/{id}/sign", sized(closure, post(pending_closures::sign)))
+        .route("/api/pending_closures/{id}/complete", sized(small, post(pending_closures::complete)))
+        .route("/api/multipart/request-parts", sized(small, post(multipart::request_parts)))
+        .route("/api/multipart/list-parts", sized(small, post(multipart::list_parts)))
+        .route("/api/multipart/complete", sized(small, post(multipart::complete)))
         .route("/api/objects/{*key}", head(objects::is_live))
         .route("/api/closures", delete(gc::start))
-        .route("/api/closures/refresh", sized(SMALL_BODY, post(closures::refresh)))
+        .route("/api/closures/refresh", sized(small, post(closures::refresh)))
         .route("/api/closures/{key}", get(closures::find))
-        .route("/api/gc", sized(SMALL_BODY, post(gc::start_policy)))
+        .route("/api/gc", sized(small, post(gc::start_policy)))
         .route("/api/gc/abort", post(gc::abort))
         .route("/api/gc/runs", get(gc::list))
         .route("/api/gc/runs/{id}", get(gc::find))
         .route("/api/paths/{hash}", get(paths::find))
         .route("/api/paths/{hash}/why", get(paths::why))
-        .route("/api/paths/{hash}/delete", sized(SMALL_BODY, post(paths::delete)))
+        .route("/api/paths/{hash}/delete", sized(small, post(paths::delete)))
         .route("/api/usage", get(usage::usage))
         .route("/api/gc/status", get(gc::status))
         .route("/api/pins", get(pins::list))
-        .route("/api/pins/{name}", sized(SMALL_BODY, post(pins::create).delete(pins::delete)))
+        .route("/api/pins/{name}", sized(small, post(pins::create).delete(pins::delete)))
         .layer(from_fn_with_state(Arc::clone(app), layers::limit_api));
     Router::new()
         .merge(api)

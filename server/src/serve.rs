@@ -13,6 +13,8 @@ use crate::app::App;
 use crate::args::{Args, Command};
 use crate::auth::Auth;
 use crate::bucket::Bucket;
+use crate::metrics::Metrics;
+use crate::rates::Rates;
 use crate::settings::Parts;
 use crate::signer::Signer;
 use crate::tls::Tls;
@@ -62,15 +64,17 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Builds the server; neither the database nor the bucket is asked anything yet.
 pub async fn open(parts: Parts) -> anyhow::Result<App> {
+    let bucket = Bucket::open(parts.bucket).await?;
     Ok(App {
         db: db::pool(parts.database.options, parts.database.max_connections),
         schema: parts.database.schema,
-        bucket: Bucket::open(parts.bucket).await?,
         signer: Signer::from_files(&parts.signing_keys)?,
         auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
         tls: parts.tls.map(Tls::open).transpose()?.map(Arc::new),
+        metrics: Metrics::new(bucket.calls()),
+        bucket,
+        rates: Rates::new(&parts.settings.limits),
         config: parts.settings,
-        metrics: crate::metrics::Metrics::default(),
         gc: crate::gc::Runner::default(),
         reads: reads::Reads::default(),
         health: crate::http::health::Health::default(),

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod database;
+mod limits;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -47,10 +48,6 @@ pub struct Parts {
 impl Parts {
     /// Reads and checks what was given.
     pub fn load(args: Args) -> anyhow::Result<Self> {
-        // A rate limit of 0 is none, in niks3 1.7 too.
-        if text(args.unsupported.s3_rate_limit).is_some_and(|limit| limit != "0") {
-            bail!("NIKS3_S3_RATE_LIMIT is not supported by this version; unset it");
-        }
         let mut file: ServerConfig = match given(args.config.as_deref()) {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -113,6 +110,7 @@ impl Parts {
                 private_reads: args.cache.private_reads || file.reads.private || private_by_certificates,
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
+                limits: limits::limits(args.limits, &file.limits)?,
             },
             bucket,
             tls,

@@ -51,16 +51,10 @@ impl Bucket {
             let object = ObjectIdentifier::builder().key(self.full_key(key)).build().map_err(unbuildable)?;
             delete = delete.objects(object);
         }
-        let answer = self
-            .client
-            .delete_objects()
-            .bucket(&self.config.bucket)
-            .delete(delete.build().map_err(unbuildable)?)
-            .customize()
-            .config_override(once())
-            .send()
-            .await
-            .map_err(|error| BucketError::from_sdk("delete", &format!("{} keys", keys.len()), &error))?;
+        let request = self.client.delete_objects().bucket(&self.config.bucket);
+        let request = request.delete(delete.build().map_err(unbuildable)?);
+        let request = request.customize().config_override(once());
+        let answer = self.call("delete", &format!("{} keys", keys.len()), request.send()).await?;
         let outcomes = answer.errors().iter().filter_map(|error| {
             let key = error.key()?.to_owned();
             let code = error.code().unwrap_or("unknown");

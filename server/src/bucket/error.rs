@@ -46,6 +46,28 @@ pub enum Failure {
     Refused,
 }
 
+/// What a client is told to wait where S3 does not say, and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_mins(10);
+
+impl Failure {
+    /// As metrics name it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::NotFound | Self::UploadNotFound => "absent",
+            Self::NotModified => "not_modified",
+            Self::Throttled(_) => "throttled",
+            Self::Unreachable => "failed",
+            Self::BucketNotFound
+            | Self::AccessDenied
+            | Self::SignatureRejected
+            | Self::ClockSkew
+            | Self::RangeNotSatisfiable
+            | Self::Refused => "refused",
+        }
+    }
+}
+
 impl BucketError {
     /// The reason of the condition `StorageReady`.
     pub fn reason(&self) -> &'static str {
@@ -88,7 +110,14 @@ impl BucketError {
                 let status = service.raw().status().as_u16();
                 let code = service.err().code().unwrap_or_default();
                 let said = service.err().message().unwrap_or_default();
-                (classify(operation, status, code), format!("{status} {code} {said}").trim_end().to_owned())
+                let after = service.raw().headers().get("retry-after").and_then(|text| text.parse().ok());
+                let failure = match classify(operation, status, code) {
+                    Failure::Throttled(pause) => {
+                        Failure::Throttled(after.map_or(pause, Duration::from_secs).clamp(PAUSE, MAX_PAUSE))
+                    }
+                    other => other,
+                };
+                (failure, format!("{status} {code} {said}").trim_end().to_owned())
             }
             SdkError::TimeoutError(_) => (Failure::Unreachable, "no answer in time".to_owned()),
             SdkError::ConstructionFailure(_) => {
@@ -109,7 +138,8 @@ fn classify(operation: &str, status: u16, code: &str) -> Failure {
             Failure::SignatureRejected
         }
         (_, "RequestTimeTooSkewed") => Failure::ClockSkew,
-        (429, _) | (503, "SlowDown" | "TooManyRequests") => Failure::Throttled(Duration::from_secs(1)),
+        // The answer to a HEAD has no body, and so no code.
+        (429, _) | (503, "SlowDown" | "TooManyRequests" | "") => Failure::Throttled(PAUSE),
         (304, _) => Failure::NotModified,
         (416, _) => Failure::RangeNotSatisfiable,
         (404, _) if operation == "list" => Failure::BucketNotFound,

@@ -18,12 +18,9 @@ impl Bucket {
     /// bytes, so who was interrupted goes on after the last key.
     pub async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>, BucketError> {
         let request = self.client.list_objects_v2().bucket(&self.config.bucket);
-        let answer = request
-            .prefix(self.full_key(prefix))
-            .set_start_after(after.map(|key| self.full_key(key)))
-            .send()
-            .await
-            .map_err(|error| BucketError::from_sdk("list", after.unwrap_or(prefix), &error))?;
+        let request = request.prefix(self.full_key(prefix));
+        let request = request.set_start_after(after.map(|key| self.full_key(key)));
+        let answer = self.call("list", after.unwrap_or(prefix), request.send()).await?;
         let objects = answer.contents.unwrap_or_default();
         Ok(objects
             .into_iter()

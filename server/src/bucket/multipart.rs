@@ -18,15 +18,9 @@ impl Bucket {
         key: &str,
         content_type: &str,
     ) -> Result<String, BucketError> {
-        let answer = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(self.full_key(key))
-            .content_type(content_type)
-            .send()
-            .await
-            .map_err(|error| BucketError::from_sdk("create multipart upload of", key, &error))?;
+        let request = self.client.create_multipart_upload().bucket(&self.config.bucket);
+        let request = request.key(self.full_key(key)).content_type(content_type);
+        let answer = self.call("create multipart upload of", key, request.send()).await?;
         answer.upload_id().map(str::to_owned).ok_or_else(|| BucketError {
             operation: "create multipart upload of",
             key: key.to_owned(),
@@ -40,8 +34,7 @@ impl Bucket {
         let request = self.client.list_parts().bucket(&self.config.bucket);
         let mut pages = request.key(self.full_key(key)).upload_id(upload_id).into_paginator().send();
         let mut parts = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| BucketError::from_sdk("list parts of", key, &error))?;
+        while let Some(page) = self.call("list parts of", key, pages.try_next()).await? {
             parts.extend(page.parts().iter().filter_map(|part| {
                 let part_number = u32::try_from(part.part_number()?).ok()?;
                 Some(WirePart { part_number, etag: part.e_tag()?.to_owned() })
@@ -61,27 +54,19 @@ impl Bucket {
             let number = i32::try_from(part.part_number).unwrap_or(i32::MAX);
             CompletedPart::builder().part_number(number).e_tag(&part.etag).build()
         });
-        self.client
-            .complete_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(self.full_key(key))
-            .upload_id(upload_id)
-            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| BucketError::from_sdk("complete multipart upload of", key, &error))
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build();
+        let request = self.client.complete_multipart_upload().bucket(&self.config.bucket);
+        let request = request.key(self.full_key(key)).upload_id(upload_id).multipart_upload(parts);
+        self.call("complete multipart upload of", key, request.send()).await.map(drop)
     }
 
     /// Drops the parts. One that is already gone is not an error.
     pub async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<(), BucketError> {
         let request = self.client.abort_multipart_upload().bucket(&self.config.bucket);
-        match request.key(self.full_key(key)).upload_id(upload_id).send().await {
-            Ok(_) => Ok(()),
-            Err(error) => match BucketError::from_sdk("abort multipart upload of", key, &error) {
-                error if matches!(error.failure, Failure::UploadNotFound | Failure::NotFound) => Ok(()),
-                error => Err(error),
-            },
+        let request = request.key(self.full_key(key)).upload_id(upload_id);
+        match self.call("abort multipart upload of", key, request.send()).await {
+            Err(error) if matches!(error.failure, Failure::UploadNotFound | Failure::NotFound) => Ok(()),
+            answer => answer.map(drop),
         }
     }
 }

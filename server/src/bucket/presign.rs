@@ -142,6 +142,7 @@ mod tests {
             request_timeout: Duration::from_secs(30),
             create_bucket: false,
             ca: None,
+            rate_limit: 0,
         };
         let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
         let credentials = Credentials::new(id, secret, None, None, "test");

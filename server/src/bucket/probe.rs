@@ -11,17 +11,10 @@ use super::{Bucket, BucketError, Deletion, Failure, PLAIN_TEXT, ReadAnswer, Read
 impl Bucket {
     /// Whether the bucket is there and these credentials may list it.
     pub async fn probe(&self) -> Result<(), BucketError> {
-        self.client
-            .list_objects_v2()
-            .bucket(&self.config.bucket)
-            .prefix(&self.config.prefix)
-            .max_keys(1)
-            .customize()
-            .interceptor(EndConnection)
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| BucketError::from_sdk("list", &self.config.bucket, &error))
+        let bucket = &self.config.bucket;
+        let request = self.client.list_objects_v2().bucket(bucket).prefix(&self.config.prefix).max_keys(1);
+        let request = request.customize().interceptor(EndConnection);
+        self.call("list", bucket, request.send()).await.map(drop)
     }
 
     /// Does everything once that a cache does in its bucket, on an object of its own; the error says what is not

@@ -67,16 +67,12 @@ impl Bucket {
     /// fast as the reader takes it.
     pub async fn get(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
         let since = http_date(wanted.if_modified_since);
-        let answer = self
-            .client
-            .get_object()
-            .bucket(&self.config.bucket)
-            .key(self.full_key(key))
+        let request = self.client.get_object().bucket(&self.config.bucket).key(self.full_key(key));
+        let request = request
             .set_range(wanted.range)
             .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(since)
-            .send()
-            .await;
+            .set_if_modified_since(since);
+        let answer = self.call("get", key, request.send()).await;
         match answer {
             Ok(object) if is_unmodified(object.last_modified, since) => Ok(ReadAnswer::NotModified),
             Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
@@ -87,23 +83,19 @@ impl Bucket {
                 last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
                 body: object.body,
             }))),
-            Err(error) => answer_to(BucketError::from_sdk("get", key, &error)),
+            Err(error) => answer_to(error),
         }
     }
 
     /// What [`Self::get`] would find, its bytes left out.
     pub async fn peek(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
         let since = http_date(wanted.if_modified_since);
-        let answer = self
-            .client
-            .head_object()
-            .bucket(&self.config.bucket)
-            .key(self.full_key(key))
+        let request = self.client.head_object().bucket(&self.config.bucket).key(self.full_key(key));
+        let request = request
             .set_range(wanted.range)
             .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(since)
-            .send()
-            .await;
+            .set_if_modified_since(since);
+        let answer = self.call("head", key, request.send()).await;
         match answer {
             Ok(object) if is_unmodified(object.last_modified, since) => Ok(ReadAnswer::NotModified),
             Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
@@ -114,7 +106,7 @@ impl Bucket {
                 last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
                 body: ByteStream::default(),
             }))),
-            Err(error) => answer_to(BucketError::from_sdk("head", key, &error)),
+            Err(error) => answer_to(error),
         }
     }
 }

@@ -154,3 +154,24 @@ pub async fn delete_expired(
     .await?;
     Ok(done.rows_affected())
 }
+
+/// Uploads whose addresses can still be used.
+#[derive(Debug)]
+pub struct OpenUploads {
+    /// Of all identities.
+    pub all: i64,
+    /// Of one.
+    pub own: i64,
+}
+
+/// Counts the uploads under way, those of `owner` apart.
+pub async fn count_open(conn: &mut PgConnection, owner: &str) -> sqlx::Result<OpenUploads> {
+    sqlx::query_as!(
+        OpenUploads,
+        "select count(*) as \"all!\", count(*) filter (where owner = $1) as \"own!\"
+         from uploads where addresses_until > now()",
+        owner
+    )
+    .fetch_one(conn)
+    .await
+}

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use niks3_protocol::api::gc::{GcParams, GcPhase, GcReason, GcStats};
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ impl Progress {
 pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: CancellationToken) {
     let state = Mutex::new((GcPhase::CleanupPendingUploads, GcStats::default()));
     let progress = Progress { id, state, failure: Mutex::default() };
-    let aborted = AtomicBool::new(false);
+    let (aborted, started) = (AtomicBool::new(false), Instant::now());
     let result = tokio::select! {
         result = collect(&app, &params, &progress, &stop) => result,
         lost = heartbeat(&app, &progress, &stop, &aborted) => Err(lost),
@@ -76,6 +76,7 @@ pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: Cancella
         Err(GcError::Stopped) if aborted.load(Ordering::Relaxed) => Err(GcError::Aborted),
         other => other,
     };
+    app.metrics.count_collection(started.elapsed(), result.is_ok());
     if let Err(error) = finish(&app, &progress, result).await {
         tracing::error!(
             run = id,

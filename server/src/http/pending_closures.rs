@@ -1,6 +1,7 @@
 //! Pushes. (`/api/pending_closures`)
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -11,7 +12,7 @@ use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
-use super::Body;
+use super::{Body, at_most};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -25,8 +26,13 @@ pub async fn begin(
 ) -> Result<Json<BeginResponse>, ApiError> {
     identity.may(Permission::Push)?;
     app.health.require_storage()?;
+    at_most(app.config.limits.objects_per_upload, request.objects.len(), "objects")?;
+    push::require_room(&app, &identity).await?;
     // To its end, should the client hang up: what it opens at S3 is written down.
-    Ok(Json(finish(async move { push::begin(&app, &identity, request).await }).await?))
+    let (metrics, objects) = (Arc::clone(&app), request.objects.len());
+    let begun = finish(async move { push::begin(&app, &identity, request).await }).await;
+    metrics.metrics.count_begin(objects, begun.is_ok());
+    begun.map(Json)
 }
 
 /// `POST /api/pending_closures/{id}/sign`
@@ -37,6 +43,7 @@ pub async fn sign(
     Body(request): Body<SignRequest>,
 ) -> Result<Json<SignResponse>, ApiError> {
     identity.may(Permission::Push)?;
+    at_most(app.config.limits.paths_per_sign, request.narinfos.len(), "narinfos")?;
     Ok(Json(push::sign(&app, &identity, parse_id(&id)?, request).await?))
 }
 
@@ -50,8 +57,10 @@ pub async fn complete(
     app.health.require_storage()?;
     let id = parse_id(&id)?;
     // To its end, should the client hang up: a commit cut off leaves narinfos that others then wait for.
-    finish(async move { push::complete(&app, &identity, id).await }).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let (metrics, started) = (Arc::clone(&app), Instant::now());
+    let committed = finish(async move { push::complete(&app, &identity, id).await }).await;
+    metrics.metrics.count_commit(started.elapsed(), committed.is_ok());
+    committed.map(|()| StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_compression::tokio::bufread::ZstdDecoder;
 use async_compression::zstd::DParameter;
 use axum::body::Body;
-use axum::extract::{FromRequestParts as _, Request, State};
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -41,7 +41,7 @@ pub async fn read(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     }
     let (mut parts, _) = request.into_parts();
     if app.config.private_reads {
-        Identity::from_request_parts(&mut parts, &app).await?.may(Permission::Read)?;
+        Identity::of_reader(&mut parts, &app).await?.may(Permission::Read)?;
     }
     let path = percent_decode_str(parts.uri.path()).decode_utf8_lossy().into_owned();
     let mut response = answer(&app, &parts, path.strip_prefix('/').unwrap_or(&path)).await?;

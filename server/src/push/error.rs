@@ -54,6 +54,9 @@ pub enum PushError {
     /// Objects are being deleted at this moment.
     #[error("{0} is being deleted at this moment; try again")]
     BeingDeleted(String),
+    /// As many uploads are under way as may be.
+    #[error("{0}")]
+    TooMany(String),
     /// PostgreSQL.
     #[error("database")]
     Database(#[from] sqlx::Error),

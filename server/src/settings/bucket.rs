@@ -62,6 +62,7 @@ pub(super) fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConf
         credentials,
         request_timeout: args.s3_request_timeout.0,
         create_bucket: file.create_bucket,
+        rate_limit: super::limits::s3_rate(args.s3_rate_limit)?.unwrap_or(file.rate_limit),
         ca: ca("the CA file of S3", text(args.s3_ca_file).or(file.ca_file))?,
     })
 }

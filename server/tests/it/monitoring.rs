@@ -13,6 +13,9 @@ async fn dashboard_and_alerts_ask_for_what_the_server_tells() {
     let metrics = Metrics::default();
     metrics.count_request("GET", "/", 200, Duration::from_millis(1));
     metrics.count_auth(&Err(AuthError::Missing));
+    metrics.count_begin(3, true);
+    metrics.count_commit(Duration::from_millis(1), true);
+    metrics.count_collection(Duration::from_secs(1), true);
     let pool = sqlx::PgPool::connect_lazy("postgres://nobody@127.0.0.1/nothing").unwrap();
     let told = metrics.render(&pool).unwrap();
     let asked = format!("{DASHBOARD}{ALERTS}");

@@ -163,7 +163,11 @@ async fn a_wrong_configuration_stops_the_start_with_one_line() {
         ("NIKS3_TLS_CERT", "/c".to_owned(), "belong together; only one is given"),
         ("NIKS3_TLS_CLIENT_CA", "/c".to_owned(), "NIKS3_TLS_CLIENT_CA needs NIKS3_TLS_CERT"),
         ("NIKS3_MTLS_PROXY_HEADER", "X-Verified".to_owned(), "name the addresses of the proxy that sets it"),
-        ("NIKS3_S3_RATE_LIMIT", "5".to_owned(), "NIKS3_S3_RATE_LIMIT is not supported"),
+        ("NIKS3_S3_RATE_LIMIT", "-5".to_owned(), "is not a number of requests a second"),
+        ("NIKS3_MAX_BODY", "1MX".to_owned(), "NIKS3_MAX_BODY=1MX: "),
+        ("NIKS3_MAX_UPLOAD_OBJECTS", "0".to_owned(), "objects_per_upload is 0: nobody could push"),
+        ("NIKS3_CALLS_PER_SECOND", "many".to_owned(), "NIKS3_CALLS_PER_SECOND=many: invalid digit"),
+        ("NIKS3_CALL_TIMEOUT", "2h".to_owned(), "which is not from 1s to 1h"),
         (
             "NIKS3_CONFIG",
             file("tls.json", r#"{"tls": {"cert_file": "/nowhere", "key_file": "/nowhere"}}"#),

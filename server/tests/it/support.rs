@@ -6,6 +6,7 @@ pub(crate) mod dice;
 pub(crate) mod inspect;
 pub(crate) mod issuer;
 pub(crate) mod relay;
+pub(crate) mod throttle;
 pub(crate) mod tls;
 
 use std::net::SocketAddr;
@@ -187,6 +188,7 @@ impl Place {
                 request_timeout: Duration::from_secs(30),
                 create_bucket: true,
                 ca: None,
+                rate_limit: 0,
             },
             tls: None,
             signing_keys: vec![key_file],
