@@ -23,7 +23,7 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgPool, PgTransaction};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool, PgTransaction};
 
 /// The migrations, run under a lock of the database: several replicas may start at once.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -45,6 +45,8 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
         .idle_timeout(Duration::from_mins(1))
+        // Thousands of rows look expensive enough to be compiled first: a second for what takes a tenth of it.
+        .after_connect(|conn, _| Box::pin(async move { conn.execute("set jit = off").await.map(drop) }))
         .connect_lazy_with(options)
 }
 
