@@ -17,6 +17,7 @@ pub mod http;
 pub mod layers;
 pub mod listen;
 pub mod metrics;
+pub mod parallel;
 pub mod pins;
 pub mod push;
 pub mod rates;

@@ -16,20 +16,20 @@ pub struct Signed {
     pub signatures: Vec<String>,
 }
 
-/// Keeps what was signed until the commit.
+/// Keeps what was signed until the commit; narinfos as JSON.
 pub async fn insert_signed(
     conn: &mut PgConnection,
     id: i64,
     keys: &[String],
-    narinfos: &[Value],
-    signatures: &[&[Signature]],
+    narinfos: &[String],
+    signatures: &[Vec<Signature>],
     nar_etags: &[Option<String>],
 ) -> sqlx::Result<()> {
     let literals: Vec<String> = signatures.iter().map(|list| array_literal(list)).collect();
     sqlx::query!(
         "insert into upload_narinfos (upload_id, key, narinfo, signatures, nar_etag)
-         select $1, signed.key, signed.narinfo, signed.signatures::text[], signed.nar_etag
-         from unnest($2::text[], $3::jsonb[], $4::text[], $5::text[])
+         select $1, signed.key, signed.narinfo::jsonb, signed.signatures::text[], signed.nar_etag
+         from unnest($2::text[], $3::text[], $4::text[], $5::text[])
              as signed (key, narinfo, signatures, nar_etag)
          on conflict (upload_id, key) do update set narinfo = excluded.narinfo,
              signatures = excluded.signatures, nar_etag = excluded.nar_etag",

@@ -1,5 +1,7 @@
 //! `objects`: what the bucket holds or was promised.
 
+use std::collections::HashSet;
+
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -12,6 +14,8 @@ pub struct ObjectState {
     pub key: String,
     /// A commit has seen it in the bucket.
     pub live: bool,
+    /// The last mark found nothing that reaches it.
+    pub condemned: bool,
     /// A collection has claimed it.
     pub deleting: bool,
     /// The upload that may write it; narinfos have one until they are live.
@@ -34,23 +38,50 @@ pub struct CommittedObjects {
     pub settled: Option<OffsetDateTime>,
 }
 
-/// Gives every key without a row one, as expected.
-pub async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
-    sqlx::query!(
-        "insert into objects (key)
-         select wanted.key from unnest($1::text[]) as wanted (key)
-         where not exists (select from objects o where o.key = wanted.key collate \"C\")
-         order by wanted.key collate \"C\"
-         on conflict (key) do nothing",
+/// Gives every key without a row one, as expected, and uncondemns what is condemned and not yet claimed; then how
+/// each stands. A key whose row goes meanwhile is left out.
+///
+/// Most keys are either there and wanted, or unknown: each of the three statements is for those alone that need it.
+pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<ObjectState>> {
+    let mut states = list_states(conn, keys).await?;
+    let known: HashSet<&str> = states.iter().map(|state| state.key.as_str()).collect();
+    let unknown: Vec<String> = keys.iter().filter(|key| !known.contains(key.as_str())).cloned().collect();
+    let condemned = |state: &ObjectState| state.condemned && !state.deleting;
+    let mut unsettled: Vec<String> =
+        states.iter().filter(|state| condemned(state)).map(|state| state.key.clone()).collect();
+    states.retain(|state| !condemned(state));
+    if !unknown.is_empty() {
+        let inserted = insert_expected(conn, &unknown).await?;
+        // Another push may have been quicker with some.
+        if inserted.len() < unknown.len() {
+            let ours: HashSet<&str> = inserted.iter().map(|state| state.key.as_str()).collect();
+            unsettled.extend(unknown.into_iter().filter(|key| !ours.contains(key.as_str())));
+        }
+        states.extend(inserted);
+    }
+    if !unsettled.is_empty() {
+        lift_condemnations(conn, &unsettled).await?;
+        states.extend(list_states(conn, &unsettled).await?);
+    }
+    Ok(states)
+}
+
+/// Gives the keys rows where they have none; those that are new.
+async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<ObjectState>> {
+    sqlx::query_as!(
+        ObjectState,
+        "insert into objects (key) select key from unnest($1::text[]) as wanted (key) order by key collate \"C\"
+         on conflict (key) do nothing
+         returning id, key, live, condemned_at is not null as \"condemned!\",
+             deleting_since is not null as \"deleting!\", writing_by",
         keys
     )
-    .execute(conn)
-    .await?;
-    Ok(())
+    .fetch_all(conn)
+    .await
 }
 
 /// Uncondemns what is condemned and not yet claimed.
-pub async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
+async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
     sqlx::query!(
         "with condemned as (
              select id from objects
@@ -70,7 +101,8 @@ pub async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sql
 pub async fn list_states(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<ObjectState>> {
     sqlx::query_as!(
         ObjectState,
-        "select id, key, live, deleting_since is not null as \"deleting!\", writing_by
+        "select id, key, live, condemned_at is not null as \"condemned!\",
+             deleting_since is not null as \"deleting!\", writing_by
          from objects where key = any($1)",
         keys
     )

@@ -44,6 +44,8 @@ pub struct Upload {
     pub missing: Vec<String>,
     /// Its client sends narinfos of its own.
     pub staged: bool,
+    /// When it began.
+    pub started_at: OffsetDateTime,
 }
 
 /// Writes an upload with all its keys; gives its id and when it began.
@@ -68,7 +70,7 @@ pub async fn insert(conn: &mut PgConnection, upload: &NewUpload<'_>) -> sqlx::Re
 pub async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Upload>> {
     sqlx::query_as!(
         Upload,
-        "select owner, origin, roots, keys, plan, missing, staged from uploads where id = $1",
+        "select owner, origin, roots, keys, plan, missing, staged, started_at from uploads where id = $1",
         id
     )
     .fetch_optional(conn)

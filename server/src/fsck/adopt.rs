@@ -123,8 +123,7 @@ async fn commit(
     keys: &[String],
 ) -> anyhow::Result<Outcome> {
     let mut transaction = db::begin(&app.db).await?;
-    db::objects::insert_expected(&mut transaction, keys).await?;
-    db::objects::lift_condemnations(&mut transaction, keys).await?;
+    db::objects::expect(&mut transaction, keys).await?;
     transaction.commit().await?;
 
     let nar_size = i64::try_from(narinfo.nar_size)?;
@@ -168,8 +167,8 @@ async fn commit(
     }
     let roots = [key.to_owned()];
     let signatures = narinfo.signatures.clone();
-    let body = serde_json::to_value(NarInfoMetadata::from(narinfo))?;
-    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &[&signatures], &[None]).await?;
+    let body = serde_json::to_string(&NarInfoMetadata::from(narinfo))?;
+    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &[signatures], &[None]).await?;
     db::narinfos::insert_of_upload(&mut transaction, id, &roots).await?;
     db::objects::set_live(&mut transaction, &committed).await?;
     db::closures::upsert(&mut transaction, &roots, ADOPTED).await?;

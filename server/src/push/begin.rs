@@ -14,7 +14,7 @@ use niks3_protocol::api::pending_closures::{
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use tokio::time::Instant;
 
-use super::look::look;
+use super::look::ask;
 use super::staging::staging_key;
 use super::{MAX_NAR_SIZE, PushError};
 use crate::app::App;
@@ -22,6 +22,7 @@ use crate::auth::Identity;
 use crate::bucket::Presigner;
 use crate::db;
 use crate::db::uploads::NewUpload;
+use crate::parallel;
 
 /// How long a begin waits for objects that a collection is deleting.
 const WAIT_FOR_DELETES: Duration = Duration::from_secs(10);
@@ -93,15 +94,17 @@ async fn open(
         objects.iter().filter(|object| missing.contains(object.key.as_str())).collect();
     let presigner = app.bucket.presigner(app.config.presign_expiry).await?;
     let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|object| is_multipart(object));
+    let staging = !how.server_narinfos;
+    // Never the address of a narinfo: whoever has one may replace what others committed since.
+    let addresses = parallel::map(&small, |object| match object.kind {
+        ObjectKind::Narinfo if staging => Some(presigner.put(&staging_key(id, &object.key))),
+        ObjectKind::Narinfo => None,
+        _ => Some(presigner.put(&object.key)),
+    });
     let mut pending: BTreeMap<String, PendingObject> = small
         .into_iter()
-        .map(|object| {
-            // Never the address of a narinfo: whoever has one may replace what others committed since.
-            let presigned_url = match object.kind {
-                ObjectKind::Narinfo if how.server_narinfos => None,
-                ObjectKind::Narinfo => Some(presigner.put(&staging_key(id, &object.key))),
-                _ => Some(presigner.put(&object.key)),
-            };
+        .zip(addresses)
+        .map(|(object, presigned_url)| {
             (object.key.clone(), PendingObject { kind: object.kind, presigned_url, multipart_info: None })
         })
         .collect();
@@ -157,11 +160,9 @@ async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<HashSet<Stri
     let mut pause = Duration::from_millis(20);
     loop {
         let mut transaction = db::begin(&app.db).await?;
-        db::objects::insert_expected(&mut transaction, keys).await?;
-        db::objects::lift_condemnations(&mut transaction, keys).await?;
-        let states = db::objects::list_states(&mut transaction, keys).await?;
+        let states = db::objects::expect(&mut transaction, keys).await?;
         let deleting = states.iter().find(|state| state.deleting).map(|state| state.key.clone());
-        // A key may have lost its row between the two statements: its deletion was just confirmed.
+        // A key may have lost its row between two statements: its deletion was just confirmed.
         let complete = states.len() == keys.len();
         let missing: Vec<String> =
             states.into_iter().filter(|state| !state.live).map(|state| state.key).collect();
@@ -189,7 +190,7 @@ async fn forget_lost(app: &App, keys: &[String]) -> Result<(), PushError> {
     let states = db::objects::list_states(&mut conn, keys).await?;
     drop(conn);
     let live: Vec<String> = states.into_iter().filter(|state| state.live).map(|state| state.key).collect();
-    let found = look(app, &live).await?;
+    let found = ask(app, &live).await?;
     let lost: Vec<String> =
         found.into_iter().filter(|(_, head)| head.is_none()).map(|(key, _)| key).collect();
     if !lost.is_empty() {

@@ -1,6 +1,6 @@
 //! Looking in the bucket for what a client says it sent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::UploadObject;
@@ -13,8 +13,64 @@ use crate::bucket::{BucketError, ObjectHead};
 use crate::db;
 use crate::db::uploads::Upload;
 
-/// Looks for each key in the bucket; the result is in no order.
-pub(super) async fn look(
+/// From so many keys of one folder on, pages of a listing are tried before each key is asked for.
+const WORTH_A_LISTING: usize = 500;
+/// Keys that a page of a listing must answer on average; it costs as much as a dozen requests for one object, in
+/// money and in time.
+const WORTH_A_PAGE: usize = 50;
+
+/// The stored bytes of each key that was sent since the upload began, where the bucket has it; in no order.
+async fn look(
+    app: &App,
+    upload: &Upload,
+    keys: &[String],
+) -> Result<Vec<(String, Option<i64>)>, BucketError> {
+    let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for key in keys {
+        let folder = key.find('/').map_or("", |end| &key[..=end]);
+        folders.entry(folder).or_default().push(key);
+    }
+    let listings = folders.into_iter().filter(|(_, keys)| keys.len() >= WORTH_A_LISTING);
+    let began = upload.started_at.unix_timestamp();
+    let listings = listings.map(|(folder, keys)| list(app, folder, keys, began));
+    let listed: HashMap<String, i64> =
+        futures::future::try_join_all(listings).await?.into_iter().flatten().collect();
+    let rest: Vec<String> = keys.iter().filter(|key| !listed.contains_key(*key)).cloned().collect();
+    let asked = ask(app, &rest).await?.into_iter().map(|(key, head)| (key, head.map(|head| head.size)));
+    Ok(listed.into_iter().map(|(key, size)| (key, Some(size))).chain(asked).collect())
+}
+
+/// Those of the keys that pages of the folder show, as long as the bucket holds little else there.
+///
+/// Some servers' listings are late. One that lacks an object proves nothing, and one that shows what was deleted is not
+/// believed: only what was written since `began`, in seconds since 1970, counts.
+async fn list(
+    app: &App,
+    folder: &str,
+    mut keys: Vec<&str>,
+    began: i64,
+) -> Result<Vec<(String, i64)>, BucketError> {
+    keys.sort_unstable();
+    let mut found = Vec::new();
+    let (mut next, mut pages) = (0, 0);
+    while next < keys.len() && found.len() >= pages * WORTH_A_PAGE {
+        // What comes before the next key: itself, its end cut off.
+        let mut after = keys[next].chars();
+        after.next_back();
+        let page = app.bucket.list(folder, Some(after.as_str())).await?;
+        let Some(last) = page.last().map(|object| object.key.clone()) else { break };
+        let new = page.into_iter().filter(|object| object.modified >= began);
+        let mut sizes: HashMap<String, i64> = new.map(|object| (object.key, object.size)).collect();
+        let end = next + keys[next..].partition_point(|key| *key <= last.as_str());
+        found.extend(keys[next..end].iter().filter_map(|key| sizes.remove_entry(*key)));
+        next = end.max(next + 1);
+        pages += 1;
+    }
+    Ok(found)
+}
+
+/// Asks for each key; the result is in no order.
+pub(super) async fn ask(
     app: &App,
     keys: &[String],
 ) -> Result<Vec<(String, Option<ObjectHead>)>, BucketError> {
@@ -38,14 +94,10 @@ pub(super) async fn look_for_sent(
         return Ok(sent.into_iter().map(|key| (key, None)).collect());
     }
     let mut sizes = HashMap::with_capacity(upload.missing.len());
-    let mut tags = HashMap::new();
     let mut absent = Vec::new();
-    for (key, head) in look(app, &sent).await? {
-        match head {
-            Some(head) => {
-                tags.insert(key.clone(), head.etag);
-                sizes.insert(key, Some(head.size));
-            }
+    for (key, size) in look(app, upload, &sent).await? {
+        match size {
+            Some(_) => drop(sizes.insert(key, size)),
             None => absent.push(key),
         }
     }
@@ -60,12 +112,27 @@ pub(super) async fn look_for_sent(
             return Err(PushError::Replaced(object.key.clone()));
         }
     }
-    let mut conn = app.db.acquire().await?;
-    let read_back = db::narinfos::list_nar_etags(&mut conn, id).await?;
-    match read_back.into_iter().find(|(key, tag)| tags.get(key).is_some_and(|now| now != tag)) {
-        Some((key, _)) => Err(PushError::Replaced(key)),
+    match replaced(app, id, &sizes).await? {
+        Some(key) => Err(PushError::Replaced(key)),
         None => Ok(sizes),
     }
+}
+
+/// A NAR that is not the one any more that was read back when it was signed, where that is configured.
+async fn replaced(
+    app: &App,
+    id: i64,
+    sent: &HashMap<String, Option<i64>>,
+) -> Result<Option<String>, PushError> {
+    let mut conn = app.db.acquire().await?;
+    let read_back: HashMap<String, String> =
+        db::narinfos::list_nar_etags(&mut conn, id).await?.into_iter().collect();
+    drop(conn);
+    let keys: Vec<String> = read_back.keys().filter(|key| sent.contains_key(*key)).cloned().collect();
+    let now = ask(app, &keys).await?.into_iter();
+    let changed =
+        |key: &String, head: Option<ObjectHead>| head.map(|head| head.etag).as_ref() != read_back.get(key);
+    Ok(now.into_iter().find_map(|(key, head)| changed(&key, head).then_some(key)))
 }
 
 /// A NAR that is stored as it is.

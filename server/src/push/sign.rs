@@ -6,12 +6,11 @@ use niks3_protocol::api::pending_closures::{NarInfoMetadata, SignRequest, SignRe
 use niks3_protocol::nix::{Signature, signature};
 use niks3_protocol::object_key::ObjectKey;
 use niks3_protocol::server_config::VerifyUploads;
-use serde_json::Value;
 
 use super::{MAX_NAR_SIZE, PushError, load_own, verify};
 use crate::app::App;
 use crate::auth::Identity;
-use crate::db;
+use crate::{db, parallel};
 
 /// Signs the narinfos of an upload and keeps what they say until its commit.
 pub async fn sign(
@@ -40,35 +39,34 @@ pub async fn sign(
 
     // 10 000 signatures are a good tenth of a second of computing: not on a thread that serves others.
     let signer = app.signer.clone();
-    let (narinfos, signatures) = tokio::task::spawn_blocking(move || {
-        let signatures: BTreeMap<String, Vec<Signature>> = request
-            .narinfos
-            .iter()
-            .map(|(key, narinfo)| (key.clone(), signer.sign(&fingerprint(narinfo))))
-            .collect();
-        (request.narinfos, signatures)
+    let (narinfos, made) = tokio::task::spawn_blocking(move || {
+        let narinfos: Vec<(String, NarInfoMetadata)> = request.narinfos.into_iter().collect();
+        let made = parallel::map(&narinfos, |(_, narinfo)| {
+            Ok::<_, serde_json::Error>((serde_json::to_string(narinfo)?, signer.sign(&fingerprint(narinfo))))
+        });
+        (narinfos, made)
     })
     .await
     .map_err(|error| PushError::Changed(error.to_string()))?;
-
-    let keys: Vec<String> = narinfos.keys().cloned().collect();
-    let bodies: Vec<Value> = narinfos
-        .values()
-        .map(serde_json::to_value)
-        .collect::<Result<_, _>>()
-        .map_err(|error| PushError::Invalid(error.to_string()))?;
-    let lists: Vec<&[Signature]> = signatures.values().map(Vec::as_slice).collect();
+    let (bodies, signatures): (Vec<String>, Vec<Vec<Signature>>) = made
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| PushError::Invalid(error.to_string()))?
+        .into_iter()
+        .unzip();
     let tags: Vec<Option<String>> =
-        narinfos.values().map(|narinfo| tags.get(&narinfo.url).cloned()).collect();
+        narinfos.iter().map(|(_, narinfo)| tags.get(&narinfo.url).cloned()).collect();
+    let keys: Vec<String> = narinfos.into_iter().map(|(key, _)| key).collect();
+
     let mut transaction = db::begin(&app.db).await?;
     match db::uploads::lock(&mut transaction, id).await? {
         None => return Err(PushError::UploadNotFound(id)),
         Some(true) => return Err(PushError::Sealed(id)),
         Some(false) => {}
     }
-    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &lists, &tags).await?;
+    db::narinfos::insert_signed(&mut transaction, id, &keys, &bodies, &signatures, &tags).await?;
     transaction.commit().await?;
-    Ok(SignResponse { signatures })
+    Ok(SignResponse { signatures: keys.into_iter().zip(signatures).collect() })
 }
 
 /// A NAR that is live has one size, whoever pushes it again.

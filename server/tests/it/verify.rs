@@ -94,3 +94,39 @@ async fn with_none_clients_are_believed() {
     assert_eq!(sign(&server, &begun.id, &path).await.status(), StatusCode::OK);
     assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
 }
+
+/// How often S3 was asked, by what `niks3_s3_calls_total` says of an operation.
+async fn calls(server: &TestServer, operation: &str) -> u64 {
+    let told = server.get("/metrics").await.text().await.unwrap();
+    let line = format!("niks3_s3_calls_total{{operation=\"{operation}\"");
+    let counts = told.lines().filter(|told| told.starts_with(&line));
+    counts.map(|told| told.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_large_commit_looks_by_listing_and_asks_for_what_that_does_not_show() {
+    let server = verifying(VerifyUploads::Head).await;
+    let paths: Vec<TestPath> = (0..600).map(|number| TestPath::new(&format!("path-{number}"), &[])).collect();
+    let paths: Vec<&TestPath> = paths.iter().collect();
+    // What lies there from before the upload is not what a listing is believed about.
+    for path in &paths[..20] {
+        server.place().write_object(&path.nar_key(), b"from before").await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let begun = server.begin(ADMIN, &begin_request(paths[0], &paths)).await;
+    server.upload(ADMIN, &begun, &paths[20..]).await;
+    for path in &paths[..20] {
+        assert_eq!(sign(&server, &begun.id, path).await.status(), StatusCode::OK);
+    }
+    let before = (calls(&server, "head").await, calls(&server, "list").await);
+    let (status, text) = refusal(server.complete(ADMIN, &begun.id).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(text.contains("20 of the upload's objects are not in the bucket"), "{text}");
+    let asked = calls(&server, "head").await - before.0;
+    assert_eq!(asked, 40, "the NARs from before, and the listings that were not sent");
+    assert!((2..=8).contains(&(calls(&server, "list").await - before.1)));
+
+    server.upload(ADMIN, &begun, &paths[..20]).await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(calls(&server, "head").await - before.0, asked, "a listing shows all of it now");
+}
