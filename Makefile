@@ -69,7 +69,7 @@ chaos-mutants: ## Build servers with one rule of docs/gc.md switched off, and se
 	@cargo build --quiet --package niks3-chaos
 	@e2e/services $(CARGO_TARGET_DIR)/debug/niks3-chaos mutants --folder $(CARGO_TARGET_DIR)/chaos-mutants
 
-scale: ## A thousand caches and policies: from cold to reconciled, memory, an hour of looking again (docs/operator.md)
+scale: ## A thousand caches and policies: from cold to reconciled, memory, an hour of looking again (5 minutes, docs/operator.md)
 	@cargo build --quiet --release --package niks3-operator
 	@NIKS3_OPERATOR=$(CARGO_TARGET_DIR)/release/niks3-operator \
 	  cargo test --quiet --package niks3-operator --test it -- --ignored --nocapture a_thousand_of_each

@@ -1,10 +1,8 @@
 //! Server-side apply and pruning, for both reconcilers. What is as it was left is not written again: a resync of
 //! many caches only reads.
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::hash::{Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -16,7 +14,9 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::crd::conditions::Reason;
+use crate::known::{Seen, controller, digest};
 use crate::labels::{OPERATOR, is_child_of};
+use crate::watches;
 
 /// A child that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -89,14 +89,14 @@ impl Written {
     }
 
     fn put(&self, key: String, wanted: u64, found: u64, meta: &ObjectMeta) {
-        let last = Last { wanted, found, version: hash(&meta.resource_version) };
+        let last = Last { wanted, found, version: digest(&meta.resource_version) };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, last);
     }
 
     /// Whether a child is as the operator wrote it: news of that is none.
     pub fn is_echo<K: Resource<DynamicType = ()>>(&self, meta: &ObjectMeta) -> bool {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.get(&key_of::<K>(meta)).is_some_and(|last| last.version == hash(&meta.resource_version))
+        last.get(&key_of::<K>(meta)).is_some_and(|last| last.version == digest(&meta.resource_version))
     }
 
     fn remove(&self, key: &str) {
@@ -107,8 +107,10 @@ impl Written {
 /// The children of one kind: those that are there, and which of them nobody wants.
 pub struct Children<'a, K> {
     context: &'a Context,
+    namespace: String,
+    kin: String,
     api: Api<K>,
-    found: BTreeMap<String, PartialObjectMeta<K>>,
+    found: BTreeMap<String, Seen>,
 }
 
 impl<'a, K> Children<'a, K>
@@ -120,50 +122,49 @@ where
         + DeserializeOwned
         + 'static,
 {
-    /// The children of the owner with this uid.
-    pub async fn list(
+    /// The children of the owner of the kind `P` with this uid: what the watches told, or the API server where they have not yet.
+    pub async fn list<P: Resource<DynamicType = ()>>(
         context: &'a Context,
         namespace: &str,
         selector: &str,
         uid: &str,
     ) -> Result<Self, ApplyError> {
-        let metadata: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), namespace);
-        let list = ListParams::default().labels(selector);
-        let found =
-            metadata.list(&list).await.map_err(|source| ApplyError::new::<K>("list", selector, source))?;
-        let ours = found.items.into_iter().filter(|object| is_child_of(&object.metadata, uid));
-        Ok(Self {
-            context,
-            api: Api::namespaced(context.client.clone(), namespace),
-            found: ours.map(|object| (object.name_any(), object)).collect(),
-        })
+        let (part, kin) = (context.scope.part_of(namespace), watches::kin::<P, K>());
+        let found = match context.known.of(&kin, part, namespace, uid) {
+            Some(known) => known,
+            None => read::<K>(context, namespace, selector, uid).await?,
+        };
+        let api = Api::namespaced(context.client.clone(), namespace);
+        Ok(Self { context, namespace: namespace.to_owned(), kin, api, found })
     }
 
-    /// Makes each of `wanted` what it should be. Nothing is deleted.
-    pub async fn apply(&mut self, wanted: &[K]) -> Result<(), ApplyError> {
+    /// Makes each of `wanted` what it should be. Nothing is deleted. Gives back those that were written.
+    pub async fn apply(&mut self, wanted: &[K]) -> Result<Vec<K>, ApplyError> {
+        let mut written = Vec::new();
         for object in wanted {
-            let (name, digest) = (object.name_any(), digest(object));
-            let (key, found) = (key(object), self.found.remove(&name));
-            if found.is_some_and(|found| self.context.written.is(&key, digest, look(object, &found.metadata)))
-            {
+            let (name, wanted) = (object.name_any(), of_body(object));
+            let (key, found) = (key_of::<K>(object.meta()), self.found.remove(&name));
+            let as_left = |seen: Seen| self.context.written.is(&key, wanted, look(object, &seen));
+            if found.is_some_and(as_left) {
                 continue;
             }
             let how = PatchParams::apply(OPERATOR).force();
             let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
                 .await
                 .map_err(|source| ApplyError::new::<K>("apply", &name, source))?;
-            self.context.written.put(key, digest, look(object, made.meta()), made.meta());
+            self.context.written.put(key, wanted, look(object, &Seen::of(made.meta())), made.meta());
+            let part = self.context.scope.part_of(&self.namespace);
+            self.context.known.wrote(&self.kin, part, made.meta(), controller);
+            written.push(made);
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Deletes the children that `apply` was not asked for.
     pub async fn prune(self) -> Result<(), ApplyError> {
-        let unwanted = self.found.values().filter(|object| object.metadata.deletion_timestamp.is_none());
-        for object in unwanted {
-            let name = object.name_any();
+        for (name, _) in self.found.into_iter().filter(|(_, seen)| !seen.deleting) {
             tracing::info!(kind = %K::kind(&()), name, "deleting a child that is no longer wanted");
-            self.context.written.remove(&key_of::<K>(&object.metadata));
+            self.context.written.remove(&key::<K>(&self.namespace, &name));
             match self.api.delete(&name, &DeleteParams::background()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
@@ -174,42 +175,37 @@ where
     }
 }
 
-fn key<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    key_of::<K>(object.meta())
+/// Asks the API server for the children of a kind.
+async fn read<K>(
+    context: &Context,
+    namespace: &str,
+    selector: &str,
+    uid: &str,
+) -> Result<BTreeMap<String, Seen>, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + 'static,
+{
+    let metadata: Api<PartialObjectMeta<K>> = Api::namespaced(context.client.clone(), namespace);
+    let list = metadata.list(&ListParams::default().labels(selector)).await;
+    let list = list.map_err(|source| ApplyError::new::<K>("list", selector, source))?;
+    let ours = list.items.iter().filter(|object| is_child_of(&object.metadata, uid));
+    Ok(ours.map(|object| (object.name_any(), Seen::of(&object.metadata))).collect())
+}
+
+fn key<K: Resource<DynamicType = ()>>(namespace: &str, name: &str) -> String {
+    format!("{}/{namespace}/{name}", K::kind(&()))
 }
 
 fn key_of<K: Resource<DynamicType = ()>>(meta: &ObjectMeta) -> String {
-    let part = |text: &Option<String>| text.clone().unwrap_or_default();
-    format!("{}/{}/{}", K::kind(&()), part(&meta.namespace), part(&meta.name))
+    key::<K>(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-fn digest(object: &impl Serialize) -> u64 {
-    hash(&serde_json::to_string(object).unwrap_or_default())
+fn of_body(object: &impl Serialize) -> u64 {
+    digest(&serde_json::to_string(object).unwrap_or_default())
 }
 
-fn hash(what: &impl std::hash::Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// What of an object changes when somebody edits it, and not when its status does. Controllers keep annotations
-/// of their own on it, so only those that are wanted count.
-fn look<K: Resource<DynamicType = ()>>(wanted: &K, meta: &ObjectMeta) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    meta.uid.hash(&mut hasher);
-    match meta.generation {
-        Some(generation) if generation > 0 => generation.hash(&mut hasher),
-        _ => meta.resource_version.hash(&mut hasher),
-    }
-    meta.labels.hash(&mut hasher);
-    for key in wanted.annotations().keys() {
-        meta.annotations.as_ref().and_then(|annotations| annotations.get(key)).hash(&mut hasher);
-    }
-    for owner in meta.owner_references.iter().flatten() {
-        (&owner.uid, owner.controller).hash(&mut hasher);
-    }
-    hasher.finish()
+fn look<K: Resource<DynamicType = ()>>(wanted: &K, seen: &Seen) -> u64 {
+    seen.look(wanted.annotations().keys())
 }
 
 #[cfg(test)]
@@ -222,29 +218,6 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn wanted() -> ConfigMap {
-        ConfigMap {
-            metadata: meta(serde_json::json!({"annotations": {"ours": "a"}})),
-            ..ConfigMap::default()
-        }
-    }
-
-    #[test]
-    fn a_status_is_no_edit() {
-        let wanted = wanted();
-        let before = meta(serde_json::json!({"uid": "a", "generation": 2, "resourceVersion": "1"}));
-        let status = meta(serde_json::json!({"uid": "a", "generation": 2, "resourceVersion": "2"}));
-        let edited = meta(serde_json::json!({"uid": "a", "generation": 3, "resourceVersion": "3"}));
-        let labelled = meta(serde_json::json!({"uid": "a", "generation": 2, "labels": {"a": "b"}}));
-        assert_eq!(look(&wanted, &before), look(&wanted, &status));
-        assert_ne!(look(&wanted, &before), look(&wanted, &edited));
-        assert_ne!(look(&wanted, &before), look(&wanted, &labelled));
-        let with =
-            |key: &str| meta(serde_json::json!({"uid": "a", "generation": 2, "annotations": {key: "b"}}));
-        assert_eq!(look(&wanted, &before), look(&wanted, &with("of-a-controller")));
-        assert_ne!(look(&wanted, &before), look(&wanted, &with("ours")));
-    }
-
     #[test]
     fn an_echo_has_the_version_that_was_written() {
         let written = Written::default();
@@ -255,13 +228,5 @@ mod tests {
         assert!(!written.is_echo::<ConfigMap>(&version("2")), "somebody else wrote that");
         written.remove(&key_of::<ConfigMap>(&version("1")));
         assert!(!written.is_echo::<ConfigMap>(&version("1")));
-    }
-
-    #[test]
-    fn without_a_generation_any_change_counts() {
-        let wanted = wanted();
-        let before = meta(serde_json::json!({"uid": "a", "resourceVersion": "1"}));
-        let after = meta(serde_json::json!({"uid": "a", "resourceVersion": "2"}));
-        assert_ne!(look(&wanted, &before), look(&wanted, &after));
     }
 }

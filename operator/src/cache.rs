@@ -54,16 +54,20 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
     }
     let observed = observe::observe(cache, context).await?;
     let valid = validate::validate(cache, &observed, &context.images);
+    let first = cache.status.is_none() && observed.deployment.is_none();
     let applied = match &valid {
-        Ok(valid) => Some(apply::apply_all(&build::build(valid), valid, context).await),
+        Ok(valid) => Some(apply::apply_all(&build::build(valid), valid, observed.deployment, context).await),
         Err(_) => None,
     };
     let pods = match (&valid, &applied) {
+        // What was made a moment ago has no pods yet.
+        (Ok(valid), Some(Ok(_))) if !valid.suspended && first => Some(Ok(Pods::default())),
         (Ok(valid), Some(Ok(_))) if !valid.suspended => Some(Pods::list(valid, context).await),
         _ => None,
     };
+    let tls = cache.spec.server.tls.is_some();
     let probed = match &pods {
-        Some(Ok(pods)) => Some(probe::ask(pods, context).await),
+        Some(Ok(pods)) => Some(probe::ask(pods, tls, context).await),
         Some(Err(error)) => Some(Err(format!("the pods cannot be listed: {error}"))),
         None => None,
     };

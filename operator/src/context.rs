@@ -11,10 +11,12 @@ use crate::apply::Written;
 use crate::args::Images;
 use crate::cache::probe::Probe;
 use crate::foreign::Absence;
+use crate::known::Known;
 use crate::labels::OPERATOR;
 use crate::metrics::Metrics;
 use crate::scope::Scope;
 use crate::settled::Settled;
+use crate::watches::Stores;
 
 /// What reconcilers share.
 pub struct Context {
@@ -32,12 +34,18 @@ pub struct Context {
     pub backoff: Backoff,
     /// Whether the Gateway API is missing.
     pub gateway_absence: Absence,
+    /// Whether cert-manager is missing.
+    pub certificate_absence: Absence,
     /// Whether the prometheus-operator is missing.
     pub monitoring_absence: Absence,
     /// Which children are as they were left.
     pub written: Written,
     /// Which objects are as they were left.
     pub settled: Settled,
+    /// What the watches have told of children.
+    pub known: Known,
+    /// What the watches have told of caches and policies.
+    pub stores: Stores,
     /// Where the operator looks.
     pub scope: Scope,
     /// When a cache that is well is looked at again; a policy, after twice that.
@@ -55,9 +63,12 @@ impl Context {
             metrics: Metrics::default(),
             backoff: Backoff::default(),
             gateway_absence: Absence::default(),
+            certificate_absence: Absence::default(),
             monitoring_absence: Absence::default(),
             written: Written::default(),
             settled: Settled::default(),
+            known: Known::default(),
+            stores: Stores::default(),
             scope: Scope::default(),
             resync: Duration::from_mins(5),
         }

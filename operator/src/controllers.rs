@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::channel::mpsc;
 use futures::future::join_all;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
@@ -15,11 +16,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::runtime::watcher::Event;
+use kube::runtime::{Controller, WatchStreamExt as _, watcher};
+use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,14 +29,11 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels::{MANAGED_BY, OPERATOR, POLICY_LABEL};
-use crate::scope::api;
-use crate::{cache, policy, settled, unreadable};
+use crate::watches::{self, Stored};
+use crate::{cache, known, policy, scope, settled, unreadable};
 
 /// Changes that come together lead to one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(200);
-
-/// An object as it is stored, readable or not: one that is not must not stop the watch.
-type Stored<K> = DeserializeGuard<K>;
 
 /// Reconciles everything in the operator's scope until `stop`.
 pub async fn run(context: &Arc<Context>, concurrency: u16, stop: &CancellationToken) {
@@ -49,10 +48,9 @@ pub async fn run(context: &Arc<Context>, concurrency: u16, stop: &CancellationTo
 }
 
 async fn caches(context: &Arc<Context>, part: Option<&str>, concurrency: u16, stop: &CancellationToken) {
-    let client = &context.client;
+    let (store, told) = watches::caches(context, part);
     let mut controller =
-        Controller::new(api::<Stored<BinaryCache>>(client, part), watcher::Config::default())
-            .with_config(config(concurrency));
+        Controller::for_stream(told.applied_objects(), store).with_config(config(concurrency));
     controller = owns::<Deployment, _>(controller, context, part);
     controller = owns::<StatefulSet, _>(controller, context, part);
     controller = owns::<Service, _>(controller, context, part);
@@ -71,36 +69,39 @@ async fn caches(context: &Arc<Context>, part: Option<&str>, concurrency: u16, st
 }
 
 async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, stop: &CancellationToken) {
-    let client = &context.client;
-    let controller = Controller::new(api::<Stored<GCPolicy>>(client, part), watcher::Config::default())
-        .with_config(config(concurrency));
-    let (by_cache, by_policy) = (controller.store(), controller.store());
-    let (of_job, of_cache, of_policy) = (Arc::clone(context), Arc::clone(context), Arc::clone(context));
+    let (store, told) = watches::policies(context, part);
+    let (rivals, rivals_told) = mpsc::unbounded();
+    // Of two policies for one cache, the younger waits for the older to go.
+    let told = told.inspect({
+        let (context, store) = (Arc::clone(context), store.clone());
+        move |told| {
+            for rival in told.iter().flat_map(|event| rivals_of(&context, &store, event)) {
+                // Nobody hears it any more: the controller has ended.
+                let _ = rivals.unbounded_send(rival);
+            }
+        }
+    });
+    let controller = Controller::for_stream(told.applied_objects(), store.clone())
+        .with_config(config(concurrency))
+        .reconcile_on(rivals_told);
+    let (of_job, of_cache) = (Arc::clone(context), Arc::clone(context));
     let news = News::default();
+    let jobs = watches::children::<GCPolicy, Job>(context, part, POLICY_LABEL, policy::observe::policy_of);
+    let caches = watcher(
+        scope::api::<PartialObjectMeta<BinaryCache>>(&context.client, part),
+        watcher::Config::default().page_size(watches::PAGE),
+    );
     let controller = owns::<CronJob, _>(controller, context, part);
     let run = owns::<ServiceAccount, _>(controller, context, part)
-        .watches(api::<Job>(client, part), watcher::Config::default().labels(POLICY_LABEL), move |job| {
+        .watches_stream(jobs, move |job| {
             let (namespace, name) = (job.namespace().unwrap_or_default(), job.labels().get(POLICY_LABEL));
             name.map(|name| of_job.settled.touch::<GCPolicy, _>(&namespace, name))
         })
-        .watches(
-            api::<PartialObjectMeta<BinaryCache>>(client, part),
-            watcher::Config::default(),
-            move |cache| {
-                let (meta, wanted) = (cache.meta(), cache.name_any());
-                let of_it = |policy: &GCPolicy| {
-                    policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == wanted)
-                };
-                if news.is_in(meta) { matching(&of_cache, &by_cache, meta, of_it) } else { Vec::new() }
-            },
-        )
-        // Of two policies for one cache, the younger waits for the older to go.
-        .watches(api::<Stored<GCPolicy>>(client, part), watcher::Config::default(), move |changed| {
-            let (name, meta) = (changed.name_any(), changed.meta().clone());
-            let cache = changed.0.ok().and_then(|policy| policy.spec.cache_ref);
-            matching(&of_policy, &by_policy, &meta, |policy| {
-                policy.spec.cache_ref == cache && policy.name_any() != name
-            })
+        .watches_stream(caches.touched_objects(), move |cache| {
+            let (meta, wanted) = (cache.meta(), cache.name_any());
+            let of_it =
+                |policy: &GCPolicy| policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == wanted);
+            if news.is_in(meta) { matching(&of_cache, &store, meta, of_it) } else { Vec::new() }
         })
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
@@ -109,6 +110,22 @@ async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, 
             Arc::clone(context),
         );
     drain(run).await;
+}
+
+/// The policies for the same cache as one of which something is told.
+fn rivals_of(
+    context: &Context,
+    store: &Store<Stored<GCPolicy>>,
+    event: &Event<Stored<GCPolicy>>,
+) -> Vec<ObjectRef<Stored<GCPolicy>>> {
+    let (Event::Apply(changed) | Event::InitApply(changed) | Event::Delete(changed)) = event else {
+        return Vec::new();
+    };
+    let name = changed.name_any();
+    let cache = changed.0.as_ref().ok().and_then(|policy| policy.spec.cache_ref.as_ref());
+    matching(context, store, changed.meta(), |policy| {
+        policy.spec.cache_ref.as_ref() == cache && policy.name_any() != name
+    })
 }
 
 /// Children of the kind `K` lead to their owner, unless the news is what the operator itself wrote.
@@ -121,11 +138,11 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + 'static,
     P: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    // Of children, only that they changed is of interest; what the operator did not make cannot be one.
-    let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={OPERATOR}"));
-    let all: Api<PartialObjectMeta<K>> = api(&context.client, part);
+    // What the operator did not make cannot be one.
+    let managed = format!("{MANAGED_BY}={OPERATOR}");
+    let children = watches::children::<P, K>(context, part, &managed, known::controller);
     let context = Arc::clone(context);
-    controller.watches(all, managed, move |child| {
+    controller.watches_stream(children, move |child| {
         let mut owners = child.metadata.owner_references.iter().flatten();
         let owner = owners.find(|owner| {
             owner.controller == Some(true)

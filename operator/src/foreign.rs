@@ -86,6 +86,21 @@ impl Kind for HttpRouteKind {
 /// A route from Gateways to a Service.
 pub type HttpRoute = Foreign<HttpRouteKind>;
 
+/// `Certificate` of cert-manager.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateKind;
+
+impl Kind for CertificateKind {
+    const API_VERSION: &'static str = "cert-manager.io/v1";
+    const GROUP: &'static str = "cert-manager.io";
+    const KIND: &'static str = "Certificate";
+    const VERSION: &'static str = "v1";
+    const PLURAL: &'static str = "certificates";
+}
+
+/// A certificate that is made and renewed in a Secret.
+pub type Certificate = Foreign<CertificateKind>;
+
 /// `ServiceMonitor` of the prometheus-operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServiceMonitorKind;

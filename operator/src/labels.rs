@@ -104,6 +104,11 @@ impl Names<'_> {
         format!("{}-postgres", self.0)
     }
 
+    /// The Secret that cert-manager makes.
+    pub fn tls(self) -> String {
+        format!("{}-tls", self.0)
+    }
+
     /// CronJob and ServiceAccount of the collector.
     pub fn gc(self) -> String {
         format!("{}-gc", self.0)
@@ -123,8 +128,9 @@ pub fn published_labels(cache: &str, namespace: &str) -> BTreeMap<String, String
 }
 
 /// The server's address inside the cluster.
-pub fn endpoint(cache: &str, namespace: &str) -> String {
-    format!("http://{cache}.{namespace}.svc")
+pub fn endpoint(cache: &str, namespace: &str, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{cache}.{namespace}.svc")
 }
 
 /// The audience that tokens for a cache are made for where its spec names none.

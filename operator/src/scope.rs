@@ -19,6 +19,11 @@ impl Scope {
         self.0.is_empty()
     }
 
+    /// The part that a namespace is in.
+    pub fn part_of<'a>(&self, namespace: &'a str) -> Option<&'a str> {
+        (!self.is_whole_cluster()).then_some(namespace)
+    }
+
     /// One controller of a kind each: the whole cluster is `None`.
     pub fn parts(&self) -> Vec<Option<String>> {
         if self.0.is_empty() { vec![None] } else { self.0.iter().cloned().map(Some).collect() }

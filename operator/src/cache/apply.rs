@@ -18,7 +18,8 @@ use serde_json::json;
 
 use crate::apply::{ApplyError, Children};
 use crate::context::Context;
-use crate::foreign::{Absence, HttpRoute};
+use crate::crd::BinaryCache;
+use crate::foreign::{Absence, Certificate, HttpRoute};
 use crate::labels::{self, Names};
 
 use super::build::{Resources, key_upkeep};
@@ -38,6 +39,8 @@ pub struct Applied {
     pub ingress: Option<Ingress>,
     /// The way in by the Gateway API, where there should be one and the cluster has it.
     pub http_route: Option<HttpRoute>,
+    /// What cert-manager made of the certificate, where it should make one and the cluster has it.
+    pub certificate: Option<Certificate>,
     /// Whether the cluster knows ServiceMonitors.
     pub monitoring: bool,
     /// What clients of other namespaces find, where any are wanted.
@@ -46,10 +49,11 @@ pub struct Applied {
     pub made: Vec<String>,
 }
 
-/// Writes the children of a cache.
+/// Writes the children of a cache, whose Deployment was as `before`.
 pub async fn apply_all(
     resources: &Resources,
     cache: &ValidCache,
+    before: Option<Deployment>,
     context: &Context,
 ) -> Result<Applied, ApplyError> {
     let client = &context.client;
@@ -61,26 +65,37 @@ pub async fn apply_all(
     keep_keys(client, cache).await?;
     let (namespace, uid, all) = (&cache.namespace, &cache.owner.uid, &labels::all_of(&cache.name));
     // First: no pod may run without them.
-    let mut networks: Children<'_, NetworkPolicy> = Children::list(context, namespace, all, uid).await?;
+    let mut networks: Children<'_, NetworkPolicy> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     networks.apply(&resources.network_policies).await?;
-    let mut accounts: Children<'_, ServiceAccount> = Children::list(context, namespace, all, uid).await?;
+    let mut accounts: Children<'_, ServiceAccount> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     accounts.apply(&resources.service_accounts).await?;
-    let mut config_maps: Children<'_, ConfigMap> = Children::list(context, namespace, all, uid).await?;
+    let mut config_maps: Children<'_, ConfigMap> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     config_maps.apply(&resources.config_maps).await?;
-    let mut services: Children<'_, Service> = Children::list(context, namespace, all, uid).await?;
+    let mut services: Children<'_, Service> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     services.apply(&resources.services).await?;
-    let mut stateful_sets: Children<'_, StatefulSet> = Children::list(context, namespace, all, uid).await?;
+    let mut stateful_sets: Children<'_, StatefulSet> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     stateful_sets.apply(&resources.stateful_sets).await?;
     hand_over(client, cache).await?;
-    let mut deployments: Children<'_, Deployment> = Children::list(context, namespace, all, uid).await?;
-    deployments.apply(&resources.deployments).await?;
-    let mut budgets: Children<'_, PodDisruptionBudget> = Children::list(context, namespace, all, uid).await?;
+    let mut deployments: Children<'_, Deployment> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let deployment = deployments.apply(&resources.deployments).await?.pop().or(before);
+    let mut budgets: Children<'_, PodDisruptionBudget> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     budgets.apply(&resources.disruption_budgets).await?;
     let mut autoscalers: Children<'_, HorizontalPodAutoscaler> =
-        Children::list(context, namespace, all, uid).await?;
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     autoscalers.apply(&resources.autoscalers).await?;
-    let mut ingresses: Children<'_, Ingress> = Children::list(context, namespace, all, uid).await?;
+    let mut ingresses: Children<'_, Ingress> =
+        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     ingresses.apply(&resources.ingresses).await?;
+    let known = optional(&resources.certificates, &context.certificate_absence, cache, context).await?;
+    let certificate =
+        if known && !resources.certificates.is_empty() { Some(read(client, cache).await?) } else { None };
     let routes = optional(&resources.http_routes, &context.gateway_absence, cache, context).await?;
     let http_route =
         if routes && !resources.http_routes.is_empty() { Some(read(client, cache).await?) } else { None };
@@ -105,7 +120,11 @@ pub async fn apply_all(
         Some(_) => Some(read(client, cache).await?),
         None => None,
     };
-    Ok(Applied { deployment: read(client, cache).await?, ingress, http_route, monitoring, published, made })
+    let deployment = match deployment {
+        Some(deployment) => deployment,
+        None => read(client, cache).await?,
+    };
+    Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, made })
 }
 
 /// A child of the server with its status.
@@ -137,7 +156,8 @@ where
         return Ok(false);
     }
     let all = &labels::all_of(&cache.name);
-    let found = Children::<'_, K>::list(context, &cache.namespace, all, &cache.owner.uid).await;
+    let found =
+        Children::<'_, K>::list::<BinaryCache>(context, &cache.namespace, all, &cache.owner.uid).await;
     // Not `is_not_found`: without the API there is no Status in the answer either.
     let missing = found.as_ref().is_err_and(|error| error.status().is_some_and(|status| status.code == 404));
     absence.note(missing);

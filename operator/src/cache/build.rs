@@ -1,6 +1,7 @@
 //! Pure and infallible: a valid cache becomes its children. One kind of child a file.
 
 mod autoscaler;
+mod certificate;
 mod config_map;
 mod deployment;
 mod disruption;
@@ -20,11 +21,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::foreign::{HttpRoute, ServiceMonitor};
+use crate::foreign::{Certificate, HttpRoute, ServiceMonitor};
 
 use super::validate::{Database, Storage, ValidCache};
 
-pub use pod::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
+pub use pod::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only, secret_volume};
 pub use secrets::key_upkeep;
 
 /// The port the server listens on.
@@ -55,6 +56,8 @@ pub struct Resources {
     pub ingresses: Vec<Ingress>,
     /// A way in from outside.
     pub http_routes: Vec<HttpRoute>,
+    /// What cert-manager is asked for.
+    pub certificates: Vec<Certificate>,
     /// How Prometheus is told of the metrics.
     pub service_monitors: Vec<ServiceMonitor>,
 }
@@ -73,6 +76,7 @@ pub fn build(cache: &ValidCache) -> Resources {
         network_policies: network::policies(cache),
         ingresses: ways_in::ingress(cache).into_iter().collect(),
         http_routes: ways_in::http_route(cache).into_iter().collect(),
+        certificates: certificate::server(cache).into_iter().collect(),
         service_monitors: monitor::server(cache).into_iter().collect(),
         stateful_sets: Vec::new(),
     };

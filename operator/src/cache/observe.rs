@@ -1,5 +1,7 @@
 //! Reads what the spec refers to. Nothing is written here.
 
+mod bucket;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
@@ -7,15 +9,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DynamicObject, ListParams, ObjectMeta};
-use kube::core::ApiResource;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 
 use crate::context::Context;
 use crate::crd::binary_cache::{CaSource, CloudNativePg};
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels::{Names, OPERATOR, SECRET_VERSIONS};
-use crate::scope;
+use crate::watches;
+
+use super::validate::tls_secret;
 
 /// Something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,8 @@ pub struct Observed {
     pub secret_versions: BTreeMap<String, String>,
     /// How many pods the operator itself asked for last; none where somebody else decides.
     pub replicas: Option<i32>,
+    /// The server's Deployment.
+    pub deployment: Option<Deployment>,
     /// An older cache on the same bucket and prefix, as `namespace/name`.
     pub bucket_taken_by: Option<String>,
     /// Randomness for what has to be made.
@@ -120,22 +124,32 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
             service_accounts.insert(account);
         }
     }
-    let deployments: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
-    let deployment = Names(&name).server();
-    let deployment = deployments
-        .get_opt(&deployment)
-        .await
-        .map_err(|source| ObserveError::Read { what: format!("Deployment {deployment}"), source })?;
+    let deployment = find_deployment(cache, context).await?;
     Ok(Observed {
         secrets,
         config_maps,
         service_accounts,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
         replicas: deployment.as_ref().and_then(own_replicas),
-        bucket_taken_by: find_older_on_bucket(cache, context).await?,
+        deployment,
+        bucket_taken_by: bucket::find_older(cache, context).await?,
         fresh: Fresh::new().map_err(ObserveError::Random)?,
         now: Timestamp::now(),
     })
+}
+
+/// The server's Deployment. Where the watches know that there is none, nobody is asked.
+async fn find_deployment(cache: &BinaryCache, context: &Context) -> Result<Option<Deployment>, ObserveError> {
+    let (namespace, uid) = (cache.namespace().unwrap_or_default(), cache.uid().unwrap_or_default());
+    let name = Names(&cache.name_any()).server();
+    let part = context.scope.part_of(&namespace);
+    let known = context.known.of(&watches::kin::<BinaryCache, Deployment>(), part, &namespace, &uid);
+    if known.is_some_and(|known| !known.contains_key(&name)) {
+        return Ok(None);
+    }
+    let api: Api<Deployment> = Api::namespaced(context.client.clone(), &namespace);
+    let read = |source| ObserveError::Read { what: format!("Deployment {name}"), source };
+    api.get_opt(&name).await.map_err(read)
 }
 
 /// The Secrets a spec names, and those the operator makes for it.
@@ -159,6 +173,7 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     secrets.extend(cas(spec).filter_map(|ca| Some(ca.secret_key_ref.as_ref()?.name.clone())));
     secrets.extend(spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret));
     secrets.extend(spec.database.url_secret_ref.as_ref().map(|secret| secret.name.clone()));
+    secrets.extend(tls_secret(name, spec));
     let ingress = spec.server.ingress.as_ref();
     secrets.extend(ingress.and_then(|ingress| ingress.tls_secret_name.clone()));
     secrets.extend(spec.auth.static_tokens.iter().map(|token| token.secret_key_ref.name.clone()));
@@ -168,7 +183,9 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
 /// The CAs a spec names.
 fn cas(spec: &BinaryCacheSpec) -> impl Iterator<Item = &CaSource> {
     let of_s3 = spec.storage.s3.as_ref().and_then(|s3| s3.ca.as_ref());
-    of_s3.into_iter().chain(&spec.database.ca)
+    let of_issuers = spec.auth.oidc.iter().filter_map(|issuer| issuer.ca.as_ref());
+    let of_clients = spec.auth.client_certificates.as_ref().map(|certificates| &certificates.ca);
+    of_s3.into_iter().chain(&spec.database.ca).chain(of_issuers).chain(of_clients)
 }
 
 fn versions_of(deployment: &Deployment) -> BTreeMap<String, String> {
@@ -187,86 +204,7 @@ fn own_replicas(deployment: &Deployment) -> Option<i32> {
     deployment.spec.as_ref()?.replicas.filter(|_| ours)
 }
 
-/// Two caches on one bucket would collect each other's objects: the older one has it. Where the operator does not
-/// look, the marker in the bucket keeps a second cache off.
-async fn find_older_on_bucket(
-    cache: &BinaryCache,
-    context: &Context,
-) -> Result<Option<String>, ObserveError> {
-    let Some(s3) = &cache.spec.storage.s3 else { return Ok(None) };
-    let same_bucket = ListParams::default().fields(&format!("spec.storage.s3.bucket={}", s3.bucket));
-    let read =
-        |source| ObserveError::Read { what: "the other BinaryCaches on the bucket".to_owned(), source };
-    let mut others = Vec::new();
-    for part in context.scope.parts() {
-        let caches: Api<BinaryCache> = scope::api(&context.client, part.as_deref());
-        // Nearly always the list is the cache itself; only otherwise the specs are read.
-        let found = caches.list_metadata(&same_bucket).await.map_err(read)?;
-        if found.items.iter().all(|other| other.uid() == cache.uid()) {
-            continue;
-        }
-        // Loosely typed: one that cannot be read has its bucket all the same.
-        let (client, kind) = (context.client.clone(), ApiResource::erase::<BinaryCache>(&()));
-        let caches: Api<DynamicObject> = match &part {
-            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
-            None => Api::all_with(client, &kind),
-        };
-        others.extend(caches.list(&same_bucket).await.map_err(read)?.items);
-    }
-    Ok(older_on_bucket(cache, &others))
-}
-
-/// The oldest of `others` that shares bucket and prefix with `cache` and is older than it.
-fn older_on_bucket(cache: &BinaryCache, others: &[DynamicObject]) -> Option<String> {
-    fn age(meta: &ObjectMeta) -> impl Ord {
-        (meta.creation_timestamp.as_ref().map(|time| time.0), meta.namespace.clone(), meta.name.clone())
-    }
-    let place =
-        |endpoint: &str, prefix: &str| (endpoint.trim_end_matches('/').to_owned(), with_slash(prefix));
-    let s3 = cache.spec.storage.s3.as_ref()?;
-    let (endpoint, prefix) = place(s3.endpoint.as_deref().unwrap_or_default(), &s3.prefix);
-    let older =
-        others.iter().filter(|other| other.uid() != cache.uid() && age(other.meta()) < age(cache.meta()));
-    let sharing = older.filter(|other| {
-        let text = |field: &str| other.data["spec"]["storage"]["s3"][field].as_str().unwrap_or_default();
-        let (other_endpoint, other_prefix) = place(text("endpoint"), text("prefix"));
-        let nested = prefix.starts_with(&other_prefix) || other_prefix.starts_with(&prefix);
-        text("bucket") == s3.bucket && other_endpoint == endpoint && nested
-    });
-    let oldest = sharing.min_by_key(|other| age(other.meta()))?;
-    Some(format!("{}/{}", oldest.namespace().unwrap_or_default(), oldest.name_any()))
-}
-
 /// A prefix as the server wants it: empty, or with a slash at its end.
 pub fn with_slash(prefix: &str) -> String {
     if prefix.is_empty() || prefix.ends_with('/') { prefix.to_owned() } else { format!("{prefix}/") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cache<T: serde::de::DeserializeOwned>(name: &str, created: &str, prefix: &str) -> T {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {"name": name, "namespace": "nix", "uid": name, "creationTimestamp": created},
-            "spec": {"database": {"embedded": {}}, "storage": {"s3": {"bucket": "b", "prefix": prefix, "credentials": {}}}}
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn the_older_cache_has_the_bucket() {
-        let old = ("old", "2026-01-01T00:00:00Z", "");
-        let young = ("young", "2026-01-02T00:00:00Z", "team");
-        let both = [young, old].map(|(name, created, prefix)| cache(name, created, prefix));
-        assert_eq!(older_on_bucket(&cache(young.0, young.1, young.2), &both), Some("nix/old".to_owned()));
-        assert_eq!(older_on_bucket(&cache(old.0, old.1, old.2), &both), None);
-    }
-
-    #[test]
-    fn folders_beside_each_other_do_not_meet() {
-        let old = cache("old", "2026-01-01T00:00:00Z", "team-a");
-        let young = cache("young", "2026-01-02T00:00:00Z", "team-a2/");
-        assert_eq!(older_on_bucket(&young, &[old]), None);
-    }
 }

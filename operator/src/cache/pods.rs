@@ -37,7 +37,7 @@ impl Pods {
     pub async fn list(cache: &ValidCache, context: &Context) -> kube::Result<Self> {
         let api: Api<Pod> = Api::namespaced(context.client.clone(), &cache.namespace);
         let parts = [Component::Server, Component::S3, Component::Postgres];
-        let list = ListParams::default().labels(&labels::pods_of(&cache.name, &parts));
+        let list = ListParams::default().labels(&labels::pods_of(&cache.name, &parts)).match_any();
         let mut pods = Self::new(api.list(&list).await?.items);
         let storage = if let Storage::Embedded(server) = &cache.storage { Some(server) } else { None };
         let database = if let Database::Embedded(server) = &cache.database { Some(server) } else { None };

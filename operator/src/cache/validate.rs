@@ -2,6 +2,7 @@
 
 mod backends;
 mod ca;
+mod identities;
 mod key_name;
 mod keys;
 mod network;
@@ -26,6 +27,7 @@ use crate::labels;
 
 use super::observe::Observed;
 pub use ca::CaFile;
+pub use identities::{Certificates, Issuer, Tls, tls_secret};
 pub use keys::{Key, Signing};
 pub use rotation::{Clock, Clocks};
 use secrets::Resolver;
@@ -54,7 +56,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let autoscaling = spec.server.autoscaling.clone().filter(|_| !suspended);
     let least = autoscaling.as_ref().map_or(spec.server.replicas, |scaling| scaling.min_replicas);
     let least = if suspended { 0 } else { least };
-    let endpoint = labels::endpoint(&name, &namespace);
+    let endpoint = labels::endpoint(&name, &namespace, spec.server.tls.is_some());
     let url = spec.url.clone().or_else(|| outside(&spec.server)).unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
     let signing = Signing::of(cache, &url, &mut resolver)?;
@@ -65,6 +67,9 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let storage_ca = storage_ca.and_then(|source| ca::resolve(source, "storage.s3.ca", &mut resolver));
     let database_ca = spec.database.ca.as_ref();
     let database_ca = database_ca.and_then(|source| ca::resolve(source, "database.ca", &mut resolver));
+    let tls = identities::tls(&name, &namespace, &url, spec, &mut resolver);
+    let issuers = identities::issuers(&spec.auth, &mut resolver);
+    let certificates = identities::certificates(&spec.auth, &mut resolver);
     let audience = (spec.auth.kubernetes.mode == KubernetesAuthMode::Enabled).then(|| audience(cache));
     Ok(ValidCache {
         owner: labels::owner(cache),
@@ -80,6 +85,9 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         redirect_ttl: parse("server.readProxy.redirectTTL", &spec.server.read_proxy.redirect_ttl)?,
         storage_ca,
         database_ca,
+        tls,
+        issuers,
+        certificates,
         pod_template: pod_template::read(&spec.server)?,
         replicas: autoscaling.is_none().then_some(least),
         replicas_before: observed.replicas,

@@ -5,6 +5,7 @@ mod ca;
 mod clients;
 mod credentials;
 mod database;
+mod identities;
 mod server;
 mod signing;
 mod status;
@@ -25,11 +26,12 @@ pub use database::{
     CloudNativePg, Database, DatabaseConnection, DatabaseUrlRef, EmbeddedDatabase, Pool, SslMode,
     UserSecretRef,
 };
+pub use identities::{CertificateRule, ClaimMatch, ClientCertificates, OidcIssuer, OidcRule};
 pub use server::{
-    Autoscaling, DisruptionBudget, DisruptionMode, NetworkPolicyMode, ParentRef, PullPolicy, PullSecret,
-    ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress, ServerMetrics,
-    ServerNetworkPolicy, ServerService, ServiceMonitorMode, ServiceType, Uploads, VerifyUploads,
-    WantedServiceMonitor,
+    Autoscaling, CertManager, DisruptionBudget, DisruptionMode, IssuerRef, NetworkPolicyMode, ParentRef,
+    PullPolicy, PullSecret, ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress,
+    ServerMetrics, ServerNetworkPolicy, ServerService, ServerTls, ServiceMonitorMode, ServiceType, Uploads,
+    VerifyUploads, WantedServiceMonitor,
 };
 pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
@@ -79,11 +81,14 @@ pub use storage::{AddressingStyle, EmbeddedStorage, S3, Storage};
 #[x_kube(validation = Rule::new("self.auth.read == 'Public' || self.server.readProxy.mode != 'Disabled'")
     .message("auth.read: Authenticated needs server.readProxy.mode Proxy or Redirect; what Nix reads from the bucket itself cannot be guarded here")
     .field_path(".auth.read").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("!has(self.auth.clientCertificates) || has(self.server.tls)")
+    .message("auth.clientCertificates: needs server.tls; behind a proxy that verifies certificates the server cannot know them")
+    .field_path(".auth.clientCertificates").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct BinaryCacheSpec {
     /// Where Nix reads from: the line for `substituters`, such as `https://cache.example.org`. Default: `https://`
     /// and the first name of `server.httpRoute`, else that of `server.ingress` (`http://` without TLS), else the
-    /// address inside the cluster, `http://NAME.NAMESPACE.svc`.
+    /// address inside the cluster, `http://NAME.NAMESPACE.svc`, or `https://` with `server.tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub url: Option<String>,

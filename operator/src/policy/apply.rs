@@ -16,9 +16,11 @@ use super::build::Resources;
 pub async fn apply_all(policy: &GCPolicy, wanted: &Resources, context: &Context) -> Result<(), ApplyError> {
     let (namespace, uid) = (policy.namespace().unwrap_or_default(), policy.uid().unwrap_or_default());
     let all = labels::all_of_component(Component::Gc);
-    let mut accounts: Children<'_, ServiceAccount> = Children::list(context, &namespace, &all, &uid).await?;
+    let mut accounts: Children<'_, ServiceAccount> =
+        Children::list::<GCPolicy>(context, &namespace, &all, &uid).await?;
     accounts.apply(wanted.service_account.as_slice()).await?;
-    let mut cron_jobs: Children<'_, CronJob> = Children::list(context, &namespace, &all, &uid).await?;
+    let mut cron_jobs: Children<'_, CronJob> =
+        Children::list::<GCPolicy>(context, &namespace, &all, &uid).await?;
     cron_jobs.apply(wanted.cron_job.as_slice()).await?;
     cron_jobs.prune().await?;
     accounts.prune().await?;

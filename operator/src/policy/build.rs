@@ -14,13 +14,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use niks3_protocol::api::gc::GcParams;
 
-use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only};
+use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only, secret_volume};
 use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
 
+use super::observe::CA_KEY;
 use super::run_now::{How, Once};
 use super::validate::ValidPolicy;
 
 const TOKEN_FOLDER: &str = "/var/run/secrets/niks3";
+const CA_FOLDER: &str = "/var/run/niks3/ca";
 /// The kubelet renews the token long before.
 const TOKEN_SECONDS: i64 = 3600;
 /// The client's exit code for a wrong configuration or permission: trying again would not help.
@@ -154,20 +156,27 @@ fn arguments(limits: &GcParams) -> Vec<String> {
 
 fn pod(policy: &ValidPolicy, limits: &GcParams) -> PodSpec {
     let job = &policy.job;
+    let mut environment = vec![
+        env("NIKS3_SERVER_URL", &policy.endpoint),
+        env("NIKS3_AUTH_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),
+    ];
+    let (mut mounts, mut volumes) = (vec![read_only("token", TOKEN_FOLDER)], vec![token(policy)]);
+    if let Some(secret) = &policy.server_ca {
+        environment.push(env("NIKS3_CA_CERT", &format!("{CA_FOLDER}/{CA_KEY}")));
+        mounts.push(read_only("ca", CA_FOLDER));
+        volumes.push(secret_volume("ca", secret, &[(CA_KEY, CA_KEY)]));
+    }
     let container = Container {
         name: "gc".to_owned(),
         image: Some(policy.image.clone()),
         image_pull_policy: policy.pull_policy.map(|pull| pull.as_str().to_owned()),
         command: Some(vec!["/usr/local/bin/niks3".to_owned()]),
         args: Some(arguments(limits)),
-        env: Some(vec![
-            env("NIKS3_SERVER_URL", &policy.endpoint),
-            env("NIKS3_AUTH_TOKEN_FILE", &format!("{TOKEN_FOLDER}/token")),
-        ]),
+        env: Some(environment),
         resources: Some(policy.job.resources.to_api()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(vec![read_only("token", TOKEN_FOLDER)]),
+        volume_mounts: Some(mounts),
         ..Container::default()
     };
     PodSpec {
@@ -176,7 +185,7 @@ fn pod(policy: &ValidPolicy, limits: &GcParams) -> PodSpec {
         service_account_name: Some(Names(&policy.cache).gc()),
         node_selector: (!job.node_selector.is_empty()).then(|| job.node_selector.clone()),
         tolerations: (!job.tolerations.is_empty()).then(|| job.tolerations.clone()),
-        ..hardened(USER, container, vec![token(policy)])
+        ..hardened(USER, container, volumes)
     }
 }
 

@@ -1,19 +1,23 @@
 //! Reads what a policy refers to and how its last collection ended. Nothing is written here.
 
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::{Api, Resource, ResourceExt as _};
 
+use crate::cache::validate::tls_secret;
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels::POLICY_LABEL;
+use crate::watches;
 
 use super::{Error, last_run};
 
 /// Kubernetes puts it on the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// Where a Secret of the type `kubernetes.io/tls` has its CA.
+pub const CA_KEY: &str = "ca.crt";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -22,6 +26,8 @@ pub struct Observed {
     pub cache: Option<BinaryCache>,
     /// Why it cannot be read, where it is there and cannot.
     pub cache_unreadable: Option<String>,
+    /// The Secret with the CA of the cache's server, where it has one of its own.
+    pub server_ca: Option<String>,
     /// An older policy for the same cache.
     pub cache_taken_by: Option<String>,
     /// The Job of the last collection that ended, and its pods.
@@ -41,11 +47,13 @@ pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, E
             Some(DeserializeGuard(Err(bad))) => cache_unreadable = Some(bad.error),
             None => {}
         }
-        let policies: Api<GCPolicy> = Api::namespaced(client.clone(), &namespace);
-        let of_cache = ListParams::default().fields(&format!("spec.cacheRef.name={}", wanted.name));
-        let others = policies.list_metadata(&of_cache).await;
-        let others = others.map_err(|source| Error::Observe { what: "the other policies", source })?;
-        cache_taken_by = oldest_before(policy.meta(), others.items.iter().map(Resource::meta));
+        cache_taken_by = find_older(policy, &wanted.name, context).await?;
+    }
+    let server_ca = find_ca(cache.as_ref(), context).await?;
+    let part = context.scope.part_of(&namespace);
+    let known = context.known.of(&watches::kin::<GCPolicy, Job>(), part, &namespace, &name);
+    if known.is_some_and(|jobs| jobs.is_empty()) {
+        return Ok(Observed { cache, cache_unreadable, server_ca, cache_taken_by, last_job: None });
     }
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let of_policy = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
@@ -63,7 +71,42 @@ pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, E
         }
         None => None,
     };
-    Ok(Observed { cache, cache_unreadable, cache_taken_by, last_job })
+    Ok(Observed { cache, cache_unreadable, server_ca, cache_taken_by, last_job })
+}
+
+/// Where the server speaks TLS with a certificate that only its own CA knows.
+async fn find_ca(cache: Option<&BinaryCache>, context: &Context) -> Result<Option<String>, Error> {
+    let Some(cache) = cache else { return Ok(None) };
+    let Some(name) = tls_secret(&cache.name_any(), &cache.spec) else { return Ok(None) };
+    let secrets: Api<Secret> =
+        Api::namespaced(context.client.clone(), &cache.namespace().unwrap_or_default());
+    let found = secrets.get_opt(&name).await;
+    let found = found.map_err(|source| Error::Observe { what: "the certificate of the cache", source })?;
+    let has_ca = found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(CA_KEY));
+    Ok(has_ca.then_some(name))
+}
+
+/// The policy to which a Job belongs.
+pub fn policy_of(job: &ObjectMeta) -> Option<&str> {
+    job.labels.as_ref()?.get(POLICY_LABEL).map(String::as_str)
+}
+
+/// An older policy for the same cache: by what the watches told, or the API server where that is not all.
+async fn find_older(policy: &GCPolicy, cache: &str, context: &Context) -> Result<Option<String>, Error> {
+    let namespace = policy.namespace().unwrap_or_default();
+    if let Some(known) = context.stores.policies(context.scope.part_of(&namespace)) {
+        let readable = known.iter().filter_map(|other| other.0.as_ref().ok());
+        let of_cache = readable.filter(|other| {
+            other.metadata.namespace.as_ref() == Some(&namespace)
+                && other.spec.cache_ref.as_ref().is_some_and(|other| other.name == cache)
+        });
+        return Ok(oldest_before(policy.meta(), of_cache.map(Resource::meta)));
+    }
+    let api: Api<GCPolicy> = Api::namespaced(context.client.clone(), &namespace);
+    let of_cache = ListParams::default().fields(&format!("spec.cacheRef.name={cache}"));
+    let others = api.list_metadata(&of_cache).await;
+    let others = others.map_err(|source| Error::Observe { what: "the other policies", source })?;
+    Ok(oldest_before(policy.meta(), others.items.iter().map(Resource::meta)))
 }
 
 /// The name of the oldest of `others` that is older than `own` and is there to stay.

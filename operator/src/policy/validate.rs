@@ -40,6 +40,8 @@ pub struct ValidPolicy {
     pub cache: String,
     /// The cache's address inside the cluster.
     pub endpoint: String,
+    /// The Secret with the CA of the cache's server, where it has one of its own.
+    pub server_ca: Option<String>,
     /// What tokens for the cache must be made for.
     pub audience: String,
     /// Of the client.
@@ -111,7 +113,8 @@ pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Resu
         );
         return invalid(accepted, Reason::InvalidSpec, message);
     }
-    Ok(build_from(policy, cache, limits, images))
+    let server_ca = observed.server_ca.clone();
+    Ok(ValidPolicy { server_ca, ..build_from(policy, cache, limits, images) })
 }
 
 fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: GcParams, images: &Images) -> ValidPolicy {
@@ -120,7 +123,8 @@ fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: GcParams, images: 
     ValidPolicy {
         name: policy.name_any(),
         owner: labels::owner(policy),
-        endpoint: labels::endpoint(&cache_name, &namespace),
+        endpoint: labels::endpoint(&cache_name, &namespace, cache.spec.server.tls.is_some()),
+        server_ca: None,
         audience: audience(cache),
         image: server_image(&cache.spec, images),
         pull_policy: cache.spec.server.image_pull_policy.or(images.pull_policy),

@@ -43,7 +43,7 @@ etcd=$!
   --disable-admission-plugins=ServiceAccount >apiserver.log 2>&1 &
 apiserver=$!
 controllers=
-if [ -x "$2/kube-controller-manager" ]; then
+if [ "$6" = collected ] && [ -x "$2/kube-controller-manager" ]; then
   (until [ -s ready ]; do sleep 0.2; done
    exec "$2/kube-controller-manager" --kubeconfig=kubeconfig --leader-elect=false --secure-port=0 \
      --controllers=garbage-collector-controller >controllers.log 2>&1) &
@@ -59,13 +59,23 @@ rm -rf "$1"
 pub(crate) struct Server {
     config: Config,
     kubeconfig: PathBuf,
-    _keeper: Child,
+    keeper: Child,
 }
 
 impl Server {
     /// One of a test's own, for what would disturb the others.
     pub(crate) async fn start(crds: Vec<CustomResourceDefinition>) -> Self {
-        start(crds).await
+        start(crds, "collected").await
+    }
+
+    /// The same without the controller that deletes what has lost its owner.
+    pub(crate) async fn bare(crds: Vec<CustomResourceDefinition>) -> Self {
+        start(crds, "bare").await
+    }
+
+    /// The processes behind it.
+    pub(crate) fn keeper(&self) -> u32 {
+        self.keeper.id()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -110,7 +120,7 @@ pub(crate) async fn client_as(user: &str, groups: &[&str]) -> Client {
 
 /// The run's API server.
 pub(crate) async fn shared() -> &'static Server {
-    SERVER.get_or_init(|| start(niks3_operator::crd::all())).await
+    SERVER.get_or_init(|| start(niks3_operator::crd::all(), "collected")).await
 }
 
 /// A namespace of the test's own.
@@ -153,7 +163,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().expect("a bound port").port())
 }
 
-async fn start(crds: Vec<CustomResourceDefinition>) -> Server {
+async fn start(crds: Vec<CustomResourceDefinition>, controllers: &str) -> Server {
     let programs = programs();
     let folder = tempfile::tempdir().expect("a temporary folder").keep();
     let [etcd, peer, port] = free_ports();
@@ -174,6 +184,7 @@ async fn start(crds: Vec<CustomResourceDefinition>) -> Server {
         .arg(&folder)
         .arg(&programs)
         .args([etcd, peer, port].map(|port| port.to_string()))
+        .arg(controllers)
         .stdin(Stdio::piped())
         .spawn()
         .expect("sh should start");
@@ -194,7 +205,7 @@ async fn start(crds: Vec<CustomResourceDefinition>) -> Server {
     }
     load_crds(&client, crds).await;
     std::fs::write(folder.join("ready"), "ready").unwrap();
-    Server { config, kubeconfig: folder.join("kubeconfig"), _keeper: keeper }
+    Server { config, kubeconfig: folder.join("kubeconfig"), keeper }
 }
 
 fn pem(what: &str, der: &[u8]) -> String {

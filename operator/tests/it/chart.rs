@@ -201,6 +201,14 @@ async fn only_some_may_give_admin_or_let_keys_go() {
     let account = json!({"namespace": "ci", "name": "builder"});
     admin["auth"] = json!({"kubernetes": {"rules": [
         {"name": "ci", "serviceAccounts": [account], "permissions": ["Admin"]}]}});
+    let mut outside = embedded();
+    outside["server"] = json!({"tls": {"secretName": "a"}});
+    let mut issuer = outside.clone();
+    issuer["auth"] = json!({"oidc": [{"name": "a", "issuer": "https://a", "audience": "a", "rules": [
+        {"name": "a", "subjects": ["a"], "permissions": ["Admin"]}]}]});
+    let mut certificate = outside;
+    certificate["auth"] = json!({"clientCertificates": {"ca": {"secretKeyRef": {"name": "a"}}, "rules": [
+        {"name": "a", "subjects": ["CN=a"], "permissions": ["Admin"]}]}});
     let ask = async |group: &str, name: &str, spec: &Value| {
         let client = api_server::client_as("somebody", &[group]).await;
         let object = json!({"apiVersion": "niks3.dev/v1alpha1", "kind": "BinaryCache",
@@ -224,11 +232,16 @@ async fn only_some_may_give_admin_or_let_keys_go() {
     let expected =
         "deletionPolicy.signingKeys: Delete may be set by the groups system:masters, cache-admins alone";
     assert!(said.contains(expected), "{said}");
-    let said = ask("tenants", "b", &admin).await.unwrap_err();
-    assert!(said.contains("auth gives Admin, so only the groups system:masters, cache-admins may"), "{said}");
+    for gives in [&admin, &issuer, &certificate] {
+        let said = ask("tenants", "b", gives).await.unwrap_err();
+        assert!(
+            said.contains("auth gives Admin, so only the groups system:masters, cache-admins may"),
+            "{said}"
+        );
+        ask("cache-admins", "b", gives).await.unwrap();
+    }
     ask("tenants", "c", &embedded()).await.unwrap();
     ask("cache-admins", "d", &going).await.unwrap();
-    ask("cache-admins", "e", &admin).await.unwrap();
     // What is so already may stay.
     world.cache("main", admin.clone()).await;
     let tenants = api_server::client_as("somebody", &["tenants"]).await;

@@ -48,7 +48,7 @@ async fn an_ingress_is_followed_until_it_has_an_address() {
 }
 
 /// As much of another project's kind as is needed.
-async fn install(world: &World, group: &str, kind: &str) {
+pub(crate) async fn install(world: &World, group: &str, kind: &str) {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
     let plural = format!("{}s", kind.to_lowercase());
     let name = format!("{plural}.{group}");

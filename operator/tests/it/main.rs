@@ -28,6 +28,7 @@ mod running;
 mod scale;
 mod scaling;
 mod suspend;
+mod tls;
 mod trouble;
 mod unreadable;
 mod upgrade;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use niks3_protocol::server_config::{
-    AuthSection, CacheSection, DatabaseSection, KubernetesAuth, PresignExpiry, ReadMode, ReadsSection,
-    RedirectTtl, S3Section, ServerConfig, StaticToken, UploadsSection, VerifyUploads as ServerVerify,
+    AuthSection, CacheSection, ClientCertificates, DatabaseSection, KubernetesAuth, OidcProvider,
+    PresignExpiry, ReadMode, ReadsSection, RedirectTtl, S3Section, ServerConfig, StaticToken, TlsSection,
+    UploadsSection, VerifyUploads as ServerVerify,
 };
 
-use crate::cache::validate::{Database, Storage, ValidCache};
+use crate::cache::validate::{Database, Issuer, Storage, ValidCache};
 use crate::crd::binary_cache::{ReadProxyMode, VerifyUploads};
 use crate::labels::{Component, Names, child, labels};
 
@@ -22,6 +23,9 @@ pub(super) const DATABASE_FOLDER: &str = "/var/run/niks3/database";
 pub(super) const S3_FOLDER: &str = "/var/run/niks3/s3";
 pub(super) const S3_CA_FOLDER: &str = "/var/run/niks3/s3-ca";
 pub(super) const DATABASE_CA_FOLDER: &str = "/var/run/niks3/database-ca";
+pub(super) const TLS_FOLDER: &str = "/var/run/niks3/tls";
+pub(super) const CLIENT_CA_FOLDER: &str = "/var/run/niks3/client-ca";
+pub(super) const ISSUERS_FOLDER: &str = "/var/run/niks3/issuers";
 pub(super) const CA_FILE: &str = "ca.crt";
 pub(super) const SIGNING_FOLDER: &str = "/var/run/niks3/signing";
 pub(super) const TOKENS_FOLDER: &str = "/var/run/niks3/tokens";
@@ -84,8 +88,17 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 ca_file: format!("{KUBERNETES_FOLDER}/ca.crt"),
                 rules: cache.rules.clone(),
             }),
-            ..AuthSection::default()
+            oidc: cache.issuers.iter().map(provider).collect(),
+            client_certificates: cache
+                .certificates
+                .as_ref()
+                .map(|certificates| ClientCertificates { rules: certificates.rules.clone(), proxy: None }),
         },
+        tls: cache.tls.as_ref().map(|_| TlsSection {
+            cert_file: format!("{TLS_FOLDER}/tls.crt"),
+            key_file: format!("{TLS_FOLDER}/tls.key"),
+            client_ca_file: cache.certificates.as_ref().map(|_| format!("{CLIENT_CA_FOLDER}/{CA_FILE}")),
+        }),
         read_proxy: cache.reads != ReadProxyMode::Disabled,
         reads: ReadsSection {
             mode: (cache.reads == ReadProxyMode::Redirect).then_some(ReadMode::Redirect),
@@ -102,6 +115,16 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
         },
         ..ServerConfig::default()
     }
+}
+
+fn provider(issuer: &Issuer) -> OidcProvider {
+    let ca_file = issuer.ca.as_ref().map(|_| format!("{ISSUERS_FOLDER}/{}", issuer_file(issuer)));
+    OidcProvider { ca_file, ..issuer.provider.clone() }
+}
+
+/// The file with the CAs of an issuer.
+pub(super) fn issuer_file(issuer: &Issuer) -> String {
+    format!("{}.crt", issuer.provider.name)
 }
 
 fn bucket(cache: &ValidCache) -> S3Section {
@@ -129,6 +152,8 @@ pub(super) fn client(cache: &ValidCache) -> ConfigMap {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    let ca = cache.tls.as_ref().and_then(|tls| tls.ca.clone());
+    data.extend(ca.map(|ca| (CA_FILE.to_owned(), ca)));
     data.extend(cache.audience.clone().map(|audience| ("audience".to_owned(), audience)));
     let labels = labels(&cache.name, Component::Client);
     ConfigMap {

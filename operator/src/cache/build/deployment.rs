@@ -17,7 +17,7 @@ use crate::labels::{CONFIG_HASH, Component, Names, SECRET_VERSIONS, child, label
 use super::config_map::{CONFIG_FILE, CONFIG_FOLDER};
 use super::pod::{USER, env, hardened, pull_secrets, secret_env};
 use super::volumes::volumes;
-use super::{SERVER_PORT, service_account};
+use super::{SERVER_PORT, service, service_account};
 
 /// Between a pod leaving the Service and its end: proxies need a moment to notice.
 const LEAVE_SECONDS: i64 = 5;
@@ -102,16 +102,16 @@ fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
         command: Some(vec!["/usr/local/bin/niks3-server".to_owned()]),
         env: Some(environment(cache)),
         ports: Some(vec![ContainerPort {
-            name: Some("http".to_owned()),
+            name: Some(service::port(cache).0.to_owned()),
             container_port: SERVER_PORT,
             protocol: Some("TCP".to_owned()),
             ..ContainerPort::default()
         }]),
         resources: Some(cache.resources.to_api()),
         // A database that is away must not restart the server, so only readiness asks for it.
-        startup_probe: Some(probe("/livez", 2, 60)),
-        liveness_probe: Some(probe("/livez", 10, 3)),
-        readiness_probe: Some(probe("/readyz", 5, 2)),
+        startup_probe: Some(probe(cache, "/livez", 2, 60)),
+        liveness_probe: Some(probe(cache, "/livez", 10, 3)),
+        readiness_probe: Some(probe(cache, "/readyz", 5, 2)),
         lifecycle: Some(Lifecycle {
             pre_stop: Some(LifecycleHandler {
                 sleep: Some(SleepAction { seconds: LEAVE_SECONDS }),
@@ -176,11 +176,12 @@ fn spread(scheduling: &Scheduling, selected: &LabelSelector) -> Option<Vec<Topol
     (!constraints.is_empty()).then(|| constraints.into_iter().map(of_server).collect())
 }
 
-fn probe(path: &str, period: i32, failures: i32) -> Probe {
+fn probe(cache: &ValidCache, path: &str, period: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
             port: IntOrString::Int(SERVER_PORT),
+            scheme: cache.tls.as_ref().map(|_| "HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period),

@@ -6,13 +6,22 @@ use crate::cache::validate::ValidCache;
 use crate::foreign::ServiceMonitor;
 use crate::labels::{Component, Names, child, labels, selector};
 
-use super::service::HTTP;
+use super::service;
 
 pub(super) fn server(cache: &ValidCache) -> Option<ServiceMonitor> {
     let wanted = cache.monitor.as_ref()?;
+    let mut endpoint =
+        json!({"port": service::port(cache).0, "path": "/metrics", "interval": wanted.interval});
+    if let Some(tls) = &cache.tls {
+        endpoint["scheme"] = json!("https");
+        endpoint["tlsConfig"] = json!({"serverName": format!("{}.{}.svc", cache.name, cache.namespace)});
+        if tls.ca.is_some() {
+            endpoint["tlsConfig"]["ca"] = json!({"secret": {"name": tls.secret, "key": "ca.crt"}});
+        }
+    }
     let spec = json!({
         "selector": {"matchLabels": selector(&cache.name, Component::Server)},
-        "endpoints": [{"port": HTTP, "path": "/metrics", "interval": wanted.interval}],
+        "endpoints": [endpoint],
     });
     // Those by which the operator finds it again count.
     let mut all = wanted.labels.clone();

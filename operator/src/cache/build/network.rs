@@ -86,6 +86,8 @@ fn server(cache: &ValidCache, network: &Network) -> Vec<NetworkPolicyEgressRule>
         // The cloud's token service.
         egress.push(anywhere(vec![tcp(HTTPS.into())]));
     }
+    let issuers: Vec<_> = network.issuer_ports.iter().map(|port| tcp(i32::from(*port))).collect();
+    egress.extend((!issuers.is_empty()).then(|| anywhere(issuers)));
     match &cache.database {
         Database::Embedded(_) => egress.push(to(cache, Component::Postgres, POSTGRES_PORT)),
         Database::Own(_) | Database::Connection { .. } => {

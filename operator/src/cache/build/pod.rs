@@ -61,7 +61,7 @@ pub(super) fn empty_dir(name: &str) -> Volume {
 }
 
 /// Keys of one Secret under the names of files.
-pub(super) fn secret_volume(name: &str, secret: &str, files: &[(&str, &str)]) -> Volume {
+pub fn secret_volume(name: &str, secret: &str, files: &[(&str, &str)]) -> Volume {
     let items = files
         .iter()
         .map(|(key, path)| KeyToPath { key: (*key).to_owned(), path: (*path).to_owned(), mode: None })

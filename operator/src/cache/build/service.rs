@@ -10,13 +10,15 @@ use super::SERVER_PORT;
 use super::embedded::{POSTGRES_PORT, S3_PORT};
 
 /// The name and number of the server's port.
-pub(super) const HTTP: &str = "http";
-pub(super) const HTTP_PORT: i32 = 80;
+pub(super) fn port(cache: &ValidCache) -> (&'static str, i32) {
+    if cache.tls.is_some() { ("https", 443) } else { ("http", 80) }
+}
 
 pub(super) fn server(cache: &ValidCache) -> Service {
     let wanted = &cache.service;
+    let (name, number) = port(cache);
     let mut service =
-        service(cache, Names(&cache.name).server(), Component::Server, HTTP, HTTP_PORT, SERVER_PORT);
+        service(cache, Names(&cache.name).server(), Component::Server, name, number, SERVER_PORT);
     service.metadata.annotations = (!wanted.annotations.is_empty()).then(|| wanted.annotations.clone());
     if let Some(spec) = &mut service.spec {
         spec.type_ = Some(wanted.type_.as_str().to_owned());

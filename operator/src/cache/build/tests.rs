@@ -39,6 +39,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
         service_accounts: ["robot".to_owned()].into(),
         secret_versions: BTreeMap::new(),
         replicas: None,
+        deployment: None,
         bucket_taken_by: None,
         fresh: fresh(),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
@@ -102,6 +103,42 @@ fn children_of_an_embedded_cache() {
 fn children_of_a_cache_on_own_servers() {
     let resources = build(&own());
     insta::assert_yaml_snapshot!(open(&resources));
+}
+
+/// Only what the other snapshots lack.
+#[test]
+fn children_of_a_cache_with_tls_and_identities_from_outside() {
+    let map = |name: &str| json!({"configMapKeyRef": {"name": name}});
+    let resources = build(&valid(
+        &json!({
+            "url": "https://cache.example.org", "storage": {"embedded": {}}, "database": {"embedded": {}},
+            "auth": {
+                "oidc": [{"name": "gitlab", "issuer": "https://gitlab.example.org:8443", "audience": "cache", "ca": map("gitlab"),
+                    "rules": [{"name": "main", "claims": [{"pointer": "/ref_protected", "anyOf": ["true"]}],
+                        "permissions": ["Push"], "pins": ["ci-*"]}]}],
+                "clientCertificates": {"ca": map("clients"),
+                    "rules": [{"name": "builders", "subjects": ["CN=builder,*"], "permissions": ["Push"]}]}
+            },
+            "server": {"tls": {"certManager": {"issuerRef": {"name": "internal"}, "duration": "2160h"}},
+                "ingress": {"host": "cache.example.org"}, "networkPolicy": {"mode": "Enabled"}}
+        }),
+        &[],
+    ));
+    let template = serde_json::to_value(&resources.deployments[0].spec.as_ref().unwrap().template).unwrap();
+    let server = &template["spec"]["containers"][0];
+    insta::assert_yaml_snapshot!(json!({
+        "certificate": resources.certificates[0],
+        "config": resources.config_maps[0],
+        "client": resources.config_maps[1],
+        "service": resources.services[0].spec,
+        "ingress": resources.ingresses[0].spec,
+        "egress": resources.network_policies[0].spec.as_ref().unwrap().egress,
+        "annotations": template["metadata"]["annotations"],
+        "mounts": server["volumeMounts"],
+        "volumes": template["spec"]["volumes"],
+        "ports": server["ports"],
+        "probes": [server["startupProbe"], server["readinessProbe"]],
+    }));
 }
 
 /// Only what the other snapshots lack.

@@ -9,8 +9,8 @@ use crate::cache::validate::{CaFile, Database, S3Access, SecretFile, Storage, Va
 use crate::labels::Names;
 
 use super::config_map::{
-    CA_FILE, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER,
-    SIGNING_FOLDER, TOKENS_FOLDER,
+    CA_FILE, CLIENT_CA_FOLDER, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, ISSUERS_FOLDER,
+    KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER, issuer_file,
 };
 use super::pod::{SECRET_MODE, empty_dir, file_volume, mount, read_only, secret_volume};
 use super::secrets;
@@ -59,6 +59,12 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
     add(s3, S3_FOLDER);
     add(cache.storage_ca.as_ref().map(|file| ca("s3-ca", file)), S3_CA_FOLDER);
     add(cache.database_ca.as_ref().map(|file| ca("database-ca", file)), DATABASE_CA_FOLDER);
+    let tls = cache.tls.as_ref();
+    let tls_files = [("tls.crt", "tls.crt"), ("tls.key", "tls.key")];
+    add(tls.map(|tls| secret_volume("tls", &tls.secret, &tls_files)), TLS_FOLDER);
+    let clients = cache.certificates.as_ref().and_then(|certificates| certificates.ca.as_ref());
+    add(clients.map(|file| ca("client-ca", file)), CLIENT_CA_FOLDER);
+    add(issuers(cache), ISSUERS_FOLDER);
     add(Some(signing(cache)), SIGNING_FOLDER);
     add((!cache.tokens.is_empty()).then(|| tokens(cache)), TOKENS_FOLDER);
     add(cache.audience.is_some().then(kubernetes), KUBERNETES_FOLDER);
@@ -82,6 +88,26 @@ fn ca(volume: &str, from: &CaFile) -> Volume {
     }
 }
 
+/// The CAs of issuers that have some of their own, in one folder.
+fn issuers(cache: &ValidCache) -> Option<Volume> {
+    let sources = cache.issuers.iter().filter_map(|issuer| {
+        let (file, path) = (issuer.ca.as_ref()?, issuer_file(issuer));
+        Some(match file {
+            CaFile::Secret(from) => secret_source(from, &path),
+            CaFile::ConfigMap(name, key) => VolumeProjection {
+                config_map: Some(ConfigMapProjection {
+                    name: name.clone(),
+                    items: Some(vec![KeyToPath { key: key.clone(), path, mode: None }]),
+                    optional: None,
+                }),
+                ..VolumeProjection::default()
+            },
+        })
+    });
+    let sources: Vec<_> = sources.collect();
+    (!sources.is_empty()).then(|| projected("issuers", sources))
+}
+
 /// The keys that sign, in one folder.
 fn signing(cache: &ValidCache) -> Volume {
     let keys: Vec<_> = cache.signing.signing().map(|key| (key.name.as_str(), &key.secret)).collect();
@@ -99,15 +125,18 @@ fn tokens(cache: &ValidCache) -> Volume {
 
 /// Files, each from a Secret of its own, in one folder.
 fn files(volume: &str, files: &[(&str, &SecretFile)]) -> Volume {
-    let one = |(name, from): &(&str, &SecretFile)| VolumeProjection {
+    projected(volume, files.iter().map(|(name, from)| secret_source(from, name)).collect())
+}
+
+fn secret_source(from: &SecretFile, path: &str) -> VolumeProjection {
+    VolumeProjection {
         secret: Some(SecretProjection {
             name: from.secret.clone(),
-            items: Some(vec![KeyToPath { key: from.key.clone(), path: (*name).to_owned(), mode: None }]),
+            items: Some(vec![KeyToPath { key: from.key.clone(), path: path.to_owned(), mode: None }]),
             optional: None,
         }),
         ..VolumeProjection::default()
-    };
-    projected(volume, files.iter().map(one).collect())
+    }
 }
 
 /// With this the server asks the API server for the keys that ServiceAccount tokens are signed with.

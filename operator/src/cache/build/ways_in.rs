@@ -12,14 +12,14 @@ use crate::cache::validate::ValidCache;
 use crate::foreign::HttpRoute;
 use crate::labels::{Component, Names, child, labels};
 
-use super::service::{HTTP, HTTP_PORT};
+use super::service;
 
 pub(super) fn ingress(cache: &ValidCache) -> Option<Ingress> {
     let wanted = cache.ingress.as_ref()?;
     let backend = IngressBackend {
         service: Some(IngressServiceBackend {
             name: Names(&cache.name).server(),
-            port: Some(ServiceBackendPort { name: Some(HTTP.to_owned()), number: None }),
+            port: Some(ServiceBackendPort { name: Some(service::port(cache).0.to_owned()), number: None }),
         }),
         resource: None,
     };
@@ -47,7 +47,7 @@ pub(super) fn http_route(cache: &ValidCache) -> Option<HttpRoute> {
     let spec = json!({
         "parentRefs": wanted.parent_refs,
         "hostnames": wanted.hostnames,
-        "rules": [{"backendRefs": [{"name": Names(&cache.name).server(), "port": HTTP_PORT}]}],
+        "rules": [{"backendRefs": [{"name": Names(&cache.name).server(), "port": service::port(cache).1}]}],
     });
     Some(HttpRoute::new(metadata(cache, &wanted.annotations), spec))
 }

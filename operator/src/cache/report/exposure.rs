@@ -4,7 +4,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use serde_json::Value;
 
 use crate::cache::apply::Applied;
-use crate::cache::validate::ValidCache;
+use crate::cache::validate::{Tls, ValidCache};
 use crate::crd::conditions::{ConditionType, Finding, Reason};
 use crate::foreign::HttpRoute;
 use crate::labels;
@@ -13,6 +13,9 @@ const ABOUT: ConditionType = ConditionType::Exposed;
 
 const NOT_INSTALLED: &str = "server.httpRoute: the cluster has no HTTPRoute of gateway.networking.k8s.io/v1; \
                              install the Gateway API";
+
+const NO_CERT_MANAGER: &str = "server.tls.certManager: the cluster has no Certificate of cert-manager.io/v1; install \
+                               cert-manager";
 
 const NO_MONITORS: &str = "server.metrics.serviceMonitor: the cluster has no ServiceMonitor of \
                            monitoring.coreos.com/v1; install the prometheus-operator";
@@ -43,9 +46,11 @@ pub(super) fn published(valid: &ValidCache, applied: &Applied) -> Option<Finding
 
 /// Nothing where no way in is wanted.
 pub(super) fn exposed(valid: &ValidCache, applied: &Applied) -> Option<Finding> {
-    if valid.ingress.is_none() && valid.http_route.is_none() {
+    let asked = valid.tls.as_ref().filter(|tls| tls.certificate.is_some());
+    if valid.ingress.is_none() && valid.http_route.is_none() && asked.is_none() {
         return None;
     }
+    let own = asked.and_then(|tls| not_issued(tls, applied));
     let route = match (&valid.http_route, &applied.http_route) {
         (None, _) => None,
         (Some(_), None) => Some(Finding::no(ABOUT, Reason::GatewayAPINotInstalled, NOT_INSTALLED)),
@@ -60,7 +65,20 @@ pub(super) fn exposed(valid: &ValidCache, applied: &Applied) -> Option<Finding> 
         Finding::no(ABOUT, Reason::IngressPending, message)
     });
     let well = || Finding::yes(ABOUT, Reason::Reachable, format!("clients outside use {}", valid.url));
-    Some(route.or(certificate).or(pending).unwrap_or_else(well))
+    Some(own.or(route).or(certificate).or(pending).unwrap_or_else(well))
+}
+
+/// Why the server's own certificate is not there.
+fn not_issued(tls: &Tls, applied: &Applied) -> Option<Finding> {
+    let Some(certificate) = &applied.certificate else {
+        return Some(Finding::no(ABOUT, Reason::CertManagerNotInstalled, NO_CERT_MANAGER));
+    };
+    let why = tls.awaited.clone()?;
+    let conditions = certificate.status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let said = conditions.iter().find(|condition| condition["type"] == "Ready");
+    let said = said.and_then(|ready| ready["message"].as_str());
+    let message = said.map_or_else(|| why.clone(), |said| format!("{why}: {said}"));
+    Some(Finding::no(ABOUT, Reason::CertificateNotReady, message))
 }
 
 fn has_address(ingress: &Ingress) -> bool {

@@ -1,5 +1,7 @@
 //! Whom the server has to reach: a NetworkPolicy knows ports, not names.
 
+use std::collections::BTreeSet;
+
 use reqwest::Url;
 
 use crate::cache::observe::Observed;
@@ -18,7 +20,14 @@ pub(super) fn limits(spec: &BinaryCacheSpec, observed: &Observed) -> Option<Netw
         wanted: wanted.clone(),
         s3_port: spec.storage.s3.as_ref().map(|s3| s3.endpoint.as_deref().map_or(HTTPS, port_of_http)),
         database_port: database_port(spec, observed),
+        issuer_ports: issuer_ports(spec),
     })
+}
+
+/// The keys may lie elsewhere than the issuer: at the usual port then.
+fn issuer_ports(spec: &BinaryCacheSpec) -> BTreeSet<u16> {
+    let ports = spec.auth.oidc.iter().map(|issuer| port_of_http(&issuer.issuer));
+    ports.flat_map(|port| [port, HTTPS]).collect()
 }
 
 fn port_of_http(endpoint: &str) -> u16 {

@@ -1,6 +1,6 @@
 //! What a valid cache is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
@@ -15,6 +15,7 @@ use crate::crd::binary_cache::{
 use crate::crd::schema::Resources;
 
 use super::ca::CaFile;
+use super::identities::{Certificates, Issuer, Tls};
 use super::keys::Signing;
 use super::secrets::{Generated, Missing, SecretFile};
 
@@ -51,6 +52,12 @@ pub struct ValidCache {
     pub storage_ca: Option<CaFile>,
     /// CAs of the database.
     pub database_ca: Option<CaFile>,
+    /// The server's certificate, where it speaks TLS itself.
+    pub tls: Option<Tls>,
+    /// Whose tokens are taken, beside the cluster's.
+    pub issuers: Vec<Issuer>,
+    /// Who proves itself by a client certificate.
+    pub certificates: Option<Certificates>,
     /// What the pods have beside all else.
     pub pod_template: Option<Box<PodTemplateSpec>>,
     /// Where the objects are.
@@ -128,6 +135,8 @@ pub struct Network {
     pub s3_port: Option<u16>,
     /// The port of a database of the user's own.
     pub database_port: Option<u16>,
+    /// The ports of issuers of tokens.
+    pub issuer_ports: BTreeSet<u16>,
 }
 
 /// Where the objects are.

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SecretKeyRef;
+use super::{ClientCertificates, OidcIssuer, SecretKeyRef};
 
 /// Who may do what. Nobody may push, pin or collect unless something here says so.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -24,6 +24,16 @@ pub struct Auth {
     /// ServiceAccounts of this cluster, by tokens made for this cache (projected volumes).
     #[serde(default)]
     pub kubernetes: KubernetesAuth,
+
+    /// Issuers of OIDC tokens: GitHub Actions, GitLab, other clusters.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub oidc: Vec<OidcIssuer>,
+
+    /// Client certificates, which the server verifies itself. Needs `server.tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
 }
 
 /// Who may read.

@@ -6,6 +6,7 @@ mod network;
 mod scaling;
 mod scheduling;
 mod service;
+mod tls;
 mod transfers;
 
 use kube::KubeSchema;
@@ -21,6 +22,7 @@ pub use network::{NetworkPolicyMode, ServerNetworkPolicy};
 pub use scaling::Autoscaling;
 pub use scheduling::{DisruptionBudget, DisruptionMode, Scheduling};
 pub use service::{ServerService, ServiceType};
+pub use tls::{CertManager, IssuerRef, ServerTls};
 pub use transfers::{ReadProxy, ReadProxyMode, Uploads, VerifyUploads};
 
 /// How the server runs.
@@ -66,6 +68,11 @@ pub struct Server {
     /// Where the pods run.
     #[serde(default)]
     pub scheduling: Scheduling,
+
+    /// TLS of the server's own, on port 443 of its Service in place of 80. An Ingress then has to speak HTTPS to it
+    /// (ingress-nginx: `nginx.ingress.kubernetes.io/backend-protocol: HTTPS`), a Gateway by a BackendTLSPolicy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ServerTls>,
 
     /// The address inside the cluster, or outside of it.
     #[serde(default)]
@@ -125,6 +132,7 @@ impl Default for Server {
             read_proxy: ReadProxy::default(),
             uploads: Uploads::default(),
             scheduling: Scheduling::default(),
+            tls: None,
             service: ServerService::default(),
             ingress: None,
             http_route: None,

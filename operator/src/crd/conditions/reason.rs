@@ -71,13 +71,15 @@ words! {
         Reconciling,
         /// The cluster has no Gateway API.
         GatewayAPINotInstalled,
+        /// The cluster has no cert-manager.
+        CertManagerNotInstalled,
         /// The cluster has no ServiceMonitors.
         PrometheusOperatorNotInstalled,
         /// A Gateway does not take the route, or none has looked at it yet.
         RouteNotAccepted,
         /// The Ingress has no address yet.
         IngressPending,
-        /// The Secret with the certificate is missing.
+        /// The certificate, or the Secret with it, is not there.
         CertificateNotReady,
         /// The spec asks for standstill.
         Suspended,

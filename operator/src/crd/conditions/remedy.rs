@@ -39,6 +39,9 @@ impl Reason {
             Self::ServerUnreachable => "wait for a pod to be ready; Available says what keeps it",
             Self::ProgressDeadlineExceeded => "look at the newest pods: they do not become ready",
             Self::GatewayAPINotInstalled => "install the Gateway API, or use server.ingress",
+            Self::CertManagerNotInstalled => {
+                "install cert-manager, or name a Secret in server.tls.secretName"
+            }
             Self::PrometheusOperatorNotInstalled => {
                 "install the CRDs of the prometheus-operator, or set server.metrics.serviceMonitor.mode: Disabled"
             }

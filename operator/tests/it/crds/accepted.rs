@@ -151,6 +151,33 @@ async fn accepted_ways_to_storage_and_readers() {
         ),
         ("a CA of S3", cache("main", with(&own_s3(), &json!({"storage": {"s3": {"ca": {"secretKeyRef": {"name": "a"}}}}})))),
         (
+            "identities from outside, and TLS",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"server": {"tls": {"secretName": "a"}}, "auth": {
+                        "oidc": [{"name": "github", "issuer": "https://token.actions.githubusercontent.com",
+                            "audience": "https://cache.example.org", "rules": [{"name": "main",
+                                "subjects": ["repo:example/*:ref:refs/heads/main"],
+                                "claims": [{"pointer": "/kubernetes.io/a~1b", "anyOf": ["1*"]}], "permissions": ["Push"]},
+                            {"name": "boss", "subjects": ["boss"], "permissions": ["Admin"]}]}],
+                        "clientCertificates": {"ca": {"secretKeyRef": {"name": "ca"}}, "rules": [
+                            {"name": "boss", "subjects": ["CN=boss"], "permissions": ["Admin"]}]}}}),
+                ),
+            ),
+        ),
+        (
+            "an issuer of cert-manager",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"server": {"tls": {"certManager": {"issuerRef": {"name": "a", "kind": "ClusterIssuer"}}}}}),
+                ),
+            ),
+        ),
+        (
             "whatever a pod template says",
             cache(
                 "main",

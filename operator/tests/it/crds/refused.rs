@@ -190,6 +190,52 @@ async fn refused_servers() {
 }
 
 #[tokio::test]
+async fn refused_identities_and_certificates() {
+    let rule = |rule: Value| {
+        let all = with(&json!({"name": "a", "subjects": ["a"], "permissions": ["Push"]}), &rule);
+        let issuer = json!({"name": "a", "issuer": "https://a.example.org", "audience": "a", "rules": [all]});
+        e(json!({"auth": {"oidc": [issuer]}}))
+    };
+    let issuer =
+        |issuer: &str| e(json!({"auth": {"oidc": [{"name": "a", "issuer": issuer, "audience": "a"}]}}));
+    let clients = |clients: Value| json!({"auth": {"clientCertificates": clients}, "server": {"tls": {"secretName": "a"}}});
+    let ca = json!({"configMapKeyRef": {"name": "ca"}});
+    let certificate = |rule: Value| e(clients(json!({"ca": ca, "rules": [rule]})));
+    let issued = |patch: Value| {
+        e(json!({"server": {"tls": {"certManager": with(&json!({"issuerRef": {"name": "a"}}), &patch)}}}))
+    };
+    refused([
+        (issuer("http://a.example.org"), "issuer: must be an https:// address"),
+        (issuer("a.example.org"), "issuer: must be an https:// address"),
+        (rule(json!({"subjects": []})), "a rule needs subjects or claims"),
+        (rule(json!({"claims": [{"pointer": "ref", "anyOf": ["a"]}]})), "claims[0].pointer"),
+        (rule(json!({"claims": [{"pointer": "/a~2", "anyOf": ["a"]}]})), "claims[0].pointer"),
+        (rule(json!({"claims": [{"pointer": "/a", "anyOf": []}]})), "claims[0].anyOf"),
+        (rule(json!({"permissions": []})), "rules[0].permissions"),
+        (
+            rule(json!({"permissions": ["Admin"], "subjects": ["a*"]})),
+            "permissions: Admin cannot be given to globs",
+        ),
+        (
+            rule(json!({"permissions": ["Admin"], "claims": [{"pointer": "/a", "anyOf": ["a", "*"]}]})),
+            "permissions: Admin cannot be given to globs",
+        ),
+        (e(json!({"auth": {"clientCertificates": {"ca": ca}}})), "auth.clientCertificates: needs server.tls"),
+        (e(clients(json!({}))), "clientCertificates.ca: Required value"),
+        (e(clients(json!({"ca": {}}))), "ca: set exactly one of configMapKeyRef and secretKeyRef"),
+        (certificate(json!({"name": "a", "subjects": [], "permissions": ["Push"]})), "rules[0].subjects"),
+        (
+            certificate(json!({"name": "a", "subjects": ["CN=*"], "permissions": ["Admin"]})),
+            "permissions: Admin cannot be given to globs",
+        ),
+        (e(json!({"server": {"tls": {}}})), "tls: set exactly one of secretName and certManager"),
+        (issued(json!({"duration": "59m"})), "duration: at least 1h"),
+        (issued(json!({"issuerRef": {"name": ""}})), "certManager.issuerRef.name"),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn refused_surroundings() {
     refused([
         (
