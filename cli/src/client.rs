@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 use crate::args::GlobalArgs;
 use answer::{first_line, foreign, s3_message};
+use error::ALERT;
 pub(crate) use error::ClientError;
 use gc_answer::ConflictAnswer;
 use pace::Pace;
@@ -268,7 +269,7 @@ fn unreachable(host: String, error: &reqwest::Error) -> ClientError {
     }
     let problem = first.to_string();
     // What is not trusted now will not be in a second.
-    let passing = !error.is_builder() && !problem.contains("certificate");
+    let passing = !error.is_builder() && !problem.contains("certificate") && !problem.contains(ALERT);
     ClientError::Unreachable { host, problem, passing }
 }
 

@@ -44,6 +44,9 @@ pub(crate) enum ClientError {
     GcConflict(Box<GcStatus>),
 }
 
+/// What TLS says where the other side did not want to go on.
+pub(super) const ALERT: &str = "fatal alert";
+
 impl ClientError {
     /// Wrong configuration or permission: trying again cannot help.
     pub(crate) fn is_configuration(&self) -> bool {
@@ -70,6 +73,13 @@ impl ClientError {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Refused { status, message, .. }
+                if *status == StatusCode::UNAUTHORIZED && message.starts_with("no identity") =>
+            {
+                Some(
+                    "`niks3 login` keeps a token; --auth-token-file or --client-cert gives one for this call",
+                )
+            }
             Self::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED => {
                 Some("is the token file the one of this cache, and made for its audience?")
             }
@@ -78,6 +88,9 @@ impl ClientError {
             }
             Self::NotNiks3 { .. } => {
                 Some("--server-url is where paths are pushed to; Nix may read them from elsewhere")
+            }
+            Self::Unreachable { problem, .. } if problem.contains(ALERT) => {
+                Some("does the server trust the CA that signed --client-cert?")
             }
             Self::Unreachable { problem, .. } if problem.contains("certificate") => {
                 Some("--ca-cert names certificates to trust beside the system's")

@@ -1,5 +1,7 @@
 //! What cannot work: one clear line each, and the exit code that says whose fault it is.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::support::Cache;
 use crate::support::program::Niks3;
 use crate::support::script::Script;
@@ -140,6 +142,24 @@ async fn what_cannot_be_read_is_named() {
     insta::assert_snapshot!(cache.niks3(&["push", path.as_str()]).run().await.failed(1), @r"
     1 path: 0 cached, 1 to upload (SIZE)
     error: /nix/store/HASH-tree could not be read; it was not pushed: /nix/store/HASH-tree/pipe: is neither file, directory nor symlink
+    ");
+    cache.assert_nothing_committed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_not_be_read() {
+    let cache = Cache::start().await;
+    let path = cache.store.add("tree", &[("secret", b"x")]);
+    let file = format!("{path}/secret");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let mut push = cache.niks3(&["push", path.as_str()]);
+    if std::fs::read(&file).is_ok() {
+        // Root reads everything, until that right is taken from it.
+        push = push.within(&["setpriv", "--bounding-set=-dac_override,-dac_read_search"]);
+    }
+    insta::assert_snapshot!(push.run().await.failed(1), @r"
+    1 path: 0 cached, 1 to upload (SIZE)
+    error: /nix/store/HASH-tree could not be read; it was not pushed: /nix/store/HASH-tree/secret: Permission denied (os error 13)
     ");
     cache.assert_nothing_committed().await;
 }

@@ -53,7 +53,7 @@ async fn tokens_that_do_not_do() {
     insta::assert_snapshot!(push().run().await.failed(2), @"error: the token file FOLDER/token cannot be read: No such file or directory (os error 2)");
     insta::assert_snapshot!(push().without("NIKS3_AUTH_TOKEN_FILE").run().await.failed(2), @r"
     error: no identity: send `Authorization: Bearer TOKEN` (SERVER answered 401 Unauthorized)
-    hint: is the token file the one of this cache, and made for its audience?
+    hint: `niks3 login` keeps a token; --auth-token-file or --client-cert gives one for this call
     ");
     cache.assert_nothing_committed().await;
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod certificates;
 mod counts;
 mod doctor;
 mod explain;

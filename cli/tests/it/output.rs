@@ -148,3 +148,27 @@ async fn a_reader_who_leaves_is_no_failure() {
     let run = Niks3::new(&[]).within(&["bash", "-c", &pipe]).run().await;
     assert_eq!((run.code, run.stdout.len(), run.stderr.as_str()), (Some(0), 1, ""));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_leaves_stops_no_push() {
+    let cache = Cache::start().await;
+    let root = cache.store.closure();
+    let pipe = "set -o pipefail; exec 3>&2; \"$0\" \"$@\" 2>&3 | true";
+    let push = cache.niks3(&["push", "--json", root.as_str()]).within(&["bash", "-c", pipe]);
+    insta::assert_snapshot!(push.run().await.succeeded(), @r"
+    3 paths: 0 cached, 3 to upload (SIZE)
+    Pushed 3 paths to SERVER: SIZE sent in TIME
+    ");
+    assert_eq!(cache.count("select count(*) from closures").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_shown_how_far_it_is_and_how_long_it_takes() {
+    let cache = Cache::start().await;
+    let root = cache.store.closure();
+    let push = format!("script -qec '{} push {root}' /dev/null", env!("CARGO_BIN_EXE_niks3"));
+    let run = cache.niks3(&[]).env("TERM", "xterm").within(&["sh", "-c", &push]).run().await;
+    let shown = run.data();
+    assert!(shown.contains("/s, ") && shown.contains(" left"), "{shown:?}");
+    assert!(shown.contains("Pushed 3 paths"), "{shown:?}");
+}

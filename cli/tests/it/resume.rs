@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use niks3_protocol::nix::StorePath;
-use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 
 use crate::support::Cache;
 use crate::support::nix::noise;
@@ -24,19 +25,25 @@ fn large(cache: &Cache, index: usize, megabytes: usize) -> StorePath {
     cache.store.build(&format!("root-{index}"), &script, &[&middle, &small, &big])
 }
 
+#[expect(clippy::disallowed_methods, reason = "a seed is for the one who runs the test")]
+fn chosen_seed() -> Option<u64> {
+    std::env::var("NIKS3_TEST_SEED").ok()?.parse().ok()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_moment_it_sends_at_most_one_part_twice() {
     let recorder = Recorder::start(|_, _| Treatment::Pass(Duration::from_millis(30))).await;
     let cache = cache(&recorder).await;
-    let mut kept = 0;
+    // A seed that failed is tried again by its variable.
+    let seed = chosen_seed().unwrap_or_else(rand::random);
+    println!("NIKS3_TEST_SEED={seed}");
+    let (mut random, mut kept) = (StdRng::seed_from_u64(seed), 0);
     // 80 MB are compressed on all cores, which must come to the same bytes each time.
     for (index, megabytes) in [40, 80, 40, 80].into_iter().enumerate() {
         let root = large(&cache, index, megabytes);
         let before = recorder.begun();
-        let (calls, pause) = {
-            let mut random = rand::rng();
-            (random.random_range(1..=megabytes / 10), Duration::from_millis(random.random_range(0..60)))
-        };
+        let calls = random.random_range(1..=megabytes / 10);
+        let pause = Duration::from_millis(random.random_range(0..60));
         let mut push = cache.niks3(&["push", root.as_str()]).spawn();
         while recorder.begun() < before + calls && push.try_wait().unwrap().is_none() {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -49,7 +56,7 @@ async fn killed_at_any_moment_it_sends_at_most_one_part_twice() {
         let more = recorder.taken().into_iter().filter(|((_, part), _)| part.is_some());
         let twice: Vec<_> =
             more.filter(|(what, count)| at_kill.get(what).is_some_and(|before| count > before)).collect();
-        let moment = format!("killed after {calls} calls and {pause:?}: {twice:?}\n{said}");
+        let moment = format!("seed {seed}: killed after {calls} calls and {pause:?}: {twice:?}\n{said}");
         assert!(twice.len() <= 1 && twice.iter().all(|(_, count)| *count == 2), "{moment}");
         kept += usize::from(said.contains("from an interrupted push"));
         assert!(
@@ -59,7 +66,7 @@ async fn killed_at_any_moment_it_sends_at_most_one_part_twice() {
         let copy = cache.store.copy_from(&cache.url, &cache.public_key.to_string(), &root).unwrap();
         cache.store.assert_equal(&root, &copy);
     }
-    assert!(kept > 0, "no kill came while parts were sent");
+    assert!(kept > 0, "seed {seed}: no kill came while parts were sent");
     assert_eq!(std::fs::read_dir(cache.folder.path().join("state/niks3/pushes")).unwrap().count(), 0);
 }
 

@@ -61,6 +61,7 @@ impl Cache {
         let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
         let mut parts = parts(&folder, &url, &s3, &store, &key).await;
         change(&mut parts, folder.path());
+        let url = if parts.tls.is_some() { url.replace("http://", "https://") } else { url };
         let app = Arc::new(serve::open(parts).await.unwrap());
         let running = Arc::clone(&app);
         let task = tokio::spawn(async move {
@@ -73,8 +74,10 @@ impl Cache {
     }
 
     async fn wait_until_ready(&self) {
+        // Of TLS only the one that a test is about is looked at.
+        let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
         for _ in 0..200 {
-            if reqwest::get(format!("{}/readyz", self.url)).await.unwrap().status().is_success() {
+            if http.get(format!("{}/readyz", self.url)).send().await.unwrap().status().is_success() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -89,7 +92,7 @@ impl Cache {
             .env("NIKS3_AUTH_TOKEN_FILE", self.token_file())
             .env("XDG_STATE_HOME", self.folder.path().join("state"))
             .envs(self.store.variables())
-            .hide(self.url.trim_start_matches("http://"), "SERVER")
+            .hide(self.url.split_once("//").unwrap().1, "SERVER")
             .hide(&self.s3.address.to_string(), "S3")
             .hide(self.store.directory(), "/nix/store")
             .hide(&self.folder.path().display().to_string(), "FOLDER")
