@@ -54,11 +54,12 @@ story: build ## The demo as a test
 model: ## The model of docs/gc.md at its larger sizes too, with counts (half an hour)
 	@cargo test --quiet --release --package niks3-model -- --include-ignored --nocapture --test-threads 1
 
-bench: needs build ## The figures of docs/benchmarks.md (10 minutes; NIKS3_BENCH_PEER=DIR adds niks3 1.7)
+bench: needs build ## The figures of docs/benchmarks.md (20 minutes; NIKS3_BENCH_PEER=DIR adds niks3 1.7)
+	@e2e/cluster/packages nginx wrk
 	@echo "-- a real closure of Debian packages"
 	@mkdir -p .state && e2e/bench/debian-closure .state/closure firefox-esr libreoffice-writer python3-pandas > .state/roots
 	@echo "-- measuring"
-	@NIKS3_BENCH_PROGRAMS=$(CARGO_TARGET_DIR)/release NIKS3_BENCH_ROOTS=.state/roots \
+	@NIKS3_BENCH_PROGRAMS=$(CARGO_TARGET_DIR)/release NIKS3_BENCH_ROOTS=.state/roots TMPDIR=/dev/shm \
 	  e2e/services cargo run --quiet --release --package niks3-bench -- --write docs/benchmarks.md
 
 chaos: ## Pushes, collections, kills and failing networks for DURATION (10m), then a judge (docs/chaos.md)

@@ -20,6 +20,7 @@ pub(crate) async fn describe(args: &Args, closure: &Closure) -> anyhow::Result<S
         ("nix".to_owned(), "--version"),
         ("psql".to_owned(), "--version"),
         ("zstd".to_owned(), "--version"),
+        ("nginx".to_owned(), "-v"),
     ] {
         versions.extend(first_line(&program, arguments).await);
     }

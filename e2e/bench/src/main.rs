@@ -4,8 +4,12 @@
 #![expect(clippy::cast_precision_loss, reason = "figures have three digits")]
 
 mod calls;
+mod collections;
 mod machine;
+mod nginx;
+mod presign;
 mod push;
+mod reads;
 mod report;
 mod samples;
 mod server;
@@ -26,8 +30,8 @@ pub(crate) struct Args {
     /// How often each figure is taken.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// What is taken: push, calls, or both.
-    #[arg(long, value_delimiter = ',', default_value = "push,calls")]
+    /// What is taken: push, calls, reads and collections.
+    #[arg(long, value_delimiter = ',', default_value = "push,calls,reads,collections")]
     only: Vec<String>,
     /// Where our niks3 and niks3-server are.
     #[arg(long, env = "NIKS3_BENCH_PROGRAMS", default_value = "target/release")]
@@ -55,7 +59,9 @@ async fn main() -> anyhow::Result<()> {
         tables.extend(match what.as_str() {
             "push" => push::measure(&args, &programs, &roots).await?,
             "calls" => calls::measure(&args, &programs).await?,
-            other => anyhow::bail!("--only {other}: there are push and calls"),
+            "reads" => reads::measure(&args, &programs).await?,
+            "collections" => collections::measure(&args).await?,
+            other => anyhow::bail!("--only {other}: there are push, calls, reads and collections"),
         });
     }
     let machine = machine::describe(&args, &roots).await?;

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::Args;
-use crate::samples::Samples;
+use crate::samples::{Samples, figure};
 
 /// Some figures beside each other.
 #[derive(Debug)]
@@ -19,42 +19,76 @@ pub(crate) struct Table {
 /// One figure of one program.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// `P1`, as the targets are numbered.
+    /// `P1`, as the targets are numbered; empty where nothing is asked.
     pub(crate) number: &'static str,
     pub(crate) what: String,
     pub(crate) unit: &'static str,
     pub(crate) who: String,
     pub(crate) samples: Samples,
-    /// Who it is held against, and what the ratio of the medians may be.
-    pub(crate) against: Option<(String, &'static str)>,
+    /// Whose figure of the same row it is held against.
+    pub(crate) against: Option<String>,
+    pub(crate) goal: Option<Goal>,
+}
+
+/// What the median is to be, or its ratio to the other's.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Goal {
+    RatioAtMost(f64),
+    RatioAtLeast(f64),
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Goal {
+    fn text(self, unit: &str) -> String {
+        match self {
+            Self::RatioAtMost(limit) => format!("≤ {limit}"),
+            Self::RatioAtLeast(limit) => format!("≥ {limit}"),
+            Self::AtMost(limit) => format!("≤ {limit} {unit}"),
+            Self::AtLeast(limit) => format!("≥ {limit} {unit}"),
+        }
+    }
+
+    /// Nobody knows where the other was not measured.
+    fn is_met(self, median: f64, ratio: Option<f64>) -> Option<bool> {
+        match self {
+            Self::RatioAtMost(limit) => ratio.map(|ratio| ratio <= limit),
+            Self::RatioAtLeast(limit) => ratio.map(|ratio| ratio >= limit),
+            Self::AtMost(limit) => Some(median <= limit),
+            Self::AtLeast(limit) => Some(median >= limit),
+        }
+    }
 }
 
 impl Table {
     fn text(&self) -> String {
         let mut text = format!("## {}\n\n{}\n\n", self.title, self.how);
-        text.push_str(
-            "| | what | who | minimum / **median** / maximum | ratio | target |\n|---|---|---|---|---|---|\n",
-        );
+        text.push_str("| | what | who | minimum / **median** / maximum | ratio | target | met |\n");
+        text.push_str("|---|---|---|---|---|---|---|\n");
         for row in &self.rows {
-            let (mut ratio, mut target) = (String::new(), "");
-            if let Some((peer, goal)) = &row.against {
-                target = goal;
-                let peer = self
-                    .rows
-                    .iter()
-                    .find(|other| other.who == *peer && other.what == row.what && other.number == row.number);
-                if let Some(peer) = peer {
-                    ratio = format!("{:.2} of {}", row.samples.median() / peer.samples.median(), peer.who);
-                }
-            }
-            let Row { number, what, unit, who, samples, .. } = row;
+            let Row { number, what, unit, who, samples, goal, .. } = row;
+            let (peer, median) = (self.peer_of(row), samples.median());
+            let ratio = peer.map(|peer| median / peer.samples.median());
+            let shown = ratio.zip(peer).map(|(ratio, peer)| format!("{} of {}", figure(ratio), peer.who));
+            let target = goal.map(|goal| goal.text(unit));
+            let met = goal.and_then(|goal| goal.is_met(median, ratio));
             let _ = writeln!(
                 text,
-                "| {number} | {what} | {who} | {} {unit} | {ratio} | {target} |",
-                samples.spread()
+                "| {number} | {what} | {who} | {} {unit} | {} | {} | {} |",
+                samples.spread(),
+                shown.unwrap_or_default(),
+                target.unwrap_or_default(),
+                met.map_or("", |met| if met { "yes" } else { "**no**" })
             );
         }
         text
+    }
+
+    /// The same row of the one it is held against, where that was measured.
+    fn peer_of(&self, row: &Row) -> Option<&Row> {
+        let peer = row.against.as_ref()?;
+        let same = |other: &&Row| other.who == *peer && other.what == row.what && other.number == row.number;
+        self.rows.iter().find(same)
     }
 }
 
@@ -79,4 +113,34 @@ pub(crate) fn print(text: &str) {
 /// What is going on.
 pub(crate) fn say(text: &str) {
     eprintln!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(who: &str, figure: f64, against: Option<&str>, goal: Option<Goal>) -> Row {
+        let mut samples = Samples::default();
+        samples.push(figure);
+        let against = against.map(str::to_owned);
+        Row { number: "P1", what: "push".to_owned(), unit: "s", who: who.to_owned(), samples, against, goal }
+    }
+
+    fn met(goal: Goal, ours: f64, peer: Option<f64>) -> String {
+        let mut rows = vec![row("this", ours, Some("other"), Some(goal))];
+        rows.extend(peer.map(|peer| row("other", peer, None, None)));
+        let text = Table { title: String::new(), how: String::new(), rows }.text();
+        let line = text.lines().find(|line| line.contains("| this |")).unwrap().to_owned();
+        line.split(" | ").skip(4).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn a_target_is_met_or_not_or_nobody_knows() {
+        assert_eq!(met(Goal::RatioAtMost(0.5), 4.0, Some(8.0)), "0.50 of other, ≤ 0.5, yes |");
+        assert_eq!(met(Goal::RatioAtMost(0.5), 4.1, Some(8.0)), "0.51 of other, ≤ 0.5, **no** |");
+        assert_eq!(met(Goal::RatioAtLeast(0.8), 4.0, Some(8.0)), "0.50 of other, ≥ 0.8, **no** |");
+        assert_eq!(met(Goal::RatioAtLeast(0.8), 4.0, None), ", ≥ 0.8,  |");
+        assert_eq!(met(Goal::AtMost(5.0), 4.0, None), ", ≤ 5 s, yes |");
+        assert_eq!(met(Goal::AtLeast(5.0), 4.0, Some(8.0)), "0.50 of other, ≥ 5 s, **no** |");
+    }
 }

@@ -15,6 +15,15 @@ impl Samples {
         self.push(duration.as_secs_f64() * 1e3);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same in another unit.
+    pub(crate) fn map(&self, convert: impl Fn(f64) -> f64) -> Self {
+        Self(self.0.iter().copied().map(convert).collect())
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -40,7 +49,7 @@ impl Samples {
 }
 
 /// Three digits, more where the number is larger.
-fn figure(number: f64) -> String {
+pub(crate) fn figure(number: f64) -> String {
     match number {
         number if number >= 100.0 => format!("{number:.0}"),
         number if number >= 10.0 => format!("{number:.1}"),

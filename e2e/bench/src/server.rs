@@ -27,9 +27,38 @@ pub(crate) struct Services {
     s3_access_key: String,
     #[arg(long, env = "NIKS3_TEST_S3_SECRET_KEY", hide_env_values = true)]
     s3_secret_key: String,
+    /// Where the S3 server keeps buckets: a bench of many rounds removes those it is done with.
+    #[arg(long, env = "NIKS3_TEST_S3_FOLDER")]
+    s3_folder: PathBuf,
+    /// The processes of PostgreSQL's and the S3 server's parents, for their time on the cores.
+    #[arg(long, env = "NIKS3_TEST_SERVICE_PIDS", value_delimiter = ' ')]
+    pids: Vec<u32>,
 }
 
 impl Services {
+    /// Host and port of S3.
+    pub(crate) fn s3_host(&self) -> &str {
+        self.s3_endpoint.trim_start_matches("http://")
+    }
+
+    /// What requests to S3 are signed with.
+    pub(crate) fn s3_keys(&self) -> (&str, &str) {
+        (&self.s3_access_key, &self.s3_secret_key)
+    }
+
+    /// Seconds that PostgreSQL and S3 have spent on the cores, with what PostgreSQL has for each connection, also
+    /// those that have ended.
+    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
+        let mut seconds = 0.0;
+        for pid in &self.pids {
+            seconds += ticks(&pid.to_string(), 11)? + ticks(&pid.to_string(), 13)?;
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            // One that ended meanwhile counts for its parent already, or in a moment.
+            seconds += children.split_whitespace().filter_map(|child| ticks(child, 11).ok()).sum::<f64>();
+        }
+        Ok(seconds)
+    }
+
     async fn sql(&self, statement: &str) -> anyhow::Result<()> {
         run(Command::new("psql").args(["--quiet", "--command", statement, &self.database_url]))
             .await
@@ -168,11 +197,32 @@ impl Server {
         command
     }
 
-    /// Ends it, and its database; the bucket goes with its services.
+    /// Seconds that it has spent on the cores.
+    pub(crate) fn cpu(&self) -> anyhow::Result<f64> {
+        ticks(&self.child.id().context("the server has ended")?.to_string(), 11)
+    }
+
+    /// Ends it, its database and its bucket.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.child.kill().await?;
-        self.services.sql(&format!("drop database \"{}\" with (force)", self.bucket)).await
+        self.services.sql(&format!("drop database \"{}\" with (force)", self.bucket)).await?;
+        // versitygw keeps what objects are said to be beside them.
+        let buckets = &self.services.s3_folder;
+        for folder in [buckets.join(&self.bucket), buckets.with_file_name("meta").join(&self.bucket)] {
+            std::fs::remove_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        }
+        Ok(())
     }
+}
+
+/// Seconds of `/proc/ID/stat`: user and system time, fields 11 and 12 after the name; those of children that have ended
+/// are 13 and 14.
+pub(crate) fn ticks(id: &str, first: usize) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // After the name, which may hold anything: the state, then numbers.
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after.split_whitespace().skip(first).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
 }
 
 /// A field of `/proc/ID/status`, in MiB; `None` once the process has ended.
