@@ -44,7 +44,7 @@ unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 	@cargo test --quiet --release --package niks3-model --test holds -- --nocapture
 	@cargo test --quiet --release --package niks3-model --lib --test mutants
 	@echo "-- chaos: the promise of docs/gc.md on the real thing, with kills and failing networks, for two minutes"
-	@cargo test --quiet --package niks3-chaos
+	@cargo test --quiet --package niks3-chaos --package niks3-bench
 	@$(MAKE) --no-print-directory chaos DURATION=90s
 
 story: build ## The demo as a test

@@ -50,3 +50,47 @@ pub(super) fn jobs(plan: &Plan, pending: &BTreeMap<String, PendingObject>) -> Re
         None => Ok(jobs),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use niks3_protocol::object_key::ObjectKind;
+
+    use super::*;
+    use crate::store::PathInfo;
+
+    /// A path of that size, whose content is the same as that of others with this digit.
+    fn path(digit: char, content: char, nar_size: u64) -> PathInfo {
+        let hash = |digit: char, length| digit.to_string().repeat(length);
+        PathInfo {
+            path: format!("/nix/store/{}-{nar_size}", hash(digit, 32)).parse().unwrap(),
+            nar_hash: format!("sha256:0{}", hash(content, 51)).parse().unwrap(),
+            nar_size,
+            references: Vec::new(),
+            deriver: None,
+            signatures: Vec::new(),
+            ca: None,
+        }
+    }
+
+    #[test]
+    fn the_largest_goes_first_and_equal_content_once() {
+        let paths = vec![path('1', '1', 5), path('2', '2', 50), path('3', '3', 20), path('4', '3', 20)];
+        let plan = Plan::new(paths, &[]);
+        let pending = |kind| PendingObject { kind, presigned_url: None, multipart_info: None };
+        let mut missing = BTreeMap::new();
+        for path in plan.paths.values() {
+            missing.insert(path.nar.clone(), pending(ObjectKind::Nar));
+            missing.insert(path.listing.clone(), pending(ObjectKind::Listing));
+        }
+        let said = jobs(&plan, &missing).unwrap().into_iter().map(|job| match job {
+            Job::Nar { path, listing, .. } => format!("NAR {} {}", path.name(), listing.is_some()),
+            Job::Listing { path, .. } => format!("listing {}", path.name()),
+            Job::Log { .. } => "log".to_owned(),
+        });
+        let said: Vec<String> = said.collect();
+        assert_eq!(said, ["NAR 50 true", "NAR 20 true", "listing 20", "NAR 5 true"]);
+
+        missing.insert("nar/unknown.nar.zst".to_owned(), pending(ObjectKind::Nar));
+        assert!(matches!(jobs(&plan, &missing), Err(PushError::Unexpected(key)) if key.contains("unknown")));
+    }
+}
