@@ -160,6 +160,11 @@ where
         Ok(written)
     }
 
+    /// Leaves one as it is, whatever is wanted.
+    pub fn leave(&mut self, name: &str) {
+        self.found.remove(name);
+    }
+
     /// Deletes the children that `apply` was not asked for.
     pub async fn prune(self) -> Result<(), ApplyError> {
         for (name, _) in self.found.into_iter().filter(|(_, seen)| !seen.deleting) {

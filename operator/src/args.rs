@@ -68,6 +68,10 @@ pub struct RunArgs {
     /// Objects of a kind reconciled at a time, in each namespace that is watched.
     #[arg(long, env = "NIKS3_OPERATOR_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// Caches whose pods are made anew at a time for a reason of the operator's own, such as another image after its
+    /// upgrade. What their specs say is carried out at once.
+    #[arg(long, env = "NIKS3_OPERATOR_MAX_ROLLOUTS", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_rollouts: u16,
     /// A namespace to look in; may be given several times. Left out, it is the whole cluster. In such a namespace the
     /// operator needs the rights of its ClusterRole by a Role, and none elsewhere.
     #[arg(long = "watch-namespace", env = "NIKS3_WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE",

@@ -8,12 +8,16 @@ pub mod probe;
 pub mod report;
 pub mod validate;
 
+#[cfg(test)]
+mod arbitrary;
+
 use std::time::Duration;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::BinaryCache;
 use crate::crd::binary_cache::Suspend;
+use crate::settled;
 
 use self::observe::ObserveError;
 use self::pods::Pods;
@@ -54,6 +58,10 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
     }
     let observed = observe::observe(cache, context).await?;
     let valid = validate::validate(cache, &observed, &context.images);
+    if cache.status.as_ref().and_then(|status| status.observed_generation) != cache.metadata.generation {
+        // What somebody asks for is carried out at once.
+        context.rollouts.note(&settled::key_of::<BinaryCache>(&cache.metadata), true);
+    }
     let first = cache.status.is_none() && observed.deployment.is_none();
     let applied = match &valid {
         Ok(valid) => Some(apply::apply_all(&build::build(valid), valid, observed.deployment, context).await),

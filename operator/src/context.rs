@@ -14,9 +14,13 @@ use crate::foreign::Absence;
 use crate::known::Known;
 use crate::labels::OPERATOR;
 use crate::metrics::Metrics;
+use crate::rollouts::Rollouts;
 use crate::scope::Scope;
 use crate::settled::Settled;
 use crate::watches::Stores;
+
+/// How many caches are rolled out at a time where nothing else is said.
+pub const MAX_ROLLOUTS: usize = 10;
 
 /// What reconcilers share.
 pub struct Context {
@@ -46,6 +50,8 @@ pub struct Context {
     pub known: Known,
     /// What the watches have told of caches and policies.
     pub stores: Stores,
+    /// Which caches are being rolled out.
+    pub rollouts: Rollouts,
     /// Where the operator looks.
     pub scope: Scope,
     /// When a cache that is well is looked at again; a policy, after twice that.
@@ -69,6 +75,7 @@ impl Context {
             settled: Settled::default(),
             known: Known::default(),
             stores: Stores::default(),
+            rollouts: Rollouts::new(MAX_ROLLOUTS),
             scope: Scope::default(),
             resync: Duration::from_mins(5),
         }

@@ -1,7 +1,13 @@
 //! One operator at a time, by a `Lease`. The rule is that of client-go: a lease is taken over only after it
-//! was seen unchanged for its whole duration on our own clock, so clocks need not agree. A lease is no fence;
-//! everything the reconcilers do is safe under two of them.
+//! was seen unchanged for its whole duration on our own clock, so clocks need not agree. Who was stopped for longer than
+//! its lease lasts finds its writes refused by its own client (`Fence`); everything the reconcilers do is safe under two
+//! of them all the same, for a write may be on its way that long.
 
+mod election;
+mod fence;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -9,15 +15,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::LeaseArgs;
 
-/// How long a lease that nobody renews keeps others away.
-const DURATION: Duration = Duration::from_secs(15);
-/// Who cannot renew for so long stops working, well before others begin.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+use self::election::{Election, Found, LASTS, Moment};
+pub use self::fence::{Fence, Fenced};
+
 /// Between two looks.
 const RETRY: Duration = Duration::from_secs(2);
 /// The limit on one request: a connection that hangs must not outlast the deadline.
@@ -28,27 +33,36 @@ pub struct Leadership {
     leases: Api<Lease>,
     name: String,
     identity: String,
-    duration: Duration,
+    election: Mutex<Election>,
+    fence: Fence,
 }
 
 impl Leadership {
-    /// About the lease that `args` name.
-    pub fn new(client: Client, args: &LeaseArgs) -> Self {
+    /// About the lease that `args` name. The client must not be behind the fence.
+    pub fn new(client: Client, args: &LeaseArgs, fence: Fence) -> Self {
         Self {
             leases: Api::namespaced(client, &args.namespace),
             name: args.lease_name.clone(),
             identity: args.identity.clone(),
-            duration: DURATION,
+            election: Mutex::new(Election::new(args.identity.clone())),
+            fence,
         }
+    }
+
+    fn election<T>(&self, ask: impl FnOnce(&mut Election) -> T) -> T {
+        ask(&mut self.election.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until the lease is ours.
     pub async fn acquire(&self) {
-        let mut seen: Option<(Option<String>, Instant)> = None;
         tracing::info!(lease = self.name, identity = self.identity, "waiting for the lease");
         loop {
-            match self.request(self.try_acquire(&mut seen)).await {
-                Ok(true) => return tracing::info!(lease = self.name, "this operator acts now"),
+            let sent = self.fence.now();
+            match self.request(self.try_acquire()).await {
+                Ok(true) => {
+                    self.won(sent);
+                    return tracing::info!(lease = self.name, "this operator acts now");
+                }
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%error, "the lease could not be read or written"),
             }
@@ -58,10 +72,11 @@ impl Leadership {
 
     /// Renews until `stop`, then gives the lease back. Gives back `false` when the lease was lost.
     pub async fn hold(&self, stop: &CancellationToken) -> bool {
-        let mut renewed = Instant::now();
+        let mut until = self.fence.until();
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
+                    self.fence.close();
                     if let Err(error) = self.request(self.write_if_ours(None)).await {
                         tracing::warn!(%error, "the lease could not be given back");
                     }
@@ -69,22 +84,33 @@ impl Leadership {
                 }
                 () = sleep(RETRY) => {}
             }
-            match self.request(self.write_if_ours(Some(Timestamp::now()))).await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => return false,
-                Err(error) => tracing::warn!(%error, "the lease could not be renewed"),
-            }
-            if renewed.elapsed() >= RENEW_DEADLINE {
-                return false;
+            let sent = self.fence.now();
+            let renewal = self.request(self.write_if_ours(Some(Timestamp::now())));
+            match timeout_at(self.fence.instant(until), renewal).await {
+                Ok(Ok(true)) => until = self.won(sent),
+                Ok(Err(error)) if self.election(|election| election.acts(self.fence.now())) => {
+                    tracing::warn!(%error, "the lease could not be renewed");
+                }
+                Ok(_) | Err(_) => {
+                    self.fence.close();
+                    self.election(Election::lost);
+                    return false;
+                }
             }
         }
+    }
+
+    fn won(&self, sent: Moment) -> Moment {
+        let until = self.election(|election| election.won(sent));
+        self.fence.open(until);
+        until
     }
 
     async fn request<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {
         Ok(tokio::time::timeout(REQUEST, request).await.map_err(|_| LeaseError::Timeout)??)
     }
 
-    async fn try_acquire(&self, seen: &mut Option<(Option<String>, Instant)>) -> kube::Result<bool> {
+    async fn try_acquire(&self) -> kube::Result<bool> {
         let Some(lease) = self.leases.get_opt(&self.name).await? else {
             let fresh = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
@@ -93,20 +119,13 @@ impl Leadership {
             return won(self.leases.create(&PostParams::default(), &fresh).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();
-        let holder = spec.holder_identity.as_deref().unwrap_or_default();
-        let version = lease.metadata.resource_version.clone();
-        let since = match seen {
-            Some((before, since)) if *before == version => *since,
-            _ => {
-                *seen = Some((version, Instant::now()));
-                Instant::now()
-            }
+        let lasts = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
+        let found = Found {
+            version: lease.metadata.resource_version.clone(),
+            holder: spec.holder_identity.clone().unwrap_or_default(),
+            lasts: lasts.map_or(LASTS, Duration::from_secs),
         };
-        let theirs = spec
-            .lease_duration_seconds
-            .and_then(|s| u64::try_from(s).ok())
-            .map_or(DURATION, Duration::from_secs);
-        if !holder.is_empty() && holder != self.identity && since.elapsed() < theirs {
+        if !self.election(|election| election.may_take(self.fence.now(), &found)) {
             return Ok(false);
         }
         let taken = Lease { spec: Some(self.spec(spec.lease_transitions.unwrap_or(0) + 1)), ..lease };
@@ -132,7 +151,7 @@ impl Leadership {
         let now = MicroTime(Timestamp::now());
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: i32::try_from(self.duration.as_secs()).ok(),
+            lease_duration_seconds: i32::try_from(LASTS.as_secs()).ok(),
             acquire_time: Some(now.clone()),
             renew_time: Some(now),
             lease_transitions: Some(transitions),

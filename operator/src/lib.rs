@@ -16,6 +16,7 @@ pub mod lease;
 pub mod metrics;
 pub mod policy;
 pub mod reference;
+pub mod rollouts;
 pub mod run;
 pub mod scope;
 pub mod self_test;

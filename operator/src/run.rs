@@ -4,13 +4,15 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{CrdArgs, ReferenceArgs, RunArgs};
 use crate::cache::probe::Probe;
 use crate::context::Context;
-use crate::lease::Leadership;
+use crate::lease::{Fence, Leadership};
+use crate::rollouts::Rollouts;
 use crate::scope::Scope;
 use crate::{admin, controllers, crd, reference, shutdown, sweeper};
 
@@ -24,11 +26,14 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let config = Config::infer()
         .await
         .context("neither a pod's ServiceAccount nor a kubeconfig leads to a cluster")?;
-    let client = Client::try_from(config)?;
+    let client = Client::try_from(config.clone())?;
+    let fence = if args.lease.leader_elect { Fence::closed() } else { Fence::none() };
+    let fenced = ClientBuilder::try_from(config)?.with_layer(&fence).build();
     let context = Arc::new(Context {
         scope: Scope::new(args.watch_namespaces),
         resync: args.resync_interval,
-        ..Context::new(client.clone(), args.images, Probe::default())
+        rollouts: Rollouts::new(args.max_rollouts.into()),
+        ..Context::new(fenced, args.images, Probe::default())
     });
     let stop = CancellationToken::new();
     tokio::spawn({
@@ -40,7 +45,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         }
     });
     let pages = tokio::spawn(admin::serve(args.http_addr, Arc::clone(&context), stop.clone()));
-    let leadership = Leadership::new(client, &args.lease);
+    let leadership = Leadership::new(client, &args.lease, fence);
     if args.lease.leader_elect {
         tokio::select! {
             () = leadership.acquire() => {}

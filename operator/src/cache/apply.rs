@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::crd::BinaryCache;
 use crate::foreign::{Absence, Certificate, HttpRoute};
 use crate::labels::{self, Names};
+use crate::{rollouts, settled};
 
 use super::build::{Resources, key_upkeep};
 use super::validate::ValidCache;
@@ -45,6 +46,8 @@ pub struct Applied {
     pub monitoring: bool,
     /// What clients of other namespaces find, where any are wanted.
     pub published: Option<Published>,
+    /// Whether the server's pods wait for other caches to be rolled out.
+    pub waits: bool,
     /// The names of the Secrets that were made.
     pub made: Vec<String>,
 }
@@ -73,7 +76,14 @@ pub async fn apply_all(
     accounts.apply(&resources.service_accounts).await?;
     let mut config_maps: Children<'_, ConfigMap> =
         Children::list::<BinaryCache>(context, namespace, all, uid).await?;
-    config_maps.apply(&resources.config_maps).await?;
+    let waits = waits(resources, cache, before.as_ref(), context);
+    if waits {
+        // Pods that run, and those that take the place of some, go on with what they have.
+        config_maps.leave(&Names(&cache.name).config());
+    }
+    let server = |map: &&ConfigMap| map.name_any() == Names(&cache.name).config();
+    let wanted = resources.config_maps.iter().filter(|map| !waits || !server(map));
+    config_maps.apply(&wanted.cloned().collect::<Vec<_>>()).await?;
     let mut services: Children<'_, Service> =
         Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     services.apply(&resources.services).await?;
@@ -83,7 +93,11 @@ pub async fn apply_all(
     hand_over(client, cache).await?;
     let mut deployments: Children<'_, Deployment> =
         Children::list::<BinaryCache>(context, namespace, all, uid).await?;
-    let deployment = deployments.apply(&resources.deployments).await?.pop().or(before);
+    if waits {
+        deployments.leave(&Names(&cache.name).server());
+    }
+    let wanted = if waits { &[][..] } else { &resources.deployments };
+    let deployment = deployments.apply(wanted).await?.pop().or(before);
     let mut budgets: Children<'_, PodDisruptionBudget> =
         Children::list::<BinaryCache>(context, namespace, all, uid).await?;
     budgets.apply(&resources.disruption_budgets).await?;
@@ -124,7 +138,14 @@ pub async fn apply_all(
         Some(deployment) => deployment,
         None => read(client, cache).await?,
     };
-    Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, made })
+    Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, waits, made })
+}
+
+/// Whether the pods are to be made anew for no reason of the spec's, and others have their turn.
+fn waits(resources: &Resources, cache: &ValidCache, before: Option<&Deployment>, context: &Context) -> bool {
+    let (Some(before), [wanted]) = (before, resources.deployments.as_slice()) else { return false };
+    rollouts::changes_pods(before, wanted)
+        && !context.rollouts.begin(&settled::key::<BinaryCache>(&cache.namespace, &cache.name))
 }
 
 /// A child of the server with its status.

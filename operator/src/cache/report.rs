@@ -14,16 +14,16 @@ use niks3_protocol::api::cache_config::CacheStats;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::crd::binary_cache::{KeyStage, SigningKeyStatus};
+use crate::crd::binary_cache::KeyStage;
 use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
 use crate::crd::{BinaryCache, BinaryCacheStatus};
 use crate::labels::{Component, Names, selector_text};
-use crate::status;
+use crate::{settled, status};
 
 use super::apply::Applied;
 use super::pods::Pods;
 use super::probe::Answer;
-use super::validate::{Invalid, Key, ValidCache};
+use super::validate::{Invalid, ValidCache};
 
 pub use crate::status::ReportError;
 
@@ -31,6 +31,8 @@ pub use crate::status::ReportError;
 const PUBLISH: Duration = Duration::from_mins(1);
 /// A cache that is not well is looked at again after so long at first.
 const RETRY: Duration = Duration::from_secs(5);
+/// Of many that are not, each has a look in so long.
+const EACH: Duration = Duration::from_millis(50);
 /// And after so long when nothing has changed for a while.
 const LATE_RETRY: Duration = Duration::from_mins(1);
 /// The reason of a cache that stands still on purpose.
@@ -88,19 +90,27 @@ pub async fn report(
     // Of a rollout that does not get on, the pods say why; they are not watched.
     let rolling =
         findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
+    if !waits(outcome) {
+        context.rollouts.note(&settled::key_of::<BinaryCache>(&cache.metadata), rolling);
+    }
     let published = findings.iter().any(|f| f.about == ConditionType::Published);
     Ok(match (well && !rolling, published) {
-        (false, _) => retry(&new.conditions, Timestamp::now()),
+        (false, _) => retry(&new.conditions, context.rollouts.count(), Timestamp::now()),
         (true, true) => context.resync.min(PUBLISH),
         (true, false) => context.resync,
     })
 }
 
-/// What changed a moment ago may change again soon; the longer nothing does, the rarer is a look worth it.
-fn retry(conditions: &[Condition], now: Timestamp) -> Duration {
+fn waits(outcome: &Outcome<'_>) -> bool {
+    matches!(outcome.applied, Some(Ok(applied)) if applied.waits)
+}
+
+/// What changed a moment ago may change again soon; the longer nothing does, the rarer is a look worth it. Where many
+/// caches are being rolled out, none is looked at so often that the others wait.
+fn retry(conditions: &[Condition], rolling: u32, now: Timestamp) -> Duration {
     let latest = conditions.iter().map(|condition| condition.last_transition_time.0).max().unwrap_or(now);
     let quiet = Duration::from_secs((now.as_second() - latest.as_second()).try_into().unwrap_or(0));
-    (quiet / 10).clamp(RETRY, LATE_RETRY)
+    (quiet / 10).max(EACH * rolling).clamp(RETRY, LATE_RETRY)
 }
 
 /// Says that the operator keeps its hands off; what was known before stays. Gives back when to look again.
@@ -155,7 +165,7 @@ fn next(
         status.public_keys.clone_from(&valid.public_keys);
         status.auth_audience.clone_from(&valid.audience);
         status.client_config_map_name = Some(Names(&valid.name).client());
-        status.signing_keys = valid.signing.keys.iter().filter_map(key_status).collect();
+        status.signing_keys = valid.signing.keys.iter().filter_map(keys::status).collect();
     }
     if let Some(Ok(applied)) = outcome.applied {
         let deployment = applied.deployment.status.as_ref();
@@ -172,19 +182,6 @@ fn next(
         }
     }
     status
-}
-
-/// A key that was never there has nothing to tell.
-fn key_status(key: &Key) -> Option<SigningKeyStatus> {
-    Some(SigningKeyStatus {
-        name: key.name.clone(),
-        public_key: key.public_key.clone()?,
-        secret_name: key.secret.secret.clone(),
-        stage: key.stage,
-        published_at: key.clock.published_at.clone(),
-        signing_since: key.clock.signing_since.clone(),
-        retired_at: key.clock.retired_at.clone(),
-    })
 }
 
 /// Keys that begin to sign, or end. The first one of a cache is no news.
@@ -267,9 +264,11 @@ mod tests {
         let since = |second| {
             let at = Timestamp::from_second(second).unwrap();
             let finding = Finding::no(ConditionType::Ready, Reason::SecretNotFound, "no Secret");
-            retry(&conditions::next(&[], &[finding], None, at), now).as_secs()
+            let conditions = conditions::next(&[], &[finding], None, at);
+            [0, 200, 10_000].map(|rolling| retry(&conditions, rolling, now).as_secs())
         };
-        assert_eq!([10_001, 10_000, 9_950, 9_700, 0].map(since), [5, 5, 5, 30, 60]);
+        assert_eq!([10_001, 10_000, 9_950, 9_700, 0].map(|at| since(at)[0]), [5, 5, 5, 30, 60]);
+        assert_eq!(since(10_000), [5, 10, 60], "many have to share");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use kube::config::{
 };
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use kube::{Api, Client, Config};
+use niks3_operator::lease::Fence;
 use tokio::sync::OnceCell;
 
 use crate::faults::Faults;
@@ -85,6 +86,12 @@ impl Server {
     /// Its calls pass through a layer.
     pub(crate) fn client_through(&self, layer: &Faults) -> Client {
         self.client_of(TOKEN, layer)
+    }
+
+    /// One that writes while a lease lasts.
+    pub(crate) fn client_behind(&self, fence: &Fence) -> Client {
+        let builder = ClientBuilder::try_from(self.config.clone()).expect("the client should be made");
+        builder.with_layer(fence).build()
     }
 
     /// The same, with somebody's token.

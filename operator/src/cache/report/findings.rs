@@ -129,7 +129,7 @@ fn running(outcome: &Outcome<'_>, valid: &ValidCache, applied: &Applied) -> [Fin
         embedded(database, Component::Postgres),
         embedded(storage, Component::S3),
         available(valid, ready_pods, wanted, trouble.as_ref()),
-        progressing(wanted, deployment, trouble.as_ref()),
+        if applied.waits { waiting() } else { progressing(wanted, deployment, trouble.as_ref()) },
     ]
 }
 
@@ -167,6 +167,11 @@ fn available(valid: &ValidCache, ready_pods: i32, wanted: i32, trouble: Option<&
         Some(trouble) => Finding::no(about, trouble.reason, format!("{message}; {}", trouble.message)),
         None => Finding::no(about, Reason::MinimumReplicasUnavailable, message),
     }
+}
+
+fn waiting() -> Finding {
+    let message = "new pods wait for their turn: other caches are being rolled out (--max-rollouts)";
+    Finding::yes(ConditionType::Progressing, Reason::RollingOut, message)
 }
 
 fn progressing(wanted: i32, deployment: &Deployment, trouble: Option<&Trouble>) -> Finding {

@@ -1,7 +1,7 @@
 //! Pure: how the signing keys stand.
 
 use crate::cache::validate::{Key, Signing};
-use crate::crd::binary_cache::KeyStage;
+use crate::crd::binary_cache::{KeyStage, SigningKeyStatus};
 use crate::crd::conditions::{ConditionType, Finding, Reason};
 
 const ABOUT: ConditionType = ConditionType::SigningKeysReady;
@@ -30,4 +30,17 @@ pub(super) fn signing(signing: &Signing) -> Finding {
     }
     let reason = if names.len() > 1 { Reason::RotationInProgress } else { Reason::Stable };
     Finding::yes(ABOUT, reason, now)
+}
+
+/// A key that was never there has nothing to tell.
+pub(super) fn status(key: &Key) -> Option<SigningKeyStatus> {
+    Some(SigningKeyStatus {
+        name: key.name.clone(),
+        public_key: key.public_key.clone()?,
+        secret_name: key.secret.secret.clone(),
+        stage: key.stage,
+        published_at: key.clock.published_at.clone(),
+        signing_since: key.clock.signing_since.clone(),
+        retired_at: key.clock.retired_at.clone(),
+    })
 }

@@ -1,0 +1,66 @@
+//! What the operator changes of its own accord is rolled out in some caches at a time.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use niks3_operator::crd::BinaryCache;
+use niks3_operator::rollouts::Rollouts;
+use serde_json::json;
+
+use crate::world::{World, condition, embedded};
+
+async fn image(world: &World, name: &str) -> String {
+    let deployment = world.api::<Deployment>().get(name).await.unwrap();
+    deployment.spec.unwrap().template.spec.unwrap().containers.remove(0).image.unwrap()
+}
+
+/// Looks at a cache and gives back its server's image.
+async fn look(world: &World, name: &str) -> String {
+    world.reconcile_cache(name).await;
+    image(world, name).await
+}
+
+/// As a cluster with kubelets would say it.
+async fn pods_are_ready(world: &World, name: &str) {
+    let generation = world.api::<Deployment>().get(name).await.unwrap().metadata.generation;
+    let ready = json!({"observedGeneration": generation, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2,
+        "availableReplicas": 2});
+    world.patch_status::<Deployment>(name, ready).await;
+}
+
+#[tokio::test]
+async fn a_new_image_of_the_operators_comes_to_one_after_the_other() {
+    let mut world = World::new().await;
+    let all = ["first", "second", "edited"];
+    for name in all {
+        world.cache(name, embedded()).await;
+        assert_eq!(look(&world, name).await, "niks3:test");
+        pods_are_ready(&world, name).await;
+        world.reconcile_cache(name).await;
+    }
+    // The next release of the operator begins to look.
+    world.context.rollouts = Rollouts::new(1);
+    world.context.images.server = "niks3:next".to_owned();
+    assert_eq!(look(&world, "first").await, "niks3:next");
+    let config = world.api::<ConfigMap>().get("second-config").await.unwrap();
+    assert_eq!(look(&world, "second").await, "niks3:test", "the first has its turn");
+    let status = world.api::<BinaryCache>().get("second").await.unwrap().status;
+    let said = condition(status, "Progressing");
+    assert!(said.starts_with("True/RollingOut: new pods wait for their turn"), "{said}");
+    assert_eq!(world.api::<ConfigMap>().get("second-config").await.unwrap(), config);
+    assert!(world.names::<Deployment>().await.contains(&"second".to_owned()), "what waits is not pruned");
+
+    // What somebody asks for is done at once.
+    world.patch::<BinaryCache>("edited", json!({"spec": {"server": {"replicas": 3}}})).await;
+    assert_eq!(look(&world, "edited").await, "niks3:next");
+    world.patch::<BinaryCache>("edited", json!({"spec": {"server": {"replicas": 2}}})).await;
+    world.reconcile_cache("edited").await;
+
+    pods_are_ready(&world, "first").await;
+    world.reconcile_cache("first").await;
+    assert_eq!(look(&world, "second").await, "niks3:test", "the edited one is under way");
+    pods_are_ready(&world, "edited").await;
+    world.reconcile_cache("edited").await;
+    assert_eq!(look(&world, "second").await, "niks3:next");
+    let status = world.api::<BinaryCache>().get("second").await.unwrap().status;
+    assert!(!condition(status, "Progressing").contains("turn"));
+}
