@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 /// The body of every answer of status 400 and above.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ErrorBody {
     /// One sentence: what was wrong, where, what to do.
     pub error: String,
@@ -26,6 +27,7 @@ pub struct ErrorBody {
 
 /// A permission of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Permission {
     /// Read a private cache.
     Read,
@@ -42,6 +44,7 @@ pub enum Permission {
 
 /// Who the server thinks the caller is: the answer of `GET /api/whoami`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhoAmI {
     /// `token:NAME` or `ISSUER#SUBJECT`.
     pub identity: String,

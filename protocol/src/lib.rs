@@ -17,4 +17,6 @@ pub mod api;
 pub mod duration;
 pub mod nix;
 pub mod object_key;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod server_config;

@@ -28,6 +28,7 @@ pub struct ObjectKeyError(String);
 
 /// What an object is; the `type` of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectKind {
     /// A NAR, compressed or not.

@@ -7,6 +7,7 @@ pub mod health;
 pub mod landing;
 pub mod multipart;
 pub mod objects;
+pub mod openapi;
 pub mod paths;
 pub mod pending_closures;
 pub mod pins;
@@ -14,13 +15,42 @@ pub mod proxy;
 pub mod usage;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_ENCODING;
+use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use crate::app::Settings;
 use crate::error::ApiError;
+
+/// The part of the path that a route leaves open.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(segment)) => Ok(Self(segment)),
+            Err(rejection) => Err(ApiError::BadRequest(rejection.body_text())),
+        }
+    }
+}
+
+/// The query.
+pub struct Asked<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(ApiError::BadRequest(rejection.body_text())),
+        }
+    }
+}
 
 /// Bodies longer than this are parsed where they hold nobody up.
 const LONG_BODY: usize = 256 << 10;

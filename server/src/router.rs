@@ -11,8 +11,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{
-    cache_config, closures, gc, health, landing, multipart, objects, paths, pending_closures, pins, proxy,
-    usage,
+    cache_config, closures, gc, health, landing, multipart, objects, openapi, paths, pending_closures, pins,
+    proxy, usage,
 };
 use crate::layers;
 
@@ -51,6 +51,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(app), layers::limit_api));
     Router::new()
         .merge(api)
+        .route("/api/openapi.json", get(openapi::document))
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))

@@ -18,7 +18,7 @@ use crate::rates::Rates;
 use crate::settings::Parts;
 use crate::signer::Signer;
 use crate::tls::Tls;
-use crate::{db, fsck, listen, reads, router, shutdown, storage, tls};
+use crate::{db, fsck, listen, reads, router, shutdown, storage, systemd, tls};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -53,8 +53,12 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
             }
             Command::Serve => {
                 let app = Arc::new(open(parts).await?);
-                let listener =
-                    TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
+                let listener = match systemd::listener()? {
+                    Some(opened) => opened,
+                    None => TcpListener::bind(&address)
+                        .await
+                        .with_context(|| format!("listening on {address}"))?,
+                };
                 serve(app, listener, shutdown::requested()).await?;
             }
         }
@@ -90,7 +94,9 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     tracing::info!(address = %listener.local_addr()?, version = env!("CARGO_PKG_VERSION"), "listening");
+    systemd::ready();
     let mut tasks = JoinSet::new();
+    tasks.spawn(systemd::keep(Arc::clone(&app)));
     tasks.spawn(prepare(Arc::clone(&app)));
     tasks.spawn(reads::keep(Arc::clone(&app)));
     if let Some(tls) = &app.tls {
@@ -100,6 +106,7 @@ pub async fn serve(
     let drain = async {
         stop.await;
         tracing::info!("stopping");
+        systemd::stopping();
         app.health.stop();
         stopping.cancel();
         app.gc.shutdown().await;

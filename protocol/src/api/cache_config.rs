@@ -22,6 +22,7 @@ pub const EXPLAIN: &str = "explain";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CacheConfig {
     /// Where Nix reads from.
     pub substituter_url: String,
@@ -40,6 +41,7 @@ pub struct CacheConfig {
 
 /// How much a cache holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CacheStats {
     /// Live objects.
     pub objects: i64,

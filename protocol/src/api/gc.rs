@@ -11,6 +11,7 @@ use crate::nix::StorePathHash;
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GcState {
     /// At work.
@@ -23,6 +24,7 @@ pub enum GcState {
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GcPhase {
     /// Deleting expired uploads.
@@ -37,6 +39,7 @@ pub enum GcPhase {
 
 /// Why a run failed, where somebody may want to act on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum GcReason {
     /// The plan would delete more than the policy allows; nothing was deleted.
     SafetyLimitReached,
@@ -49,6 +52,7 @@ pub enum GcReason {
 /// What a run is to keep: the body of `POST /api/gc`. niks3 1.7 knows `older_than`, `failed_uploads_older_than`
 /// and `force`, as parameters of `DELETE /api/closures`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GcParams {
     /// Closures not pushed or refreshed for so long go, unless another rule keeps them. Without it, age alone
     /// lets nothing go.
@@ -93,6 +97,7 @@ pub struct GcParams {
 
 /// What a deletion is to do: the body of `POST /api/paths/{hash}/delete`, and the path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Delete {
     /// The path.
     pub hash: StorePathHash,
@@ -103,6 +108,7 @@ pub struct Delete {
 
 /// `POST /api/paths/{hash}/delete`; the answer is the run, as of `POST /api/gc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DeleteRequest {
     /// Only say what would go.
@@ -122,6 +128,7 @@ impl GcParams {
 
 /// What a run did so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GcStats {
     /// Uploads expired.
     pub failed_uploads_deleted: i64,
@@ -140,6 +147,7 @@ pub struct GcStats {
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GcStatus {
     /// The run's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,17 +174,21 @@ pub struct GcStatus {
     pub warnings: Vec<String>,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub started_at: OffsetDateTime,
     /// When it last made progress.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub updated_at: OffsetDateTime,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Instant>"))]
     pub finished_at: Option<OffsetDateTime>,
 }
 
 /// The answer 409: another run, with other parameters, is active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GcConflict {
     /// One sentence.
     pub error: String,

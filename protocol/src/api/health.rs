@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Whether the server can do its work, and what is in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Readiness {
     /// All checks are ok.
     pub ready: bool,
@@ -15,6 +16,7 @@ pub struct Readiness {
 
 /// One dependency. No secret and no address stands in it: the page needs no identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReadinessCheck {
     /// Which.
     pub name: Dependency,
@@ -30,6 +32,7 @@ pub struct ReadinessCheck {
 
 /// What the server depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Dependency {
     /// PostgreSQL.

@@ -9,6 +9,7 @@ pub const MAX_PART_NUMBER: u32 = 10_000;
 
 /// `POST /api/multipart/request-parts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RequestPartsRequest {
     /// Key of the object.
     pub object_key: String,
@@ -22,6 +23,7 @@ pub struct RequestPartsRequest {
 
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RequestPartsResponse {
     /// In order of part number.
     pub part_urls: Vec<String>,
@@ -31,6 +33,7 @@ pub struct RequestPartsResponse {
 
 /// `POST /api/multipart/list-parts` (extension [`RESUME`](super::cache_config::RESUME)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListPartsRequest {
     /// Key of the object.
     pub object_key: String,
@@ -40,6 +43,7 @@ pub struct ListPartsRequest {
 
 /// Its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListPartsResponse {
     /// What S3 has of the upload, in order of part number.
     pub parts: Vec<CompletedPart>,
@@ -47,6 +51,7 @@ pub struct ListPartsResponse {
 
 /// `POST /api/multipart/complete`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CompleteMultipartRequest {
     /// Key of the object.
     pub object_key: String,
@@ -58,6 +63,7 @@ pub struct CompleteMultipartRequest {
 
 /// One part that S3 acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CompletedPart {
     /// From 1.
     pub part_number: u32,

@@ -8,6 +8,7 @@ use crate::nix::{NarHash, Signature, StorePath};
 
 /// `GET /api/paths/{hash}`, the hash being the 32 digits of the store path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PathDetails {
     /// The path.
     pub store_path: StorePath,
@@ -33,6 +34,7 @@ pub struct PathDetails {
     pub pushed_by: String,
     /// When.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub pushed_at: OffsetDateTime,
     /// What else is known of who pushed it: `issuer`, `subject`, `namespace`, `service_account`, `pod`, `provider`
     /// or `token`, as far as its identity has them, and the `address` it came from.

@@ -22,6 +22,7 @@ pub fn part_size(nar_size: u64) -> u64 {
 
 /// `POST /api/pending_closures`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BeginRequest {
     /// The root: `{32}.narinfo`.
     pub closure: String,
@@ -41,6 +42,7 @@ pub struct BeginRequest {
 
 /// One object a closure needs. The key is text here, so that the server can name the one it refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UploadObject {
     /// Its key in the bucket.
     pub key: String,
@@ -62,11 +64,13 @@ fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
 
 /// The answer to a begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BeginResponse {
     /// The upload's id.
     pub id: String,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub started_at: OffsetDateTime,
     /// By key, what is missing and how to send it.
     pub pending_objects: BTreeMap<String, PendingObject>,
@@ -74,6 +78,7 @@ pub struct BeginResponse {
 
 /// One missing object: either an address or a multipart upload; neither for a narinfo the server writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PendingObject {
     /// What it is.
     #[serde(rename = "type")]
@@ -88,6 +93,7 @@ pub struct PendingObject {
 
 /// An open multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MultipartInfo {
     /// S3's id of it.
     pub upload_id: String,
@@ -97,6 +103,7 @@ pub struct MultipartInfo {
 
 /// `POST /api/pending_closures/{id}/sign`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignRequest {
     /// By key (`{32}.narinfo`), what each narinfo will say.
     pub narinfos: BTreeMap<String, NarInfoMetadata>,
@@ -104,6 +111,7 @@ pub struct SignRequest {
 
 /// What a narinfo says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NarInfoMetadata {
     /// The path.
     pub store_path: StorePath,
@@ -184,6 +192,7 @@ fn empty_as_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
 
 /// The answer to a sign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignResponse {
     /// By key, the signatures to write into the narinfo.
     pub signatures: BTreeMap<String, Vec<Signature>>,

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 /// One pin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pin {
     /// Its name.
     pub name: String,
@@ -15,14 +16,17 @@ pub struct Pin {
     pub store_path: String,
     /// When the name was first used.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub created_at: OffsetDateTime,
     /// When it was last written.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub updated_at: OffsetDateTime,
 }
 
 /// `POST /api/pins/{name}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CreatePinRequest {
     /// A whole store path whose closure was pushed.
     pub store_path: String,

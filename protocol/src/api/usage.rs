@@ -7,6 +7,7 @@ use super::gc::plan::{Amount, DropRule, KeepRule};
 
 /// How an object stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// A push has promised it, and it was not seen in the bucket yet.
@@ -19,6 +20,7 @@ pub enum Standing {
 
 /// `GET /api/paths/{hash}/why`: what keeps a path, by the policy of the last collection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Why {
     /// Key of its narinfo.
     pub key: String,
@@ -29,6 +31,7 @@ pub struct Why {
     pub standing: Standing,
     /// Since when nothing reaches it, where a collection has found that.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Instant>"))]
     pub condemned_at: Option<OffsetDateTime>,
     /// The collection by whose policy this was judged; without one, nothing lets a closure go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,11 +47,13 @@ pub struct Why {
     /// When a collection may first delete it, were nothing pushed, read or pinned until then; without it, something
     /// keeps it that does not end by itself.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Instant>"))]
     pub goes_at: Option<OffsetDateTime>,
 }
 
 /// A root that reaches a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WhyRoot {
     /// Its key.
     pub key: String,
@@ -66,9 +71,11 @@ pub struct WhyRoot {
     pub pins: Vec<String>,
     /// When it was last pushed, refreshed or read.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub last_used: OffsetDateTime,
     /// Until when its rule keeps it; without it, until somebody changes something.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Instant>"))]
     pub until: Option<OffsetDateTime>,
     /// A shortest way from it to the path, both left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -77,6 +84,7 @@ pub struct WhyRoot {
 
 /// `GET /api/usage?limit=20`: what takes the space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Usage {
     /// What the cache holds.
     pub live: Amount,
@@ -92,6 +100,7 @@ pub struct Usage {
 
 /// A closure, and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UsageRoot {
     /// Its key.
     pub key: String,
@@ -103,6 +112,7 @@ pub struct UsageRoot {
     pub pins: Vec<String>,
     /// When it was last pushed or refreshed.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub updated_at: OffsetDateTime,
     /// Bytes of everything it reaches.
     pub bytes: i64,

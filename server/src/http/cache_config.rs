@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use axum::response::IntoResponse;
 use niks3_protocol::api::WhoAmI;
@@ -14,6 +14,7 @@ use niks3_protocol::api::cache_config::{
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::Asked;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::closures;
@@ -28,7 +29,7 @@ pub struct ConfigQuery {
 }
 
 /// `GET /api/cache-config`
-pub async fn config(State(app): State<Arc<App>>, Query(query): Query<ConfigQuery>) -> Json<CacheConfig> {
+pub async fn config(State(app): State<Arc<App>>, Asked(query): Asked<ConfigQuery>) -> Json<CacheConfig> {
     Json(CacheConfig {
         substituter_url: app.config.cache_url.clone(),
         public_keys: app.signer.public_keys(),

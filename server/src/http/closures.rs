@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
 
-use super::Body;
+use super::{Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::closures;
@@ -17,7 +17,7 @@ use crate::error::ApiError;
 pub async fn find(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(key): Path<String>,
+    Segment(key): Segment,
 ) -> Result<Json<Closure>, ApiError> {
     identity.may(Permission::Push)?;
     let found = closures::find(&app, &key).await?;

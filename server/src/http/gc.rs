@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::{GcParams, GcStatus};
@@ -12,7 +11,7 @@ use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Body;
+use super::{Asked, Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -36,10 +35,9 @@ pub struct StartQuery {
 pub async fn start(
     identity: Identity,
     State(app): State<Arc<App>>,
-    query: Result<Query<StartQuery>, QueryRejection>,
+    Asked(query): Asked<StartQuery>,
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
     identity.may(Permission::Gc)?;
-    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     app.health.require_storage()?;
     let params = GcParams {
         older_than: Some(query.older_than),
@@ -89,10 +87,9 @@ pub struct ListQuery {
 pub async fn list(
     identity: Identity,
     State(app): State<Arc<App>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Vec<GcStatus>>, ApiError> {
     identity.may(Permission::Gc)?;
-    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     Ok(Json(gc::list(&app, query.limit.unwrap_or(LISTED).into()).await?))
 }
 
@@ -100,7 +97,7 @@ pub async fn list(
 pub async fn find(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<GcStatus>, ApiError> {
     identity.may(Permission::Gc)?;
     let number =

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::object_key::ObjectKey;
 
+use super::Segment;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -16,7 +17,7 @@ use crate::push;
 pub async fn is_live(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(key): Path<String>,
+    Segment(key): Segment,
 ) -> Result<StatusCode, ApiError> {
     identity.may(Permission::Push)?;
     let key: ObjectKey = key.parse().map_err(|error| ApiError::BadRequest(format!("{error}")))?;

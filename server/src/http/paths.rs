@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::{DeleteRequest, GcStatus};
@@ -11,7 +11,7 @@ use niks3_protocol::api::paths::PathDetails;
 use niks3_protocol::api::usage::Why;
 use niks3_protocol::nix::StorePathHash;
 
-use super::Body;
+use super::{Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::closures;
@@ -22,7 +22,7 @@ use crate::gc;
 pub async fn find(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(hash): Path<String>,
+    Segment(hash): Segment,
 ) -> Result<Json<PathDetails>, ApiError> {
     identity.may(Permission::Push).or_else(|_| identity.may(Permission::Read))?;
     let hash = parse(&hash)?;
@@ -34,7 +34,7 @@ pub async fn find(
 pub async fn why(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(hash): Path<String>,
+    Segment(hash): Segment,
 ) -> Result<Json<Why>, ApiError> {
     identity.may(Permission::Push).or_else(|_| identity.may(Permission::Gc))?;
     let hash = parse(&hash)?;
@@ -48,7 +48,7 @@ pub async fn why(
 pub async fn delete(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(hash): Path<String>,
+    Segment(hash): Segment,
     Body(request): Body<DeleteRequest>,
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
     identity.may(Permission::Admin)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
@@ -12,7 +12,7 @@ use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
-use super::{Body, at_most};
+use super::{Asked, Body, Segment, at_most};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -39,7 +39,7 @@ pub async fn begin(
 pub async fn sign(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Body(request): Body<SignRequest>,
 ) -> Result<Json<SignResponse>, ApiError> {
     identity.may(Permission::Push)?;
@@ -51,7 +51,7 @@ pub async fn sign(
 pub async fn complete(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     identity.may(Permission::Push)?;
     app.health.require_storage()?;
@@ -73,10 +73,9 @@ pub struct ExpireQuery {
 pub async fn expire(
     identity: Identity,
     State(app): State<Arc<App>>,
-    query: Result<Query<ExpireQuery>, axum::extract::rejection::QueryRejection>,
+    Asked(query): Asked<ExpireQuery>,
 ) -> Result<StatusCode, ApiError> {
     identity.may(Permission::Gc)?;
-    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     push::expire(&app, query.older_than.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }

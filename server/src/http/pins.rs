@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
 
-use super::Body;
+use super::{Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -26,7 +26,7 @@ pub async fn list(identity: Identity, State(app): State<Arc<App>>) -> Result<Jso
 pub async fn create(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     Body(request): Body<CreatePinRequest>,
 ) -> Result<StatusCode, ApiError> {
     let name = parse(&name)?;
@@ -44,7 +44,7 @@ pub async fn create(
 pub async fn delete(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<StatusCode, ApiError> {
     let name = parse(&name)?;
     identity.may_pin(&name)?;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::usage::Usage;
 use serde::Deserialize;
 
+use super::Asked;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -27,10 +27,9 @@ pub struct UsageQuery {
 pub async fn usage(
     identity: Identity,
     State(app): State<Arc<App>>,
-    query: Result<Query<UsageQuery>, QueryRejection>,
+    Asked(query): Asked<UsageQuery>,
 ) -> Result<Json<Usage>, ApiError> {
     identity.may(Permission::Push).or_else(|_| identity.may(Permission::Gc))?;
-    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     let limit = query.limit.unwrap_or(LISTED);
     if limit > MAX_LISTED {
         return Err(ApiError::BadRequest(format!("limit {limit} is more than {MAX_LISTED}")));

@@ -12,14 +12,14 @@ use tokio::time::sleep;
 use crate::support::closure::TestPath;
 use crate::support::{ADMIN, Place, TestServer, environment, s3_address};
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_niks3-server"));
     program.env_clear().stdout(Stdio::piped()).stderr(Stdio::piped());
     program
 }
 
 /// Ends with the test.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -34,7 +34,7 @@ fn database_url(place: &Place) -> String {
 }
 
 /// What niks3 1.7 is told in a Docker installation.
-fn variables(place: &Place) -> Vec<(&'static str, String)> {
+pub(crate) fn variables(place: &Place) -> Vec<(&'static str, String)> {
     let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
     vec![
         ("NIKS3_DB", database_url(place)),
@@ -53,7 +53,7 @@ fn variables(place: &Place) -> Vec<(&'static str, String)> {
 }
 
 /// The address in the line that says where it listens.
-fn wait_for_address(child: &mut Child) -> String {
+pub(crate) fn wait_for_address(child: &mut Child) -> String {
     let output = child.stdout.take().map(|output| Box::new(output) as Box<dyn std::io::Read + Send>);
     let errors = child.stderr.take().map(|output| Box::new(output) as Box<dyn std::io::Read + Send>);
     let (send, receive) = std::sync::mpsc::channel();

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 /// The rule that keeps a root; of several the first in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KeepRule {
     /// A pin points to it.
@@ -25,6 +26,7 @@ pub enum KeepRule {
 
 /// Why a root goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DropRule {
     /// It was not pushed or refreshed for `older_than`, and nothing else keeps it.
@@ -59,6 +61,7 @@ impl fmt::Display for DropRule {
 
 /// Objects, and the bytes they take in the bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Amount {
     /// How many.
     pub objects: i64,
@@ -68,6 +71,7 @@ pub struct Amount {
 
 /// How many roots a rule keeps or drops.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RuleCount<R> {
     /// The rule.
     pub rule: R,
@@ -77,6 +81,7 @@ pub struct RuleCount<R> {
 
 /// A root, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlanRoot<R> {
     /// Its key.
     pub key: String,
@@ -87,6 +92,7 @@ pub struct PlanRoot<R> {
     pub rule: R,
     /// When it was last pushed, refreshed or read.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub last_used: OffsetDateTime,
     /// Bytes of everything it reaches.
     pub bytes: i64,
@@ -96,6 +102,7 @@ pub struct PlanRoot<R> {
 
 /// A pin that goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PlanPin {
     /// Its name.
     pub name: String,
@@ -105,11 +112,13 @@ pub struct PlanPin {
     pub prefix: String,
     /// When it was last written.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub updated_at: OffsetDateTime,
 }
 
 /// What a run found to keep and to delete. Lists have their largest entries only; counts are whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GcPlan {
     /// What the cache holds.
     pub live: Amount,

@@ -15,6 +15,7 @@ pub const MAX_PIN_RULES: usize = 64;
 ///
 /// As text: `prefix=ci-,keep-last=20,max-age=336h,keep-revisions=3`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PinRule {
     /// What the names begin with; empty means all.
     pub prefix: String,
