@@ -28,6 +28,10 @@ use sqlx::{AssertSqlSafe, Executor as _, PgPool, PgTransaction};
 /// The migrations, run under a lock of the database: several replicas may start at once.
 pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
+/// How long a call waits for a connection. Pushes of one closure at once wait for each other's rows and hold theirs
+/// meanwhile: on a busy machine 64 of them were told after 5 s that the database was away.
+const ACQUIRE: Duration = Duration::from_secs(15);
+
 /// How to reach a database.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -43,7 +47,7 @@ pub struct Database {
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(ACQUIRE)
         .idle_timeout(Duration::from_mins(1))
         // Thousands of rows look expensive enough to be compiled first: a second for what takes a tenth of it.
         .after_connect(|conn, _| Box::pin(async move { conn.execute("set jit = off").await.map(drop) }))

@@ -81,6 +81,10 @@ pub async fn complete_multipart(
     let multipart = load_multipart(app, identity, object_key, upload_id).await?;
     let mut parts = parts.clone();
     parts.sort_unstable_by_key(|part| part.part_number);
+    // Some S3 servers would put one in twice.
+    if let Some(pair) = parts.windows(2).find(|pair| pair[0].part_number == pair[1].part_number) {
+        return Err(PushError::Invalid(format!("part {} is there twice", pair[0].part_number)));
+    }
     match app.bucket.complete_multipart(object_key, upload_id, &parts).await {
         Ok(()) => {}
         Err(error) if matches!(error.failure, Failure::UploadNotFound | Failure::NotFound) => {

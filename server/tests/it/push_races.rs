@@ -24,14 +24,30 @@ async fn collect(server: &TestServer) {
     }
 }
 
+/// Objects that a server itself wrote.
+async fn written(server: &TestServer) -> u64 {
+    let told = server.get("/metrics").await.text().await.unwrap();
+    let line = "niks3_s3_calls_total{operation=\"put\",result=\"ok\"} ";
+    told.lines().find_map(|told| told.strip_prefix(line)).unwrap().parse().unwrap()
+}
+
 #[tokio::test]
-async fn sixteen_pushes_of_one_closure_at_once_all_succeed() {
+async fn sixty_four_pushes_of_one_closure_at_once_all_succeed() {
     let server = TestServer::start().await;
     let replica = server.replica(|_| {}).await;
     let leaves: Vec<TestPath> = (0..5).map(|number| TestPath::new(&format!("leaf-{number}"), &[])).collect();
     let root = TestPath::new("root", &leaves.iter().collect::<Vec<_>>());
     let paths: Vec<&TestPath> = std::iter::once(&root).chain(&leaves).collect();
-    join_all((0..16).map(|number| (if number % 2 == 0 { &server } else { &replica }).push(&paths))).await;
+    let before = written(&server).await + written(&replica).await;
+    join_all((0..64).map(|number| (if number % 2 == 0 { &server } else { &replica }).push(&paths))).await;
+    let written = written(&server).await + written(&replica).await - before;
+    assert_eq!(written, 6, "each narinfo is written once, whoever pushes it");
+    for server in [&server, &replica] {
+        let told = server.get("/metrics").await.text().await.unwrap();
+        let mut calls = told.lines().filter(|line| line.contains("method=\"POST\""));
+        let failed = calls.find(|line| line.contains("status=\"5"));
+        assert!(failed.is_none(), "{failed:?}");
+    }
     let rows = server.place().rows::<(i64, i64)>(
         "select (select count(*) from objects where live), (select count(*) from uploads)",
     );

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{ci_rules, in_cluster, refused, whoami};
+use crate::support::closure::{TestPath, begin_request};
 use crate::support::issuer::{AUDIENCE, Issuer, account_claims, forged, in_seconds, key, token};
 use crate::support::{ADMIN, Place, TestServer, refusal};
 
@@ -178,4 +179,39 @@ async fn a_provider_that_would_let_too_many_in_stops_the_start() {
         let error = format!("{:#}", serve::open(parts).await.err().unwrap());
         assert!(error.contains(sentence), "{error}");
     }
+}
+
+/// Two issuers vouch for the same subject; each speaks for its own alone.
+#[tokio::test]
+async fn the_same_subject_of_another_issuer_is_somebody_else() {
+    let place = Place::create().await;
+    let (ours, theirs) = (Issuer::provider().await, Issuer::provider().await);
+    let stranger = Issuer::provider().await;
+    let provider = |issuer: &Issuer, permissions: &[&str]| json!({ "issuer": issuer.url, "audience": AUDIENCE, "bound_subject": ["repo:myorg/*"], "permissions": permissions });
+    let file = json!({
+        "allow_insecure": true,
+        "providers": { "ours": provider(&ours, &["Push", "Pin"]), "theirs": provider(&theirs, &["Push"]) },
+    });
+    let file = place.write_file("oidc.json", &file.to_string());
+    let server = TestServer::at(place, |parts| parts.oidc = Some(file.into())).await;
+    let of = |issuer: &Issuer| {
+        let claims = json!({
+            "iss": issuer.url, "aud": AUDIENCE, "exp": in_seconds(300), "sub": "repo:myorg/app:ref:refs/heads/main",
+        });
+        token(key("rsa"), &claims)
+    };
+    assert_eq!(whoami(&server, &of(&ours)).await.permissions, [Permission::Push, Permission::Pin]);
+    assert_eq!(whoami(&server, &of(&theirs)).await.permissions, [Permission::Push]);
+    let (status, text) = refused(&server, &of(&stranger)).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert!(text.contains("comes from another issuer"), "{text}");
+    assert_eq!(stranger.fetches(), 0, "who is not known is not asked");
+
+    let path = TestPath::new("path", &[]);
+    let begun = server.begin(&of(&ours), &begin_request(&path, &[&path])).await;
+    let (status, text) = refusal(server.complete(&of(&theirs), &begun.id).await).await;
+    assert_eq!(status, StatusCode::FORBIDDEN, "{text}");
+    let pin = server.request_as(&of(&theirs), Method::POST, "/api/pins/main");
+    let pin = pin.json(&json!({"store_path": path.store_path})).send().await.unwrap();
+    assert_eq!(refusal(pin).await.0, StatusCode::FORBIDDEN);
 }
