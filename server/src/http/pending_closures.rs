@@ -1,15 +1,19 @@
 //! Pushes. (`/api/pending_closures`)
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::duration::GoDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tracing::Instrument as _;
 
 use super::{Asked, Body, Segment, at_most};
@@ -18,12 +22,17 @@ use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::push::{self, PushError};
 
+/// Bytes of an answer that are made at a time.
+const PIECE: usize = 64 << 10;
+/// The end of an answer to a begin: of its last field, and of itself.
+const END: &str = "}}";
+
 /// `POST /api/pending_closures`
 pub async fn begin(
     identity: Identity,
     State(app): State<Arc<App>>,
     Body(request): Body<BeginRequest>,
-) -> Result<Json<BeginResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     identity.may(Permission::Push)?;
     app.health.require_storage()?;
     at_most(app.config.limits.objects_per_upload, request.objects.len(), "objects")?;
@@ -32,7 +41,45 @@ pub async fn begin(
     let (metrics, objects) = (Arc::clone(&app), request.objects.len());
     let begun = finish(async move { push::begin(&app, &identity, request).await }).await;
     metrics.metrics.count_begin(objects, begun.is_ok());
-    begun.map(Json)
+    answer(begun?).map_err(|error| ApiError::Internal(Box::new(error)))
+}
+
+/// The answer to a begin, made a piece at a time: the addresses of a hundred thousand objects are tens of MiB.
+fn answer(begun: BeginResponse) -> Result<Response, serde_json::Error> {
+    let BeginResponse { id, started_at, pending_objects } = begun;
+    let whole = serde_json::to_string(&BeginResponse { id, started_at, pending_objects: BTreeMap::new() })?;
+    // It ends with the object that is empty here.
+    let (head, tail) = whole.split_at(whole.len() - END.len());
+    let (mut piece, tail) = (head.as_bytes().to_vec(), tail.as_bytes().to_vec());
+    let (mut objects, mut first, mut done) = (pending_objects.into_iter(), true, false);
+    let pieces = std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        while piece.len() < PIECE {
+            let Some((key, object)) = objects.next() else {
+                piece.extend_from_slice(&tail);
+                done = true;
+                break;
+            };
+            if !std::mem::replace(&mut first, false) {
+                piece.push(b',');
+            }
+            if let Err(error) = write_field(&mut piece, &key, &object) {
+                done = true;
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(Bytes::from(std::mem::take(&mut piece))))
+    });
+    let body = axum::body::Body::from_stream(futures::stream::iter(pieces));
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+fn write_field(to: &mut Vec<u8>, name: &str, value: &impl Serialize) -> Result<(), serde_json::Error> {
+    serde_json::to_writer(&mut *to, name)?;
+    to.push(b':');
+    serde_json::to_writer(to, value)
 }
 
 /// `POST /api/pending_closures/{id}/sign`
