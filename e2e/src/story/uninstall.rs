@@ -21,6 +21,7 @@ pub(super) fn leave_and_return(
     cluster.show(&format!("kubectl get nix -n {NAMESPACE}"))?;
     reading::read_back(cluster, teller, cache, closures)?;
     helm(cluster, "install", "")?;
+    cluster.show(&format!("helm test niks3 -n {OPERATOR_NAMESPACE} --timeout 2m"))?;
     // That it looks after the cache again shows in what it does next.
     cluster.show(&format!("kubectl scale binarycache/main -n {NAMESPACE} --replicas=2"))?;
     ready(cluster, 2)?;
