@@ -1,5 +1,6 @@
 //! The whole command surface. The names of niks3 1.7 are kept.
 
+mod fsck;
 mod gc;
 mod paths;
 
@@ -10,6 +11,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use niks3_protocol::duration::{DurationError, GoDuration};
 
+pub(crate) use fsck::{FsckArgs, FsckCommand};
 pub(crate) use gc::{GcArgs, GcCommand};
 pub(crate) use paths::{DeleteArgs, DuArgs, WhyArgs};
 
@@ -140,6 +142,8 @@ pub(crate) enum Command {
     Pins(PinsCommand),
     /// Collect what nothing keeps.
     Gc(Box<GcArgs>),
+    /// Compare the bucket with the database, and repair what differs.
+    Fsck(FsckArgs),
     /// What keeps a path, by which rule and through which paths, and when it would go.
     Why(WhyArgs),
     /// Which closures take the space.

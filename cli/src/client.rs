@@ -5,6 +5,7 @@ mod answer;
 mod calls;
 mod error;
 mod facts;
+mod fsck_calls;
 mod gc_answer;
 mod gc_calls;
 mod pace;

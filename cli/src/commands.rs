@@ -3,6 +3,7 @@
 mod delete;
 mod doctor;
 mod explain;
+mod fsck;
 mod gc;
 mod generate;
 mod login;
@@ -25,6 +26,8 @@ use crate::store::StoreError;
 
 /// Wrong usage, configuration or permission; `1` is every other failure.
 const USAGE: u8 = 2;
+/// `niks3 fsck` compared all, and something is left that is not as it should be.
+const DAMAGE: u8 = 3;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,16 @@ pub(crate) enum CommandError {
     GcFailed(String),
     #[error("the collection was stopped: {0}")]
     GcStopped(String),
+    #[error("the comparison failed: {0}")]
+    FsckFailed(String),
+    #[error("the comparison was stopped: {0}")]
+    FsckStopped(String),
+    #[error("another comparison is still running after {0:?}")]
+    FsckBusy(std::time::Duration),
+    #[error("{0} findings are left; --repair makes the way free for what was lost")]
+    Damage(u64),
+    #[error("{0} findings are left that could not be repaired")]
+    Unrepaired(u64),
     #[error("{0}")]
     Held(String),
     #[error("the deletion failed: {0}")]
@@ -105,10 +118,12 @@ impl CommandError {
             | Self::NoHome
             | Self::Servers(_)
             | Self::GcStopped(_)
+            | Self::FsckStopped(_)
             | Self::Held(_)
             | Self::NoAnswer
             | Self::Store(StoreError::NotInStore(_)) => USAGE,
             _ if self.client().is_some_and(ClientError::is_configuration) => USAGE,
+            Self::Damage(_) | Self::Unrepaired(_) => DAMAGE,
             _ => 1,
         }
     }
@@ -168,6 +183,7 @@ async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
         Command::Pins(command) => pins::run(&connect()?, command, printer).await?,
         Command::Gc(command) => gc::run(&connect()?, *command, printer).await?,
+        Command::Fsck(command) => fsck::run(&connect()?, command, printer).await?,
         Command::Why(command) => explain::why(&connect()?, command, printer).await?,
         Command::Du(command) => explain::du(&connect()?, command, printer).await?,
         Command::Delete(command) => delete::run(&connect()?, command, printer).await?,

@@ -11,6 +11,10 @@ use sha2::{Digest as _, Sha256};
 pub const OPERATOR: &str = "niks3-operator";
 /// Names the policy that a Job belongs to.
 pub const POLICY_LABEL: &str = "niks3.dev/policy";
+/// On a Job of a policy: what it does, where that is no collection.
+pub const TASK_LABEL: &str = "niks3.dev/task";
+/// The task of a Job that compares bucket and database.
+pub const FSCK: &str = "fsck";
 /// On a pod template: what it was made from, so that a change rolls the pods.
 pub const CONFIG_HASH: &str = "niks3.dev/config-hash";
 /// On a pod template: the Secrets it reads and which version of them, as `name=version,…`.
@@ -112,6 +116,11 @@ impl Names<'_> {
     /// CronJob and ServiceAccount of the collector.
     pub fn gc(self) -> String {
         format!("{}-gc", self.0)
+    }
+
+    /// CronJob that compares bucket and database.
+    pub fn fsck(self) -> String {
+        format!("{}-{FSCK}", self.0)
     }
 }
 

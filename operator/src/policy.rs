@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod build;
+mod last_fsck;
 pub mod last_run;
 mod limits;
 pub mod observe;

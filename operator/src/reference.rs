@@ -193,7 +193,7 @@ fn annotations(page: &mut String) {
         (
             RUN_NOW,
             "GCPolicy",
-            "collect once at this RFC 3339 time; ` DryRun` or ` OverrideSafety` may follow",
+            "collect once at this RFC 3339 time; ` DryRun`, ` OverrideSafety` or ` Fsck` may follow",
         ),
         (
             "niks3.dev/signing-clock.NAME",

@@ -4,6 +4,7 @@
 
 pub mod cache_config;
 pub mod closures;
+pub mod fsck;
 pub mod gc;
 pub mod health;
 pub mod multipart;

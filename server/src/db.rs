@@ -7,6 +7,7 @@
 pub mod cache_identity;
 pub mod closures;
 pub mod fsck;
+pub mod fsck_runs;
 pub mod gc_runs;
 pub mod marks;
 pub mod multipart_uploads;

@@ -6,10 +6,12 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use niks3_protocol::api::ErrorBody;
+use niks3_protocol::api::fsck::FsckConflict;
 use niks3_protocol::api::gc::GcConflict;
 
 use crate::auth::AuthError;
 use crate::bucket::{BucketError, Failure};
+use crate::fsck::FsckError;
 use crate::gc::GcError;
 use crate::layers::request_id;
 use crate::push::PushError;
@@ -38,6 +40,9 @@ pub enum ApiError {
     /// 409 with the active collection.
     #[error("{}", .0.error)]
     GcConflict(Box<GcConflict>),
+    /// 409 with the active comparison.
+    #[error("{}", .0.error)]
+    FsckConflict(Box<FsckConflict>),
     /// 413
     #[error("{0}")]
     TooLarge(String),
@@ -73,7 +78,7 @@ impl ApiError {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Conflict(_) | Self::GcConflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::GcConflict(_) | Self::FsckConflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -90,6 +95,9 @@ impl IntoResponse for ApiError {
             tracing::error!(error = error.as_ref() as &dyn std::error::Error, "request failed");
         }
         if let Self::GcConflict(conflict) = self {
+            return (status, Json(conflict)).into_response();
+        }
+        if let Self::FsckConflict(conflict) = self {
             return (status, Json(conflict)).into_response();
         }
         let body = ErrorBody { error: self.to_string(), request_id: request_id() };
@@ -217,6 +225,21 @@ impl From<GcError> for ApiError {
                 Self::Conflict(error.to_string())
             }
             GcError::Row(_) | GcError::Graph(_) => Self::Internal(Box::new(error)),
+        }
+    }
+}
+
+impl From<FsckError> for ApiError {
+    fn from(error: FsckError) -> Self {
+        match error {
+            FsckError::Conflict(conflict) => Self::FsckConflict(conflict),
+            FsckError::Invalid(message) => Self::BadRequest(message),
+            FsckError::Database(error) => error.into(),
+            FsckError::SafetyLimit(_) => Self::Conflict(error.to_string()),
+            FsckError::Stopped | FsckError::Lost | FsckError::Aborted => {
+                Self::Unavailable { after: Duration::from_secs(5), message: error.to_string() }
+            }
+            FsckError::Row(_) | FsckError::Compare(_) => Self::Internal(Box::new(error)),
         }
     }
 }

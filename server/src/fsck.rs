@@ -1,4 +1,4 @@
-//! `niks3-server fsck`: compares bucket and rows, and makes rows of what others wrote into the bucket.
+//! `niks3-server fsck` and `POST /api/fsck`: compares bucket and rows, and makes rows of what others wrote into the bucket.
 //!
 //! Two listings, both in the order of their keys, are merged: memory does not grow with the cache. Pushes and
 //! collections may go on. What differs is looked at once more by itself, and what a push or a collection is at
@@ -6,12 +6,15 @@
 
 mod adopt;
 mod merge;
+mod progress;
 mod repair;
+mod run;
 
 use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use niks3_protocol::api::fsck::FsckFinding;
 use niks3_protocol::object_key::ObjectKey;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -25,6 +28,7 @@ use crate::db::fsck::Row;
 use crate::{push, storage};
 use merge::{Pair, Pairs};
 use repair::Repairs;
+pub use run::{FsckError, abort, find, list, start, status};
 
 /// How often it says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -45,46 +49,18 @@ pub struct Options {
 }
 
 /// How it went: the last line of the report.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Objects listed.
-    pub objects: u64,
-    /// Rows read.
-    pub rows: u64,
-    /// Live rows whose object is not in the bucket.
-    pub missing: u64,
-    /// Live rows whose object has another size than was seen.
-    pub other_size: u64,
-    /// Objects without a row.
-    pub without_row: u64,
-    /// Objects without a row that a push may be about to commit.
-    pub young: u64,
-    /// Objects that a cache has no such key for; they are nobody's business.
-    pub foreign: u64,
-    /// Narinfos that were made rows of.
-    pub adopted: u64,
-    /// Narinfos that could not be: they, or what they reach, are not whole.
-    pub incomplete: u64,
-    /// Pins that were made rows of.
-    pub pins: u64,
-    /// NARs that were read.
-    pub nars_read: u64,
-    /// NARs that hold something else than was committed.
-    pub damaged: u64,
-    /// Findings that were repaired.
-    pub repaired: u64,
-    /// Objects without a row that were deleted.
-    pub deleted: u64,
-    /// Narinfos that lead to what was lost, and were deleted.
-    pub withdrawn: u64,
-    /// Closures that reach what was lost: they count as not pushed.
-    pub incomplete_closures: u64,
-}
+pub use niks3_protocol::api::fsck::FsckSummary as Summary;
 
-impl Summary {
-    /// Whether everything is as it should be, now that it was repaired.
-    pub fn is_clean(&self) -> bool {
-        self.missing + self.other_size + self.without_row + self.incomplete + self.damaged <= self.repaired
+/// Who is told what is found, and how far it is.
+trait Sink: Send {
+    fn find(&mut self, finding: FsckFinding) -> anyhow::Result<()>;
+
+    /// Everything up to this key is compared, and repaired.
+    fn reach(&mut self, after: &str, summary: &Summary);
+
+    /// How often it wants to know.
+    fn pause(&self) -> Duration {
+        PROGRESS
     }
 }
 
@@ -92,52 +68,73 @@ impl Summary {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
-    Finding { kind: &'a str, key: &'a str, detail: String },
+    Finding(&'a FsckFinding),
     Summary(&'a Summary),
 }
 
-/// The report: a line of JSON for each finding as it is found, then the summary.
+/// A line of JSON for each finding as it is found; the log says how far it is.
+struct Lines<'a>(&'a mut (dyn Write + Send));
+
+impl Lines<'_> {
+    fn line(&mut self, line: &Line<'_>) -> anyhow::Result<()> {
+        writeln!(self.0, "{}", serde_json::to_string(line)?).context("writing the report")
+    }
+}
+
+impl Sink for Lines<'_> {
+    fn find(&mut self, finding: FsckFinding) -> anyhow::Result<()> {
+        self.line(&Line::Finding(&finding))
+    }
+
+    fn reach(&mut self, after: &str, summary: &Summary) {
+        let count = summary.objects;
+        tracing::info!(count, after, "fsck goes on; --after begins where this one is");
+    }
+}
+
+/// What was found so far, and who is told.
 struct Report<'a> {
-    out: &'a mut (dyn Write + Send),
+    sink: &'a mut dyn Sink,
     summary: Summary,
 }
 
 impl Report<'_> {
     fn find(&mut self, kind: &str, key: &str, detail: String) -> anyhow::Result<()> {
-        self.line(&Line::Finding { kind, key, detail })
-    }
-
-    fn line(&mut self, line: &Line<'_>) -> anyhow::Result<()> {
-        writeln!(self.out, "{}", serde_json::to_string(line)?).context("writing the report")
+        self.sink.find(FsckFinding { kind: kind.to_owned(), key: key.to_owned(), detail })
     }
 }
 
 /// Runs to the end; the report goes to `out`.
 pub async fn run(app: &App, options: &Options, out: &mut (dyn Write + Send)) -> anyhow::Result<Summary> {
+    let mut lines = Lines(out);
+    let summary = walk(app, options, Summary::default(), &mut lines).await?;
+    lines.line(&Line::Summary(&summary))?;
+    Ok(summary)
+}
+
+/// The same, on top of what was found before.
+async fn walk(
+    app: &App,
+    options: &Options,
+    summary: Summary,
+    sink: &mut dyn Sink,
+) -> anyhow::Result<Summary> {
     storage::check_identity(app, options.adopt).await?;
-    let mut report = Report { out, summary: Summary::default() };
+    let mut report = Report { sink, summary };
     if options.adopt {
         adopt::adopt(app, &mut report).await?;
     }
     compare(app, options, &mut report).await?;
-    let summary = report.summary.clone();
-    report.line(&Line::Summary(&summary))?;
-    Ok(summary)
+    Ok(report.summary)
 }
 
 async fn compare(app: &App, options: &Options, report: &mut Report<'_>) -> anyhow::Result<()> {
     let mut pairs = Pairs::after(options.after.clone().unwrap_or_default());
-    let (mut repairs, mut count, mut said) = (Repairs::default(), 0_u64, Instant::now());
+    let (mut repairs, mut said, pause) = (Repairs::default(), Instant::now(), report.sink.pause());
     while let Some(pair) = pairs.next(app).await? {
         report.summary.objects += u64::from(!matches!(pair, Pair::Row(_)));
         report.summary.rows += u64::from(!matches!(pair, Pair::Object(_)));
-        count += 1;
-        if said.elapsed() >= PROGRESS {
-            said = Instant::now();
-            // Those before this key are repaired when it is named.
-            repairs.finish(app, report).await?;
-            tracing::info!(count, after = pair.key(), "fsck goes on; --after begins where this one is");
-        }
+        let key = pair.key().to_owned();
         match pair {
             Pair::Both(object, row) => {
                 compare_both(app, options, report, &mut repairs, &object, &row).await?;
@@ -145,6 +142,12 @@ async fn compare(app: &App, options: &Options, report: &mut Report<'_>) -> anyho
             Pair::Row(row) if row.live => look_for(app, options, report, &mut repairs, &row.key).await?,
             Pair::Row(_) => {}
             Pair::Object(object) => judge_stray(app, options, report, &mut repairs, &object).await?,
+        }
+        if said.elapsed() >= pause {
+            said = Instant::now();
+            // Those up to this key are repaired when it is named.
+            repairs.finish(app, report).await?;
+            report.sink.reach(&key, &report.summary);
         }
     }
     repairs.finish(app, report).await

@@ -49,6 +49,14 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// Lets a task run until it ends, or is told to because the server does.
+    pub(crate) fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) {
+        self.tasks.spawn(task(self.stop.child_token()));
+    }
+
     /// Asks the run of this server to stop after its current batch, and waits for that.
     pub async fn shutdown(&self) {
         self.stop.cancel();
@@ -110,7 +118,7 @@ pub async fn start(app: &Arc<App>, params: GcParams) -> Result<GcStatus, GcError
         {
             let id = row.id;
             let status = status_of(row)?;
-            app.gc.tasks.spawn(run::run(Arc::clone(app), id, params, app.gc.stop.child_token()));
+            app.gc.spawn(|stop| run::run(Arc::clone(app), id, params, stop));
             return Ok(status);
         }
         let active = db::gc_runs::find_latest(&mut conn).await?.map(status_of).transpose()?;

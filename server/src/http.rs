@@ -2,6 +2,7 @@
 
 pub mod cache_config;
 pub mod closures;
+pub mod fsck;
 pub mod gc;
 pub mod health;
 pub mod landing;

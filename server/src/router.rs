@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{
-    cache_config, closures, gc, health, landing, multipart, objects, openapi, paths, pending_closures, pins,
+    cache_config, closures, fsck, gc, health, landing, multipart, objects, openapi, paths, pending_closures, pins,
     proxy, usage,
 };
 use crate::layers;
@@ -46,6 +46,11 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/paths/{hash}/delete", sized(small, post(paths::delete)))
         .route("/api/usage", get(usage::usage))
         .route("/api/gc/status", get(gc::status))
+        .route("/api/fsck", sized(small, post(fsck::start)))
+        .route("/api/fsck/abort", post(fsck::abort))
+        .route("/api/fsck/runs", get(fsck::list))
+        .route("/api/fsck/runs/{id}", get(fsck::find))
+        .route("/api/fsck/status", get(fsck::status))
         .route("/api/pins", get(pins::list))
         .route("/api/pins/{name}", sized(small, post(pins::create).delete(pins::delete)))
         .layer(from_fn_with_state(Arc::clone(app), layers::limit_api));

@@ -11,6 +11,7 @@ mod counts;
 mod doctor;
 mod explain;
 mod failures;
+mod fsck;
 mod gc;
 mod help;
 mod identity;

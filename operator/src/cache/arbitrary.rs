@@ -205,7 +205,7 @@ fn no_stored_policy_makes_the_operator_panic() {
     for _ in 0..CASES {
         let stored: DeserializeGuard<GCPolicy> = serde_json::from_value(bent(&base, &mut runner)).unwrap();
         match stored.0.map(|policy| policy::validate::validate(&policy, &observed, &images())) {
-            Ok(Ok(valid)) => built += usize::from(policy::build::build(&valid, None).cron_job.is_some()),
+            Ok(Ok(valid)) => built += usize::from(!policy::build::build(&valid, None).cron_jobs.is_empty()),
             Ok(Err(_)) => refused += 1,
             Err(_) => unreadable += 1,
         }

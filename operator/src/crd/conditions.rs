@@ -67,6 +67,8 @@ words! {
         CachesResolved,
         /// The last collection did what it was asked for.
         LastRunSucceeded,
+        /// The last comparison found bucket and database as they should be. Absent where they are not compared.
+        LastFsckClean,
     }
 }
 

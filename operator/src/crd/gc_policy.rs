@@ -1,6 +1,7 @@
 //! `GCPolicy`: when a cache is collected, and what is kept. The comments of the fields are what
 //! `kubectl explain` shows.
 
+mod fsck;
 mod job;
 mod retention;
 
@@ -9,11 +10,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use fsck::{Fsck, FsckMode, FsckResult, LastFsck};
 pub use job::{ConcurrencyPolicy, JobOptions};
 pub use retention::{GCMode, PinRule, Retention, Safety};
 
 /// On a policy: an RFC 3339 time at which to collect once, beside the schedule. Another time asks again. Behind it may
-/// stand ` DryRun`, or ` OverrideSafety` for a collection that `spec.safety` does not stop.
+/// stand ` DryRun`, ` OverrideSafety` for a collection that `spec.safety` does not stop, or ` Fsck` for a comparison of
+/// bucket and database in place of a collection.
 pub const RUN_NOW: &str = "niks3.dev/run-now";
 
 /// What the policy should be.
@@ -75,6 +78,9 @@ pub struct GCPolicySpec {
     /// How far a collection may go.
     #[serde(default)]
     pub safety: Safety,
+    /// When the bucket is compared with the database, and what is done about what differs. Without it, it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fsck: Option<Fsck>,
     /// How the Jobs run.
     #[serde(default)]
     pub job: JobOptions,
@@ -166,6 +172,9 @@ pub struct CollectedCache {
     /// Its last collection that ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// Its last comparison of bucket and database that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fsck: Option<LastFsck>,
 }
 
 /// A collection that ended.

@@ -21,7 +21,7 @@ pub async fn apply_all(policy: &GCPolicy, wanted: &Resources, context: &Context)
     accounts.apply(wanted.service_account.as_slice()).await?;
     let mut cron_jobs: Children<'_, CronJob> =
         Children::list::<GCPolicy>(context, &namespace, &all, &uid).await?;
-    cron_jobs.apply(wanted.cron_job.as_slice()).await?;
+    cron_jobs.apply(&wanted.cron_jobs).await?;
     cron_jobs.prune().await?;
     accounts.prune().await?;
     match &wanted.run_now {

@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use niks3_protocol::api::fsck::{FsckMode, FsckParams};
 use niks3_protocol::api::gc::GcParams;
 
 use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only, secret_volume};
-use crate::labels::{Component, Names, POLICY_LABEL, child, labels};
+use crate::labels::{Component, FSCK, Names, POLICY_LABEL, TASK_LABEL, child, labels};
 
 use super::observe::CA_KEY;
 use super::run_now::{How, Once};
@@ -25,8 +26,9 @@ const TOKEN_FOLDER: &str = "/var/run/secrets/niks3";
 const CA_FOLDER: &str = "/var/run/niks3/ca";
 /// The kubelet renews the token long before.
 const TOKEN_SECONDS: i64 = 3600;
-/// The client's exit code for a wrong configuration or permission: trying again would not help.
-const EXIT_NOT_WORTH_RETRYING: i32 = 2;
+/// The client's exit codes for a wrong configuration or permission, and for damage that was found: trying again would
+/// not help.
+const NOT_WORTH_RETRYING: [i32; 2] = [2, 3];
 /// Where Kubernetes takes a container's last words from.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
@@ -35,8 +37,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 pub struct Resources {
     /// Who collects. The cache lets exactly this account.
     pub service_account: Option<ServiceAccount>,
-    /// When.
-    pub cron_job: Option<CronJob>,
+    /// When it is collected, and when bucket and database are compared.
+    pub cron_jobs: Vec<CronJob>,
     /// Once, beside the schedule.
     pub run_now: Option<Job>,
 }
@@ -45,7 +47,7 @@ pub struct Resources {
 pub fn build(policy: &ValidPolicy, run_now: Option<&Once>) -> Resources {
     Resources {
         service_account: Some(service_account(policy)),
-        cron_job: Some(cron_job(policy)),
+        cron_jobs: cron_jobs(policy),
         run_now: run_now.map(|once| job_of(policy, once)),
     }
 }
@@ -63,12 +65,22 @@ fn metadata(policy: &ValidPolicy) -> ObjectMeta {
     child(Names(&policy.cache).gc(), &policy.namespace, labels, Some(&policy.owner))
 }
 
-fn cron_job(policy: &ValidPolicy) -> CronJob {
-    let labelled = ObjectMeta { labels: Some(job_labels(policy)), ..ObjectMeta::default() };
+fn cron_jobs(policy: &ValidPolicy) -> Vec<CronJob> {
+    let names = Names(&policy.cache);
+    let collects = cron_job(policy, names.gc(), &policy.schedule, &Task::Collect(&policy.limits));
+    let compares = policy
+        .fsck_schedule
+        .as_ref()
+        .map(|schedule| cron_job(policy, names.fsck(), schedule, &Task::Compare(&policy.fsck)));
+    std::iter::once(collects).chain(compares).collect()
+}
+
+fn cron_job(policy: &ValidPolicy, name: String, schedule: &str, task: &Task<'_>) -> CronJob {
+    let labelled = ObjectMeta { labels: Some(job_labels(policy, task)), ..ObjectMeta::default() };
     CronJob {
-        metadata: metadata(policy),
+        metadata: ObjectMeta { name: Some(name), ..metadata(policy) },
         spec: Some(CronJobSpec {
-            schedule: policy.schedule.clone(),
+            schedule: schedule.to_owned(),
             time_zone: Some(policy.time_zone.clone()),
             suspend: Some(policy.suspended.is_some()),
             concurrency_policy: Some(policy.concurrency.as_str().to_owned()),
@@ -77,39 +89,43 @@ fn cron_job(policy: &ValidPolicy) -> CronJob {
             failed_jobs_history_limit: Some(policy.failed_jobs),
             job_template: JobTemplateSpec {
                 metadata: Some(labelled.clone()),
-                spec: Some(job(policy, &policy.limits, labelled)),
+                spec: Some(job(policy, task, labelled)),
             },
         }),
         status: None,
     }
 }
 
-fn job_labels(policy: &ValidPolicy) -> BTreeMap<String, String> {
+fn job_labels(policy: &ValidPolicy, task: &Task<'_>) -> BTreeMap<String, String> {
     let mut labels = labels(&policy.cache, Component::Gc);
     labels.insert(POLICY_LABEL.to_owned(), policy.name.clone());
+    if matches!(task, Task::Compare(_)) {
+        labels.insert(TASK_LABEL.to_owned(), FSCK.to_owned());
+    }
     labels
 }
 
 fn job_of(policy: &ValidPolicy, once: &Once) -> Job {
-    let labels = job_labels(policy);
     let mut limits = policy.limits.clone();
     match once.how {
-        How::AsScheduled => {}
+        How::AsScheduled | How::Fsck => {}
         How::DryRun => limits.dry_run = true,
         How::OverrideSafety => {
             limits.max_delete_percent = None;
             limits.max_delete_objects = None;
         }
     }
+    let task = if once.how == How::Fsck { Task::Compare(&policy.fsck) } else { Task::Collect(&limits) };
+    let labels = job_labels(policy, &task);
     let labelled = ObjectMeta { labels: Some(labels.clone()), ..ObjectMeta::default() };
     Job {
         metadata: child(once.job_name.clone(), &policy.namespace, labels, Some(&policy.owner)),
-        spec: Some(job(policy, &limits, labelled)),
+        spec: Some(job(policy, &task, labelled)),
         status: None,
     }
 }
 
-fn job(policy: &ValidPolicy, limits: &GcParams, metadata: ObjectMeta) -> JobSpec {
+fn job(policy: &ValidPolicy, task: &Task<'_>, metadata: ObjectMeta) -> JobSpec {
     JobSpec {
         backoff_limit: Some(policy.job.backoff_limit),
         active_deadline_seconds: Some(policy.job.active_deadline_seconds),
@@ -120,14 +136,34 @@ fn job(policy: &ValidPolicy, limits: &GcParams, metadata: ObjectMeta) -> JobSpec
                 on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
                     container_name: None,
                     operator: "In".to_owned(),
-                    values: vec![EXIT_NOT_WORTH_RETRYING],
+                    values: NOT_WORTH_RETRYING.to_vec(),
                 }),
                 on_pod_conditions: None,
             }],
         }),
-        template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(policy, limits)) },
+        template: PodTemplateSpec { metadata: Some(metadata), spec: Some(pod(policy, task)) },
         ..JobSpec::default()
     }
+}
+
+/// What a Job does.
+enum Task<'a> {
+    Collect(&'a GcParams),
+    Compare(&'a FsckParams),
+}
+
+/// What `niks3 fsck` is told.
+fn fsck_arguments(params: &FsckParams) -> Vec<String> {
+    let mut arguments = vec!["fsck".to_owned(), format!("--result-file={TERMINATION_LOG}")];
+    if params.mode == FsckMode::Repair {
+        arguments.push("--repair".to_owned());
+    }
+    if params.deep {
+        arguments.push("--deep".to_owned());
+    }
+    arguments.extend(params.max_delete_percent.map(|percent| format!("--max-delete-percent={percent}")));
+    arguments.extend(params.max_delete_objects.map(|count| format!("--max-delete-objects={count}")));
+    arguments
 }
 
 /// What `niks3 gc` is told.
@@ -154,7 +190,7 @@ fn arguments(limits: &GcParams) -> Vec<String> {
     arguments
 }
 
-fn pod(policy: &ValidPolicy, limits: &GcParams) -> PodSpec {
+fn pod(policy: &ValidPolicy, task: &Task<'_>) -> PodSpec {
     let job = &policy.job;
     let mut environment = vec![
         env("NIKS3_SERVER_URL", &policy.endpoint),
@@ -171,7 +207,10 @@ fn pod(policy: &ValidPolicy, limits: &GcParams) -> PodSpec {
         image: Some(policy.image.clone()),
         image_pull_policy: policy.pull_policy.map(|pull| pull.as_str().to_owned()),
         command: Some(vec!["/usr/local/bin/niks3".to_owned()]),
-        args: Some(arguments(limits)),
+        args: Some(match task {
+            Task::Collect(limits) => arguments(limits),
+            Task::Compare(params) => fsck_arguments(params),
+        }),
         env: Some(environment),
         resources: Some(policy.job.resources.to_api()),
         termination_message_path: Some(TERMINATION_LOG.to_owned()),

@@ -13,7 +13,7 @@ use crate::crd::gc_policy::{GCMode, LastRun, RunResult};
 use crate::status::timestamp;
 
 /// Keeps a status small, whatever a pod writes.
-const MAX_MESSAGE: usize = 1024;
+pub(super) const MAX_MESSAGE: usize = 1024;
 
 /// The Job that ended last.
 pub(super) fn newest_ended(jobs: Vec<Job>) -> Option<Job> {
@@ -24,7 +24,7 @@ pub(super) fn newest_ended(jobs: Vec<Job>) -> Option<Job> {
 }
 
 /// When a Job ended, and how; none while it runs.
-fn ended(job: &Job) -> Option<(Timestamp, RunResult, Option<&str>)> {
+pub(super) fn ended(job: &Job) -> Option<(Timestamp, RunResult, Option<&str>)> {
     job.status.as_ref()?.conditions.iter().flatten().filter(|condition| condition.status == "True").find_map(
         |condition| {
             let result = match condition.type_.as_str() {
@@ -99,7 +99,7 @@ fn largest(plan: &GcPlan) -> String {
     format!("largest closures that would go: {list}")
 }
 
-fn message_of_last_pod(pods: &[Pod]) -> Option<String> {
+pub(super) fn message_of_last_pod(pods: &[Pod]) -> Option<String> {
     let last = pods.iter().max_by_key(|pod| pod.creation_timestamp().map(|time| time.0))?;
     let containers = last.status.as_ref()?.container_statuses.as_ref()?;
     let terminated = containers.first()?.state.as_ref()?.terminated.as_ref()?;

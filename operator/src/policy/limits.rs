@@ -2,12 +2,13 @@
 
 use std::time;
 
+use niks3_protocol::api::fsck::{FsckMode, FsckParams};
 use niks3_protocol::api::gc::GcParams;
 use niks3_protocol::api::gc::policy::{ByteSize, PinRule};
 use niks3_protocol::duration::GoDuration;
 
 use crate::crd::conditions::{ConditionType, Reason};
-use crate::crd::gc_policy::{GCMode, GCPolicySpec};
+use crate::crd::gc_policy::{self, GCMode, GCPolicySpec};
 use crate::crd::schema::Duration;
 
 use super::validate::Invalid;
@@ -50,6 +51,18 @@ pub(super) fn limits(spec: &GCPolicySpec) -> Result<GcParams, Invalid> {
     };
     limits.check().map_err(|error| invalid(format!("retention: {error}")))?;
     Ok(limits)
+}
+
+/// How bucket and database are compared; `spec.safety` holds for what is repaired, too.
+pub(super) fn fsck(spec: &GCPolicySpec, limits: &GcParams) -> FsckParams {
+    let Some(fsck) = &spec.fsck else { return FsckParams::default() };
+    let repairs = fsck.mode == gc_policy::FsckMode::Repair;
+    FsckParams {
+        mode: if repairs { FsckMode::Repair } else { FsckMode::Check },
+        deep: fsck.deep,
+        max_delete_percent: limits.max_delete_percent.filter(|_| repairs),
+        max_delete_objects: limits.max_delete_objects.filter(|_| repairs),
+    }
 }
 
 /// Uploads that are given up while their addresses live would fail under their pushers.

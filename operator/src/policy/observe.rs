@@ -4,12 +4,12 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, ObjectMeta};
 use kube::core::DeserializeGuard;
-use kube::{Api, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 
 use crate::cache::validate::tls_secret;
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
-use crate::labels::POLICY_LABEL;
+use crate::labels::{FSCK, POLICY_LABEL, TASK_LABEL};
 use crate::watches;
 
 use super::{Error, last_run};
@@ -32,6 +32,8 @@ pub struct Observed {
     pub cache_taken_by: Option<String>,
     /// The Job of the last collection that ended, and its pods.
     pub last_job: Option<(Job, Vec<Pod>)>,
+    /// The same of the last comparison of bucket and database.
+    pub last_fsck: Option<(Job, Vec<Pod>)>,
 }
 
 /// Reads what a policy refers to.
@@ -53,25 +55,37 @@ pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, E
     let part = context.scope.part_of(&namespace);
     let known = context.known.of(&watches::kin::<GCPolicy, Job>(), part, &namespace, &name);
     if known.is_some_and(|jobs| jobs.is_empty()) {
-        return Ok(Observed { cache, cache_unreadable, server_ca, cache_taken_by, last_job: None });
+        return Ok(Observed {
+            cache,
+            cache_unreadable,
+            server_ca,
+            cache_taken_by,
+            last_job: None,
+            last_fsck: None,
+        });
     }
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let of_policy = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
     let jobs =
         jobs.list(&of_policy).await.map_err(|source| Error::Observe { what: "the policy's Jobs", source })?;
-    let last_job = match last_run::newest_ended(jobs.items) {
-        Some(job) => {
-            let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-            let of_job = ListParams::default().labels(&format!("{JOB_NAME_LABEL}={}", job.name_any()));
-            let pods = pods
-                .list(&of_job)
-                .await
-                .map_err(|source| Error::Observe { what: "the pods of the last collection", source })?;
-            Some((job, pods.items))
-        }
-        None => None,
-    };
-    Ok(Observed { cache, cache_unreadable, server_ca, cache_taken_by, last_job })
+    let (comparisons, collections) = jobs.items.into_iter().partition(is_fsck);
+    let last_job = last_of(collections, client, &namespace).await?;
+    let last_fsck = last_of(comparisons, client, &namespace).await?;
+    Ok(Observed { cache, cache_unreadable, server_ca, cache_taken_by, last_job, last_fsck })
+}
+
+fn is_fsck(job: &Job) -> bool {
+    job.labels().get(TASK_LABEL).is_some_and(|task| task == FSCK)
+}
+
+/// Of these Jobs the one that ended last, and its pods.
+async fn last_of(jobs: Vec<Job>, client: &Client, namespace: &str) -> Result<Option<(Job, Vec<Pod>)>, Error> {
+    let Some(job) = last_run::newest_ended(jobs) else { return Ok(None) };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let of_job = ListParams::default().labels(&format!("{JOB_NAME_LABEL}={}", job.name_any()));
+    let pods = pods.list(&of_job).await;
+    let pods = pods.map_err(|source| Error::Observe { what: "the pods of the last Job", source })?;
+    Ok(Some((job, pods.items)))
 }
 
 /// Where the server speaks TLS with a certificate that only its own CA knows.

@@ -9,11 +9,14 @@ use kube::runtime::events::EventType;
 use crate::apply::ApplyError;
 use crate::context::Context;
 use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
-use crate::crd::gc_policy::{CollectedCache, GCMode, LastRun, RUN_NOW, RunNow, RunResult};
+use crate::crd::gc_policy::{
+    CollectedCache, FsckResult, GCMode, LastFsck, LastRun, RUN_NOW, RunNow, RunResult,
+};
 use crate::crd::{GCPolicy, GCPolicyStatus};
 use crate::labels::Names;
 use crate::status;
 
+use super::last_fsck::{self, last_fsck};
 use super::last_run::last_run;
 use super::observe::Observed;
 use super::run_now::Request;
@@ -57,7 +60,10 @@ pub async fn report(
         status::publish(context, &reference, kind, reason, &note).await;
     }
     for condition in conditions::changed(&old.conditions, &new.conditions) {
-        if condition.type_ != ConditionType::LastRunSucceeded.as_str() {
+        if ![ConditionType::LastRunSucceeded, ConditionType::LastFsckClean]
+            .iter()
+            .any(|told_below| told_below.as_str() == condition.type_)
+        {
             status::publish_condition(context, &reference, condition).await;
         }
     }
@@ -73,6 +79,17 @@ pub async fn report(
                 RunResult::Failed => (EventType::Warning, "GCFailed"),
             };
             status::publish(context, &reference, kind, reason, &sentence(run)).await;
+        }
+    }
+    for fsck in new.caches.iter().filter_map(|cache| cache.last_fsck.as_ref()) {
+        let known = old.caches.iter().filter_map(|cache| cache.last_fsck.as_ref());
+        if !known.into_iter().any(|before| before.job_name == fsck.job_name) {
+            let (kind, reason) = match fsck.result {
+                FsckResult::Clean => (EventType::Normal, "FsckSucceeded"),
+                FsckResult::Damaged => (EventType::Warning, "DamageFound"),
+                FsckResult::Failed => (EventType::Warning, "FsckFailed"),
+            };
+            status::publish(context, &reference, kind, reason, &last_fsck::sentence(fsck)).await;
         }
     }
     Ok(match outcome.run_now {
@@ -100,10 +117,16 @@ fn asked(request: &Request, told: &RunNow) -> Option<(EventType, &'static str, S
 fn next(policy: &GCPolicy, old: &GCPolicyStatus, outcome: &Outcome<'_>, now: Timestamp) -> GCPolicyStatus {
     let Outcome { observed, valid, run_now, error } = *outcome;
     let name = policy.spec.cache_ref.as_ref().map(|cache| cache.name.clone()).unwrap_or_default();
-    let before = old.caches.iter().find(|cache| cache.name == name).and_then(|cache| cache.last_run.clone());
+    let known = old.caches.iter().find(|cache| cache.name == name);
+    let before = known.and_then(|cache| cache.last_run.clone());
+    let fsck_before = known.and_then(|cache| cache.last_fsck.clone());
     // Jobs are deleted after a while; what they did stays known.
     let run = observed.last_job.as_ref().and_then(|(job, pods)| last_run(job, pods)).or(before);
-    let findings = findings(valid, error, run.as_ref());
+    let fsck = observed.last_fsck.as_ref().and_then(|(job, pods)| last_fsck(job, pods)).or(fsck_before);
+    let mut findings = findings(valid, error, run.as_ref());
+    if policy.spec.fsck.is_some() || fsck.is_some() {
+        findings.push(compared(fsck.as_ref()));
+    }
     let generation = policy.metadata.generation;
     let succeeded = run.as_ref().filter(|run| run.result == RunResult::Succeeded);
     GCPolicyStatus {
@@ -119,7 +142,8 @@ fn next(policy: &GCPolicy, old: &GCPolicyStatus, outcome: &Outcome<'_>, now: Tim
             .or_else(|| old.last_successful_time.clone()),
         caches: match valid {
             Ok(valid) => {
-                vec![CollectedCache { cron_job_name: Names(&valid.cache).gc(), name, last_run: run }]
+                let cron_job_name = Names(&valid.cache).gc();
+                vec![CollectedCache { cron_job_name, name, last_run: run, last_fsck: fsck }]
             }
             Err(_) => old.caches.clone(),
         },
@@ -170,6 +194,23 @@ fn findings(
         Some(run) => Finding::no(about, Reason::GCFailed, sentence(run)),
     });
     findings
+}
+
+/// What the last comparison of bucket and database says of them.
+fn compared(fsck: Option<&LastFsck>) -> Finding {
+    let about = ConditionType::LastFsckClean;
+    let Some(fsck) = fsck else {
+        return Finding::unknown(about, Reason::NeverRan, "no comparison has ended yet");
+    };
+    let said = last_fsck::sentence(fsck);
+    match fsck.result {
+        FsckResult::Clean => Finding::yes(about, Reason::Succeeded, said),
+        FsckResult::Damaged => Finding::no(about, Reason::DamageFound, said),
+        FsckResult::Failed if fsck.reason.as_deref() == Some("SafetyLimitReached") => {
+            Finding::no(about, Reason::SafetyLimitReached, said)
+        }
+        FsckResult::Failed => Finding::unknown(about, Reason::FsckFailed, said),
+    }
 }
 
 /// A run in one sentence.

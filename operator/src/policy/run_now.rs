@@ -43,6 +43,8 @@ pub enum How {
     DryRun,
     /// `spec.safety` does not stop it.
     OverrideSafety,
+    /// It compares bucket and database in place of collecting.
+    Fsck,
 }
 
 impl How {
@@ -54,6 +56,7 @@ impl How {
             Self::AsScheduled => at,
             Self::DryRun => format!("{at} DryRun"),
             Self::OverrideSafety => format!("{at} OverrideSafety"),
+            Self::Fsck => format!("{at} Fsck"),
         }
     }
 
@@ -62,6 +65,7 @@ impl How {
             "" => Some(Self::AsScheduled),
             "DryRun" => Some(Self::DryRun),
             "OverrideSafety" => Some(Self::OverrideSafety),
+            "Fsck" => Some(Self::Fsck),
             _ => None,
         }
     }
@@ -105,7 +109,7 @@ pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Tim
     };
     let Some(how) = How::of(word.trim()) else {
         return Request::Refused(why(format!(
-            "{word:?} behind the time is neither DryRun nor OverrideSafety"
+            "{word:?} behind the time is none of DryRun, OverrideSafety and Fsck"
         )));
     };
     if at > now {
@@ -173,7 +177,7 @@ mod tests {
         assert!(matches!(wrong, Request::Refused(_)));
         assert_eq!(message(wrong), r#""now" is no RFC 3339 time such as 2026-01-01T12:00:00Z"#);
         let wrong = answer("2026-01-01T12:00:00Z Dryrun", &json!(null));
-        assert_eq!(message(wrong), r#""Dryrun" behind the time is neither DryRun nor OverrideSafety"#);
+        assert_eq!(message(wrong), r#""Dryrun" behind the time is none of DryRun, OverrideSafety and Fsck"#);
         assert!(matches!(answer("2026-01-01T12:00:00Z DryRun", &json!(null)), Request::Waiting(_)));
         let Request::Later(_, wait) = answer("2026-01-01T12:00:30Z", &json!(null)) else { panic!() };
         assert_eq!(wait.as_secs(), 30);

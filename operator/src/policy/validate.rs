@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt as _;
+use niks3_protocol::api::fsck::FsckParams;
 use niks3_protocol::api::gc::GcParams;
 
 use crate::apply::ApplyError;
@@ -66,6 +67,10 @@ pub struct ValidPolicy {
     pub job: JobOptions,
     /// What is kept.
     pub limits: GcParams,
+    /// When bucket and database are compared, in five fields of cron, where they are.
+    pub fsck_schedule: Option<String>,
+    /// How they are compared.
+    pub fsck: FsckParams,
     /// How many Jobs are kept.
     pub successful_jobs: i32,
     /// How many Jobs are kept.
@@ -136,6 +141,8 @@ fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: GcParams, images: 
         concurrency: spec.concurrency_policy,
         starting_deadline: spec.starting_deadline_seconds,
         job: spec.job.clone(),
+        fsck_schedule: spec.fsck.as_ref().map(|fsck| fsck.schedule.clone()),
+        fsck: limits::fsck(spec, &limits),
         limits,
         successful_jobs: spec.successful_jobs_history_limit,
         failed_jobs: spec.failed_jobs_history_limit,
@@ -163,6 +170,9 @@ pub fn refused(error: &ApplyError) -> Option<Invalid> {
     } else {
         return None;
     };
-    let message = format!("{field}: {}", status.message);
+    // The other CronJob's name ends otherwise.
+    let whose =
+        if field == "schedule" && error.name.ends_with(&format!("-{}", labels::FSCK)) { "fsck." } else { "" };
+    let message = format!("{whose}{field}: {}", status.message);
     Some(Invalid { about: ConditionType::Accepted, reason, message })
 }

@@ -17,6 +17,7 @@ mod crds;
 mod docs;
 mod exposure;
 mod faults;
+mod fsck;
 mod lease;
 mod manifests;
 mod plugin;

@@ -87,7 +87,11 @@ async fn a_schedule_or_zone_that_is_none_is_said() {
             "False/InvalidTimeZone: timeZone: ",
         ),
         (
-            json!({"timeZone": "Etc/UTC", "retention": {"failedUploadsOlderThan": "2h"}}),
+            json!({"timeZone": "Etc/UTC", "fsck": {"schedule": "@fortnightly"}}),
+            "False/InvalidSchedule: fsck.schedule: ",
+        ),
+        (
+            json!({"fsck": null, "retention": {"failedUploadsOlderThan": "2h"}}),
             "False/UnsafeUploadWindow: retention.failedUploadsOlderThan: 2h is shorter than an upload may last, 5h5m",
         ),
     ] {

@@ -19,6 +19,8 @@ pub const GC_POLICY: &str = "gc-policy";
 /// The server says why a path is kept, what takes the space, and deletes a path at once: `GET
 /// /api/paths/{hash}/why`, `GET /api/usage`, `POST /api/paths/{hash}/delete`.
 pub const EXPLAIN: &str = "explain";
+/// The server has `POST /api/fsck`.
+pub const FSCK: &str = "fsck";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod databases;
 mod delete;
 mod docs;
 mod fsck;
+mod fsck_runs;
 mod gc;
 mod gc_races;
 mod gc_trouble;

@@ -99,13 +99,17 @@ words! {
         CacheNotReady,
         /// The cache takes no ServiceAccount tokens, so the collector could not prove who it is.
         KubernetesAuthDisabled,
-        /// No collection has ended yet.
+        /// None has ended yet.
         NeverRan,
-        /// The last collection succeeded.
+        /// The last one succeeded.
         Succeeded,
         /// The last collection failed.
         GCFailed,
-        /// The last collection would have deleted more than `safety` allows, and deleted nothing.
+        /// The last one would have deleted or repaired more than `safety` allows, and changed nothing.
         SafetyLimitReached,
+        /// The last comparison of bucket and database left something as it should not be.
+        DamageFound,
+        /// The last comparison of bucket and database did not come to its end.
+        FsckFailed,
     }
 }

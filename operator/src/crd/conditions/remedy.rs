@@ -56,6 +56,10 @@ impl Reason {
             Self::SafetyLimitReached => {
                 "look at `kubectl niks3 gc --dry-run`; `kubectl niks3 gc --override-safety` collects once all the same"
             }
+            Self::DamageFound => {
+                "see docs/fsck.md: fsck.mode: Repair lets the next push bring back what was lost"
+            }
+            Self::FsckFailed => "the message names the Job; the next one goes on where this one stopped",
             _ => return None,
         })
     }

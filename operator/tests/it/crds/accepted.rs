@@ -104,6 +104,13 @@ async fn accepted_manifests() {
             "a policy without grace",
             policy(with(&retention(), &json!({"retention": {"deletionGrace": "0s"}}))),
         ),
+        (
+            "a policy that compares and repairs",
+            policy(with(
+                &retention(),
+                &json!({"fsck": {"schedule": "0 5 * * 0", "mode": "Repair", "deep": true}}),
+            )),
+        ),
     ])
     .await;
 }

@@ -1,0 +1,76 @@
+//! Comparing bucket and rows. (`POST /api/fsck`)
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use niks3_protocol::api::Permission;
+use niks3_protocol::api::fsck::{FsckParams, FsckStatus};
+use serde::Deserialize;
+
+use super::Body;
+use crate::app::App;
+use crate::auth::Identity;
+use crate::error::ApiError;
+use crate::fsck;
+
+/// Runs a list has where it is not said.
+const LISTED: u32 = 20;
+
+/// `POST /api/fsck`
+pub async fn start(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Body(params): Body<FsckParams>,
+) -> Result<(StatusCode, Json<FsckStatus>), ApiError> {
+    identity.may(Permission::Gc)?;
+    app.health.require_storage()?;
+    Ok((StatusCode::ACCEPTED, Json(fsck::start(&app, params).await?)))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    limit: Option<u32>,
+}
+
+/// `GET /api/fsck/runs?limit=20`
+pub async fn list(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Vec<FsckStatus>>, ApiError> {
+    identity.may(Permission::Gc)?;
+    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
+    Ok(Json(fsck::list(&app, query.limit.unwrap_or(LISTED).into()).await?))
+}
+
+/// `GET /api/fsck/runs/{id}`
+pub async fn find(
+    identity: Identity,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<FsckStatus>, ApiError> {
+    identity.may(Permission::Gc)?;
+    let number =
+        id.parse().map_err(|_| ApiError::BadRequest(format!("{id:?} is not the number of a run")))?;
+    let found = fsck::find(&app, number).await?;
+    found.map(Json).ok_or_else(|| ApiError::NotFound(format!("there is no comparison {id}")))
+}
+
+/// `POST /api/fsck/abort`
+pub async fn abort(identity: Identity, State(app): State<Arc<App>>) -> Result<StatusCode, ApiError> {
+    identity.may(Permission::Gc)?;
+    if fsck::abort(&app).await? {
+        return Ok(StatusCode::ACCEPTED);
+    }
+    Err(ApiError::NotFound("no comparison is running".to_owned()))
+}
+
+/// `GET /api/fsck/status`
+pub async fn status(identity: Identity, State(app): State<Arc<App>>) -> Result<Json<FsckStatus>, ApiError> {
+    identity.may(Permission::Gc)?;
+    let found = fsck::status(&app).await?;
+    found.map(Json).ok_or_else(|| ApiError::NotFound("there was no comparison yet".to_owned()))
+}
