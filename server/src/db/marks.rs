@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::stream::BoxStream;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -44,15 +43,18 @@ pub async fn begin_snapshot(conn: &mut PgConnection) -> sqlx::Result<OffsetDateT
     sqlx::query_scalar!("select now() as \"now!\"").fetch_one(conn).await
 }
 
-/// All objects, by id.
-pub fn stream_objects(conn: &mut PgConnection) -> BoxStream<'_, sqlx::Result<MarkRow>> {
+/// The next objects after an id, by id.
+pub async fn list_objects(conn: &mut PgConnection, after: i64, limit: i64) -> sqlx::Result<Vec<MarkRow>> {
     sqlx::query_as!(
         MarkRow,
         "select id, refs, condemned_at, deleting_since is not null as \"deleting!\", live,
                 coalesce(stored_size, 0) as \"stored_size!\", key like '%.narinfo' as \"narinfo!\"
-         from objects order by id"
+         from objects where id > $1 order by id limit $2",
+        after,
+        limit
     )
-    .fetch(conn)
+    .fetch_all(conn)
+    .await
 }
 
 /// Condemns what is not yet condemned; how many that were.

@@ -1,6 +1,7 @@
 //! What one repeatable-read snapshot shows of a cache: the graph, and everything that may be a root.
 
-use futures::TryStreamExt as _;
+use std::time::Duration;
+
 use niks3_protocol::api::gc::GcParams;
 use sqlx::PgConnection;
 use time::{Date, OffsetDateTime};
@@ -11,6 +12,11 @@ use super::{GcError, blocking, safe_upload_age};
 use crate::app::App;
 use crate::db;
 use crate::db::roots::{ClosureRow, PinRow, RevisionRow};
+
+/// Objects read at a time: some milliseconds of a core.
+const BATCH: i64 = 2000;
+/// After each of them.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -41,15 +47,7 @@ pub(super) async fn read(
     let mut transaction = db::begin(&app.db).await?;
     let conn: &mut PgConnection = &mut transaction;
     let taken_at = db::marks::begin_snapshot(conn).await?;
-    let mut graph = Graph::default();
-    let mut rows = db::marks::stream_objects(conn);
-    while let Some(row) = rows.try_next().await? {
-        graph.push(&row)?;
-        if stop.is_cancelled() {
-            return Err(GcError::Stopped);
-        }
-    }
-    drop(rows);
+    let mut graph = read_objects(conn, stop).await?;
     let closures = db::roots::list_closures(conn).await?;
     let (uploads, uploads_expired) = if params.dry_run {
         let age = params.failed_uploads_older_than.0.max(safe_upload_age(app));
@@ -74,12 +72,32 @@ pub(super) async fn read(
     Ok(Snapshot { graph, taken_at, closures, uploads, uploads_expired, reads, pins, revisions })
 }
 
+/// All objects, in batches with a pause after each. All at once, PostgreSQL would send what this server decodes
+/// meanwhile, and pushes would wait: on two cores there is no third.
+async fn read_objects(conn: &mut PgConnection, stop: &CancellationToken) -> Result<Graph, GcError> {
+    let (mut graph, mut last) = (Graph::default(), i64::MIN);
+    loop {
+        let rows = db::marks::list_objects(conn, last, BATCH).await?;
+        for row in &rows {
+            graph.push(row)?;
+        }
+        match rows.last() {
+            Some(row) => last = row.id,
+            None => return Ok(graph),
+        }
+        if stop.is_cancelled() {
+            return Err(GcError::Stopped);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// The day that lies so long back; the first there is where that is before all days.
-fn day_before(now: OffsetDateTime, age: std::time::Duration) -> Date {
+fn day_before(now: OffsetDateTime, age: Duration) -> Date {
     before(now, age).map_or(Date::MIN, OffsetDateTime::date)
 }
 
 /// The time that lies so long back, where there is one.
-pub(super) fn before(now: OffsetDateTime, age: std::time::Duration) -> Option<OffsetDateTime> {
+pub(super) fn before(now: OffsetDateTime, age: Duration) -> Option<OffsetDateTime> {
     now.checked_sub(age.try_into().ok()?)
 }
