@@ -10,12 +10,10 @@ use super::bits::BitSet;
 use super::decide::Decision;
 use super::graph::Graph;
 use super::run::Progress;
+use super::sweep::STATEMENT;
 use super::{GcError, signed};
 use crate::app::App;
 use crate::db;
-
-/// Rows changed in one transaction: each holds its locks for some ten milliseconds.
-const BATCH: usize = 2000;
 
 /// What one mark found.
 pub(super) struct Mark {
@@ -56,10 +54,10 @@ pub(super) async fn condemn(
 ) -> Result<(), GcError> {
     let (condemn, uncondemn) = changes(mark);
     let mut conn = app.db.acquire().await?;
-    for batch in uncondemn.chunks(BATCH) {
+    for batch in uncondemn.chunks(STATEMENT) {
         db::marks::uncondemn(&mut conn, batch).await?;
     }
-    for batch in condemn.chunks(BATCH) {
+    for batch in condemn.chunks(STATEMENT) {
         if stop.is_cancelled() {
             return Err(GcError::Stopped);
         }

@@ -21,6 +21,8 @@ use crate::db::marks::Claimed;
 
 /// Batches under way at a time.
 const CONCURRENT_BATCHES: usize = 4;
+/// Rows changed in one statement: it holds its locks for some ten milliseconds, on a busy machine too.
+pub(super) const STATEMENT: usize = 500;
 
 /// Something a sweep may claim: its index, its id, and since when it is condemned.
 type Candidate = (u32, i64, OffsetDateTime);
@@ -112,7 +114,10 @@ async fn claim_and_delete(
         batch.into_iter().map(|(_, id, since)| (id, since)).unzip();
     let asked_at = Instant::now();
     let mut conn = app.db.acquire().await?;
-    let claimed = db::marks::claim(&mut conn, progress.id, &ids, &since).await?;
+    let mut claimed = Vec::with_capacity(ids.len());
+    for (ids, since) in ids.chunks(STATEMENT).zip(since.chunks(STATEMENT)) {
+        claimed.extend(db::marks::claim(&mut conn, progress.id, ids, since).await?);
+    }
     drop(conn);
     delete(app, progress, claimed, asked_at).await
 }
@@ -161,8 +166,12 @@ async fn delete(
         }
     }
     let mut conn = app.db.acquire().await?;
-    db::marks::remove(&mut conn, progress.id, &confirmed).await?;
-    db::marks::give_back(&mut conn, progress.id, &refused).await?;
+    for ids in confirmed.chunks(STATEMENT) {
+        db::marks::remove(&mut conn, progress.id, ids).await?;
+    }
+    for ids in refused.chunks(STATEMENT) {
+        db::marks::give_back(&mut conn, progress.id, ids).await?;
+    }
     progress.count(|stats| {
         stats.objects_deleted_after_grace_period += signed(confirmed.len());
         stats.objects_failed_to_delete += failed;
