@@ -11,8 +11,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{
-    cache_config, closures, fsck, gc, health, landing, multipart, objects, openapi, paths, pending_closures, pins,
-    proxy, usage,
+    cache_config, closures, fsck, gc, health, landing, multipart, objects, openapi, paths, pending_closures,
+    pins, proxy, usage,
 };
 use crate::layers;
 

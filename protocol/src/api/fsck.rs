@@ -8,6 +8,7 @@ use super::gc::{GcReason, GcState};
 
 /// What is done about what differs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FsckMode {
     /// It is told.
@@ -20,6 +21,7 @@ pub enum FsckMode {
 
 /// What a run is to do: the body of `POST /api/fsck`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FsckParams {
     /// What is done about what differs.
@@ -52,6 +54,7 @@ impl FsckParams {
 
 /// What a run compared and found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct FsckSummary {
     /// Objects listed.
@@ -102,6 +105,7 @@ impl FsckSummary {
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FsckFinding {
     /// `missing`, `other_size`, `damaged`, `without_row` or `incomplete`.
     pub kind: String,
@@ -113,6 +117,7 @@ pub struct FsckFinding {
 
 /// What a run is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FsckPhase {
     /// Reading both listings.
@@ -124,6 +129,7 @@ pub enum FsckPhase {
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FsckStatus {
     /// The run's number.
     pub id: i64,
@@ -149,17 +155,21 @@ pub struct FsckStatus {
     pub reason: Option<GcReason>,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub started_at: OffsetDateTime,
     /// When it last made progress.
     #[serde(with = "time::serde::rfc3339")]
+    #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub updated_at: OffsetDateTime,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<crate::schema::Instant>"))]
     pub finished_at: Option<OffsetDateTime>,
 }
 
 /// The answer 409: another run, with other parameters, is active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FsckConflict {
     /// One sentence.
     pub error: String,

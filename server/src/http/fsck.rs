@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::fsck::{FsckParams, FsckStatus};
 use serde::Deserialize;
 
-use super::Body;
+use super::{Asked, Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
@@ -39,10 +38,9 @@ pub struct ListQuery {
 pub async fn list(
     identity: Identity,
     State(app): State<Arc<App>>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Vec<FsckStatus>>, ApiError> {
     identity.may(Permission::Gc)?;
-    let Query(query) = query.map_err(|rejection| ApiError::BadRequest(rejection.body_text()))?;
     Ok(Json(fsck::list(&app, query.limit.unwrap_or(LISTED).into()).await?))
 }
 
@@ -50,7 +48,7 @@ pub async fn list(
 pub async fn find(
     identity: Identity,
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<FsckStatus>, ApiError> {
     identity.may(Permission::Gc)?;
     let number =

@@ -2,6 +2,7 @@
 
 use niks3_protocol::api::cache_config::{CacheConfig, CacheStats};
 use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
+use niks3_protocol::api::fsck::{FsckConflict, FsckParams, FsckStatus};
 use niks3_protocol::api::gc::{DeleteRequest, GcConflict, GcParams, GcStatus};
 use niks3_protocol::api::multipart::{
     CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, RequestPartsRequest, RequestPartsResponse,
@@ -81,6 +82,7 @@ pub(super) fn all() -> Vec<Call> {
     let mut all = about_the_cache();
     all.extend(pushes());
     all.extend(collections());
+    all.extend(comparisons());
     all.extend(reads());
     all
 }
@@ -223,6 +225,32 @@ fn collections() -> Vec<Call> {
             .needs("Push or GC")
             .query::<u16>("limit", false, "closures to list, 1000 at most; 20")
             .json::<Usage>(200, "sizes"),
+    ]
+}
+
+fn comparisons() -> Vec<Call> {
+    vec![
+        call("post", "/api/fsck", "Compare bucket and database")
+            .needs(GC)
+            .body::<FsckParams>()
+            .json::<FsckStatus>(202, "the run")
+            .json::<FsckConflict>(409, "another run, with other parameters, is active"),
+        call("post", "/api/fsck/abort", "End the comparison that is active")
+            .needs(GC)
+            .empty(202, "it is asked to end")
+            .or(404, "none is running"),
+        call("get", "/api/fsck/runs", "The last comparisons")
+            .needs(GC)
+            .query::<u32>("limit", false, "how many; 20")
+            .json::<Vec<FsckStatus>>(200, "runs, the last first"),
+        call("get", "/api/fsck/runs/{id}", "One comparison")
+            .needs(GC)
+            .json::<FsckStatus>(200, "the run")
+            .or(404, "no such run"),
+        call("get", "/api/fsck/status", "The last comparison")
+            .needs(GC)
+            .json::<FsckStatus>(200, "the run")
+            .or(404, "there was none yet"),
     ]
 }
 
