@@ -19,7 +19,7 @@ pub use check::{Verdict, check};
 pub use keys::{KEYS, Keys};
 pub use promise::{GOES, HAS_ROW, LIVE, NOT_MISSING, PROMISE, READER};
 pub use rule::Rule;
-pub use size::{A, D, Plan, Size, X};
+pub use size::{A, D, Plan, Puts, Size, X};
 pub use state::{Client, Collector, Delete, Phase, Row, State};
 pub use step::Step;
 

@@ -4,7 +4,7 @@
 
 use crate::keys::Keys;
 use crate::rule::Rule;
-use crate::size::{Plan, Size};
+use crate::size::{Plan, Puts, Size};
 use crate::state::{Client, Phase, Row, State};
 
 /// The first transaction of `begin`: `db::uploads::insert`.
@@ -163,7 +163,7 @@ pub(crate) fn commit(size: &Size, state: &mut State, client: usize) -> Option<()
     // db::closures::upsert, db::uploads::delete
     state.closures.insert(plan.root);
     end(state, client);
-    if size.late_puts {
+    if size.puts != Puts::InTime {
         state.clients[client].late = missing.without(size.narinfos);
     }
     Some(())
@@ -186,6 +186,19 @@ pub(crate) fn expire_upload(size: &Size, state: &mut State, client: usize) -> Op
     Some(())
 }
 
+/// `gc::delete` with `--force` (rule 12): an upload goes while its addresses live, so what its client still sends may
+/// arrive at any time. The rest of a deletion is closures that go and a run with two marks, of which a claim may pass
+/// over whatever it likes.
+pub(crate) fn end_upload(size: &Size, state: &mut State, client: usize) -> Option<()> {
+    if size.puts != Puts::AfterDeletion {
+        return None;
+    }
+    let late = state.clients[client].missing.without(size.narinfos);
+    expire_upload(size, state, client)?;
+    state.clients[client].late = late;
+    Some(())
+}
+
 /// `db::closures::delete_old`
 pub(crate) fn expire_closure(state: &mut State, key: usize) -> Option<()> {
     state.closures.contains(key).then(|| state.closures.remove(key))
@@ -202,10 +215,10 @@ pub(crate) fn fail(state: &mut State, client: usize) {
     }
 }
 
-/// The upload is no more; a later one of that client has another id.
+/// The upload is no more; a later one of that client has another id. What is under way stays so.
 pub(crate) fn end(state: &mut State, client: usize) {
-    let Client { pushes, losses, .. } = state.clients[client];
-    state.clients[client] = Client { losses, pushes, ..Client::default() };
+    let Client { pushes, losses, late, .. } = state.clients[client];
+    state.clients[client] = Client { late, losses, pushes, ..Client::default() };
     for row in state.rows.iter_mut().flatten() {
         row.writer = row.writer.filter(|writer| usize::from(*writer) != client);
     }

@@ -39,6 +39,17 @@ impl Plan {
 
 const CHAIN: [Keys; KEYS] = [Keys::of(&[D]), Keys::of(&[X]), Keys::NONE];
 
+/// When a PUT of a client may act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Puts {
+    /// Before its upload goes.
+    InTime,
+    /// After its upload was committed, too.
+    AfterCommit,
+    /// That, and after its upload was ended while its addresses live: paths are deleted at once, with `--force`.
+    AfterDeletion,
+}
+
 /// What happens at most, and by which rules.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
@@ -54,8 +65,8 @@ pub struct Size {
     pub crashes: [u8; 2],
     /// Answers to each server's writes of narinfos that are lost.
     pub losses: [u8; CLIENTS],
-    /// A PUT may act after its upload was committed.
-    pub late_puts: bool,
+    /// When a PUT may act.
+    pub puts: Puts,
     /// A mark writes object after object, and others come between.
     pub batches: bool,
     /// States that differ only in which collector is which are one. Not for reading a counterexample.
@@ -73,7 +84,7 @@ impl Size {
         marks: [2, 2],
         crashes: [0, 0],
         losses: [0, 0],
-        late_puts: false,
+        puts: Puts::InTime,
         batches: false,
         symmetric: true,
         off: None,

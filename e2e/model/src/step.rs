@@ -34,6 +34,8 @@ pub enum Step {
     Commit(usize),
     /// `uploads::delete_expired`
     ExpireUpload(usize),
+    /// `delete::run` with `--force`
+    EndUpload(usize),
     /// `closures::delete_old`
     ExpireClosure(usize),
     /// `mark::read`
@@ -59,7 +61,7 @@ pub enum Step {
 }
 
 /// Steps of somebody.
-const OF_CLIENT: [fn(usize) -> Step; 8] = [
+const OF_CLIENT: [fn(usize) -> Step; 9] = [
     Step::InsertUpload,
     Step::ReadStates,
     Step::Look,
@@ -68,6 +70,7 @@ const OF_CLIENT: [fn(usize) -> Step; 8] = [
     Step::Abandon,
     Step::Commit,
     Step::ExpireUpload,
+    Step::EndUpload,
 ];
 const OF_COLLECTOR: [fn(usize) -> Step; 3] = [Step::Mark, Step::Condemn, Step::Crash];
 /// Steps of a client, or its server, with a key.
@@ -109,6 +112,7 @@ impl Step {
             Self::Settle(key) => write::settle(size, &mut state, key),
             Self::Commit(client) => push::commit(size, &mut state, client),
             Self::ExpireUpload(client) => push::expire_upload(size, &mut state, client),
+            Self::EndUpload(client) => push::end_upload(size, &mut state, client),
             Self::ExpireClosure(key) => push::expire_closure(&mut state, key),
             Self::Mark(by) => collect::mark(size, &mut state, by),
             Self::Condemn(by) => collect::condemn(size, &mut state, by),

@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "counts are what one runs this for")]
 
-use niks3_model::{Plan, Size, Verdict, check};
+use niks3_model::{GOES, HAS_ROW, Plan, Puts, Size, Verdict, check};
 
 const THREADS: usize = 2;
 
@@ -32,6 +32,27 @@ fn while_a_push_refers_to_what_it_does_not_bring() {
 #[test]
 fn while_one_path_is_built_twice() {
     holds("two builds of one path", Size::BUILDS);
+}
+
+/// Rule 12: paths are deleted at once by `--force`, and what a push that was ended still sends arrives late.
+fn holds_but_for_strays(what: &str, size: Size) {
+    let verdict = check(Size { puts: Puts::AfterDeletion, ..size }, None, THREADS);
+    println!("{what}: {verdict}");
+    // What arrives when its row has gone is garbage that no narinfo leads to: fsck removes it.
+    let strays = [HAS_ROW, GOES];
+    assert!(verdict.broken.iter().all(|(name, _)| strays.contains(name)), "{what}: {:#?}", verdict.broken);
+    assert!(verdict.broken.iter().any(|(name, _)| *name == HAS_ROW), "{what}: no PUT came late");
+}
+
+#[test]
+fn while_paths_are_deleted_at_once() {
+    holds_but_for_strays("a deletion with --force", Size { marks: [2, 0], symmetric: false, ..Size::FIRST });
+}
+
+#[test]
+#[ignore = "larger"]
+fn while_paths_are_deleted_at_once_and_collected() {
+    holds_but_for_strays("two deletions with --force", Size::FIRST);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "`--nocapture` shows the histories")]
 
-use niks3_model::{GOES, HAS_ROW, LIVE, NOT_MISSING, PROMISE, Plan, READER, Rule, Size, check};
+use niks3_model::{GOES, HAS_ROW, LIVE, NOT_MISSING, PROMISE, Plan, Puts, READER, Rule, Size, check};
 
 /// Switches a rule off where these closures are pushed.
 fn caught(rule: Rule, plans: [Plan; 2], by: &'static str) {
@@ -80,8 +80,31 @@ fn rules_of_writing_narinfos() {
 /// A PUT may act after its upload was committed, and its closure has gone meanwhile.
 #[test]
 fn a_put_after_the_commit_leaves_garbage_at_worst() {
-    let size = Size { late_puts: true, symmetric: false, ..Size::FIRST };
+    let size = Size { puts: Puts::AfterCommit, symmetric: false, ..Size::FIRST };
     let verdict = check(size, Some(HAS_ROW), 1);
     println!("a late PUT: {:?}", verdict.broken);
     assert!(verdict.broken.iter().all(|(name, _)| [HAS_ROW, GOES].contains(name)), "{verdict}");
+}
+
+/// docs/gc.md has a row for each rule, with its switches here and its tests on the real thing.
+#[test]
+fn the_page_names_every_switch_and_tests_that_there_are() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+    let page = read("docs/gc.md");
+    let rules = read("e2e/model/src/rule.rs");
+    let switches: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+    assert_eq!(switches.len(), 31);
+    for switch in switches {
+        assert!(page.contains(&format!("`{switch}`")), "docs/gc.md does not name {switch}");
+    }
+    let tests = ["gc", "gc_races", "gc_trouble", "delete"]
+        .map(|it| read(&format!("server/tests/it/{it}.rs")))
+        .concat();
+    let rows = page.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split('`'));
+    let named: Vec<&str> = rows.filter(|word| word.matches('_').count() > 3).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(tests.contains(&format!("fn {name}()")), "docs/gc.md names the test {name}, which is none");
+    }
 }
