@@ -13,11 +13,10 @@ use crate::dice::Dice;
 use crate::judge::walk;
 use crate::push::Push;
 use crate::universe::Universe;
-use crate::world::{GaveUp, World};
+use crate::world::{GaveUp, Mood, World};
 
-/// Collections keep what was pushed lately in every third stretch of so many seconds, so that a lost push is
-/// told from a collected one.
-const STRETCH: u64 = 10;
+/// So many clients push while it is quiet.
+const QUIET: usize = 2;
 /// A run that is no longer believed in goes on for some seconds all the same: two at once are safe.
 const FORGET: &str =
     "update gc_runs set state = 'failed', error = 'forgotten', finished_at = clock_timestamp()
@@ -32,7 +31,8 @@ pub fn start(world: &Arc<World>) -> JoinSet<()> {
         let slow = number >= plan.pushers;
         let who = format!("{} {number}", if slow { "slow pusher" } else { "pusher" });
         let (world, dice) = (Arc::clone(world), dice(&who));
-        all.spawn(async move { push(&world, &who, dice, if slow { 1500 } else { 0 }).await });
+        let (rests, leisure) = (number >= QUIET, if slow { 1500 } else { 0 });
+        all.spawn(async move { push(&world, &who, dice, rests, leisure).await });
     }
     for number in 0..plan.collectors {
         let who = format!("collector {number}");
@@ -51,13 +51,17 @@ pub fn start(world: &Arc<World>) -> JoinSet<()> {
     all
 }
 
-async fn push(world: &World, who: &str, mut dice: Dice, leisure: u64) {
+async fn push(world: &World, who: &str, mut dice: Dice, rests: bool, leisure: u64) {
     while world.going_on() {
+        if rests && world.mood() == Mood::Quiet {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        }
         let (push, mut then) = (dice.branch(), dice.branch());
         if let Ok(root) = Push::new(world, who, push, leisure).run().await {
             let _ = pin(world, who, &mut then, root).await;
         }
-        dice.pause(150).await;
+        dice.pause(if world.mood() == Mood::Quiet { 800 } else { 150 }).await;
     }
 }
 
@@ -91,11 +95,11 @@ async fn pin(world: &World, who: &str, dice: &mut Dice, root: usize) -> Result<(
 
 async fn collect(world: &World, who: &str, mut dice: Dice) {
     while world.going_on() {
-        let forget = dice.chance(300);
+        let mood = world.mood();
+        let forget = dice.chance(300) && mood != Mood::Quiet;
         let short = dice.pick(&["0s", "0s", "200ms"]);
         let long = dice.pick(&["12s", "1h"]);
-        let keeps = (world.elapsed().as_secs() / STRETCH) % 3 == 2;
-        let older_than = if keeps { long } else { short };
+        let older_than = if mood == Mood::Keeping { long } else { short };
         let grace = dice.pick(&[
             "force=true",
             "force=true",
@@ -103,6 +107,8 @@ async fn collect(world: &World, who: &str, mut dice: Dice) {
             "deletion-grace=300ms",
             "deletion-grace=2s",
         ]);
+        let (older_than, grace) =
+            if mood == Mood::Quiet { ("0s", "force=true") } else { (older_than, grace) };
         if forget && world.place.sql(FORGET).await.is_ok() {
             world.history.note(who, "runs forgotten", &json!(null));
         }

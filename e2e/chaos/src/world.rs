@@ -21,6 +21,20 @@ use crate::universe::Universe;
 /// So many roots are hot, for so many seconds.
 const HOT: usize = 5;
 const HOT_STRETCH: u64 = 20;
+/// Everybody changes what they do after so many seconds.
+const STRETCH: u64 = 10;
+
+/// What everybody does for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    /// All push, and collections of all kinds come and go.
+    Busy,
+    /// Few push, of very few roots, while collections that leave nothing follow each other: what a push relies on
+    /// is then kept by no other one, and is due at any moment.
+    Quiet,
+    /// Collections keep what was pushed lately, so that a lost push is told from a collected one.
+    Keeping,
+}
 
 /// One run.
 pub struct World {
@@ -110,8 +124,19 @@ impl World {
     pub fn choose_root(&self, dice: &mut Dice) -> usize {
         let any = dice.index(self.universe.paths.len());
         let stretch = usize::try_from(self.elapsed().as_secs() / HOT_STRETCH).unwrap_or(0);
-        let hot = (stretch * HOT + dice.index(HOT)) % self.universe.paths.len();
-        if dice.chance(700) { hot } else { any }
+        let quiet = self.mood() == Mood::Quiet;
+        let hot = dice.index(if quiet { 2 } else { HOT });
+        let hot = (stretch * HOT + hot) % self.universe.paths.len();
+        if quiet || dice.chance(700) { hot } else { any }
+    }
+
+    /// What everybody does now.
+    pub fn mood(&self) -> Mood {
+        match (self.elapsed().as_secs() / STRETCH) % 3 {
+            0 => Mood::Busy,
+            1 => Mood::Quiet,
+            _ => Mood::Keeping,
+        }
     }
 
     /// Says that a promise was broken; the run ends.
