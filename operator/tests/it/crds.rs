@@ -14,6 +14,7 @@ use crate::api_server;
 mod accepted;
 mod changes;
 mod refused;
+mod refused_fsck;
 
 #[test]
 fn committed_crds_are_the_generated_ones() {

@@ -12,7 +12,7 @@ fn e(patch: Value) -> Value {
 }
 
 /// Each is refused, for the reason beside it.
-async fn refused<const N: usize>(table: [(Value, &str); N]) {
+pub(super) async fn refused<const N: usize>(table: [(Value, &str); N]) {
     let client = api_server::client().await;
     let namespace = api_server::namespace(&client).await;
     for (object, message) in table {
@@ -292,14 +292,6 @@ async fn refused_policies() {
         (p(json!({"failedJobsHistoryLimit": 101})), "spec.failedJobsHistoryLimit"),
         (p(json!({"concurrencyPolicy": "Allow"})), "spec.concurrencyPolicy: Unsupported value"),
         (p(json!({"startingDeadlineSeconds": 9})), "spec.startingDeadlineSeconds"),
-        (p(json!({"fsck": {}})), "spec.fsck.schedule: Required value"),
-        (p(json!({"fsck": {"schedule": ""}})), "spec.fsck.schedule"),
-        (
-            p(json!({"fsck": {"schedule": "CRON_TZ=UTC 17 3 * * *"}})),
-            "fsck.schedule: has no time zone; use timeZone",
-        ),
-        (p(json!({"fsck": {"schedule": "@weekly", "mode": "Mend"}})), "spec.fsck.mode: Unsupported value"),
-        (p(json!({"fsck": {"schedule": "@weekly", "deep": "yes"}})), "spec.fsck.deep"),
         (p(json!({"job": {"activeDeadlineSeconds": 59}})), "spec.job.activeDeadlineSeconds"),
         (p(json!({"job": {"backoffLimit": -1}})), "spec.job.backoffLimit"),
         (p(json!({"job": {"ttlSecondsAfterFinished": 0}})), "spec.job.ttlSecondsAfterFinished"),
