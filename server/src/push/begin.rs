@@ -89,10 +89,9 @@ async fn open(
     if how.verify_s3 {
         forget_lost(app, keys).await?;
     }
-    let missing = read_states(app, id, keys).await?;
+    let (missing, presigner) = read_states(app, id, keys).await?;
     let missing: Vec<&UploadObject> =
         objects.iter().filter(|object| missing.contains(object.key.as_str())).collect();
-    let presigner = app.bucket.presigner(app.config.presign_expiry).await?;
     let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|object| is_multipart(object));
     let staging = !how.server_narinfos;
     // Never the address of a narinfo: whoever has one may replace what others committed since.
@@ -154,11 +153,14 @@ fn check(roots: &[String], mut objects: Vec<UploadObject>) -> Result<Vec<UploadO
     Ok(objects)
 }
 
-/// The second transaction, again until nothing of the upload is being deleted. Gives the missing keys.
-async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<HashSet<String>, PushError> {
+/// The second transaction, again until nothing of the upload is being deleted. Gives the missing keys, and what signs
+/// their addresses: dated before the transaction says when these end, however long the deletions were waited for.
+async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<(HashSet<String>, Presigner), PushError> {
     let give_up = Instant::now() + WAIT_FOR_DELETES;
     let mut pause = Duration::from_millis(20);
+    let addresses = app.config.presign_expiry;
     loop {
+        let presigner = app.bucket.presigner(addresses).await?;
         let mut transaction = db::begin(&app.db).await?;
         let states = db::objects::expect(&mut transaction, keys).await?;
         let deleting = states.iter().find(|state| state.deleting).map(|state| state.key.clone());
@@ -166,15 +168,13 @@ async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<HashSet<Stri
         let complete = states.len() == keys.len();
         let missing: Vec<String> =
             states.into_iter().filter(|state| !state.live).map(|state| state.key).collect();
-        // The addresses are signed after this, however long the deletions were waited for.
-        let addresses = app.config.presign_expiry;
         let open = db::uploads::set_missing(&mut transaction, id, &missing, addresses).await?;
         transaction.commit().await?;
         if !open {
             return Err(PushError::UploadNotFound(id));
         }
         match deleting {
-            None if complete => return Ok(missing.into_iter().collect()),
+            None if complete => return Ok((missing.into_iter().collect(), presigner)),
             _ if Instant::now() < give_up => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));

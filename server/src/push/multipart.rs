@@ -36,12 +36,13 @@ pub async fn request_parts(
         )));
     }
     let multipart = load_multipart(app, identity, object_key, upload_id).await?;
+    // Dated before the row says when its addresses end.
+    let presigner = app.bucket.presigner(app.config.presign_expiry).await?;
     let mut conn = app.db.acquire().await?;
     if !db::uploads::extend(&mut conn, multipart.upload_id, app.config.presign_expiry).await? {
         return Err(PushError::UploadNotFound(multipart.upload_id));
     }
     drop(conn);
-    let presigner = app.bucket.presigner(app.config.presign_expiry).await?;
     let part_urls =
         (start..start + count).map(|number| presigner.part(object_key, upload_id, number)).collect();
     Ok(RequestPartsResponse { part_urls, start_part_number: start })
