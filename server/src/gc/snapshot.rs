@@ -14,7 +14,7 @@ use crate::db;
 use crate::db::roots::{ClosureRow, PinRow, RevisionRow};
 
 /// Objects read at a time: some milliseconds of a core.
-const BATCH: i64 = 2000;
+const BATCH: i64 = 2500;
 /// After each of them.
 const PAUSE: Duration = Duration::from_millis(1);
 
