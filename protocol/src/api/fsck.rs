@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::gc::policy::PolicyError;
+use super::gc::policy::{PolicyError, check_safety};
 use super::gc::{GcReason, GcState};
 
 /// What is done about what differs.
@@ -41,14 +41,7 @@ pub struct FsckParams {
 impl FsckParams {
     /// Whether it can be carried out, whatever the cache.
     pub fn check(&self) -> Result<(), PolicyError> {
-        if let Some(percent) = self.max_delete_percent.filter(|percent| !(1..=100).contains(percent)) {
-            let name = "max_delete_percent".to_owned();
-            return Err(PolicyError::OutOfRange(name, percent.into(), "1 to 100"));
-        }
-        if self.max_delete_objects == Some(0) {
-            return Err(PolicyError::OutOfRange("max_delete_objects".to_owned(), 0, "at least 1"));
-        }
-        Ok(())
+        check_safety(self.max_delete_percent, self.max_delete_objects)
     }
 }
 

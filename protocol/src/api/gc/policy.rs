@@ -62,19 +62,29 @@ pub enum PolicyError {
     RuleText(String, String),
 }
 
+fn at_least_one(what: &str, value: Option<u64>) -> Result<(), PolicyError> {
+    match value {
+        Some(0) => Err(PolicyError::OutOfRange(what.to_owned(), 0, "at least 1")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether `max_delete_percent` and `max_delete_objects` mean something.
+pub(crate) fn check_safety(percent: Option<u32>, objects: Option<u64>) -> Result<(), PolicyError> {
+    at_least_one("max_delete_objects", objects)?;
+    match percent.filter(|percent| !(1..=100).contains(percent)) {
+        Some(percent) => {
+            Err(PolicyError::OutOfRange("max_delete_percent".to_owned(), percent.into(), "1 to 100"))
+        }
+        None => Ok(()),
+    }
+}
+
 impl GcParams {
     /// Whether the policy can be carried out, whatever the cache.
     pub fn check(&self) -> Result<(), PolicyError> {
-        let at_least_one = |what: &str, value: Option<u64>| match value {
-            Some(0) => Err(PolicyError::OutOfRange(what.to_owned(), 0, "at least 1")),
-            _ => Ok(()),
-        };
         at_least_one("max_size", self.max_size)?;
-        at_least_one("max_delete_objects", self.max_delete_objects)?;
-        if let Some(percent) = self.max_delete_percent.filter(|percent| !(1..=100).contains(percent)) {
-            let name = "max_delete_percent".to_owned();
-            return Err(PolicyError::OutOfRange(name, percent.into(), "1 to 100"));
-        }
+        check_safety(self.max_delete_percent, self.max_delete_objects)?;
         if self.pin_rules.len() > MAX_PIN_RULES {
             return Err(PolicyError::TooManyRules(self.pin_rules.len()));
         }
