@@ -11,6 +11,7 @@ mod pins;
 mod plan;
 mod push;
 mod use_cache;
+mod wait;
 
 use std::process::ExitCode;
 

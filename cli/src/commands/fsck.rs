@@ -1,24 +1,15 @@
 //! `niks3 fsck`: lets the server compare its bucket with its database, and stays until that ends.
 
-use std::time::Duration;
-
 use niks3_protocol::api::fsck::{FsckMode, FsckPhase, FsckStatus, FsckSummary};
 use niks3_protocol::api::gc::{GcReason, GcState};
 use tokio::time::Instant;
 
 use super::CommandError;
+use super::wait::{self, BUSY_LIMIT};
 use crate::args::{FsckArgs, FsckCommand};
 use crate::client::Client;
 use crate::printer::Printer;
 
-/// Before the first look at the run; each further pause is twice as long.
-const FIRST_POLL: Duration = Duration::from_millis(50);
-/// The longest pause between two looks.
-const POLL: Duration = Duration::from_secs(1);
-/// Between two lines about it.
-const LINE_PAUSE: Duration = Duration::from_secs(10);
-/// How long a run with other parameters is waited for.
-const BUSY_LIMIT: Duration = Duration::from_hours(1);
 /// Findings in the result file: Kubernetes keeps 4096 bytes of it.
 const RESULT_FINDINGS: usize = 3;
 
@@ -115,19 +106,19 @@ fn sentence(found: &FsckSummary) -> String {
 
 /// Waits for the end of a run.
 async fn follow(client: &Client, started: FsckStatus, printer: Printer) -> Result<FsckStatus, CommandError> {
-    let (mut status, mut said, mut pause) = (started, Instant::now(), FIRST_POLL);
-    while status.state == GcState::Running {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(POLL);
-        status = client.fsck_run(status.id).await?;
-        if said.elapsed() >= LINE_PAUSE {
-            said = Instant::now();
-            let doing = match status.phase {
-                FsckPhase::Compare => "comparing",
-                FsckPhase::Repair => "repairing",
-            };
-            printer.say(&format!("{doing}: {}", sentence(&status.summary)));
-        }
+    Ok(wait::for_end(started, printer, async |run| client.fsck_run(run.id).await).await?)
+}
+
+impl wait::Run for FsckStatus {
+    fn state(&self) -> GcState {
+        self.state
     }
-    Ok(status)
+
+    fn doing(&self) -> String {
+        let doing = match self.phase {
+            FsckPhase::Compare => "comparing",
+            FsckPhase::Repair => "repairing",
+        };
+        format!("{doing}: {}", sentence(&self.summary))
+    }
 }

@@ -1,24 +1,15 @@
 //! `niks3 gc`: starts a collection and stays until it ends.
 
-use std::time::Duration;
-
 use niks3_protocol::api::gc::{GcPhase, GcReason, GcState, GcStatus};
 use tokio::time::Instant;
 
 use super::CommandError;
 use super::plan::{self, time};
+use super::wait::{self, BUSY_LIMIT};
 use crate::args::{GcArgs, GcCommand};
 use crate::client::{Client, ClientError};
 use crate::printer::{Printer, bytes};
 
-/// Before the first look at the run; each further pause is twice as long.
-const FIRST_POLL: Duration = Duration::from_millis(50);
-/// The longest pause between two looks.
-const POLL: Duration = Duration::from_secs(1);
-/// Between two lines about it.
-const LINE_PAUSE: Duration = Duration::from_secs(10);
-/// How long a run with other parameters is waited for.
-const BUSY_LIMIT: Duration = Duration::from_hours(1);
 /// Entries of a list in the result file: Kubernetes keeps 4096 bytes of it.
 const RESULT_ENTRIES: usize = 3;
 
@@ -145,24 +136,22 @@ pub(super) async fn follow(
     started: GcStatus,
     printer: Printer,
 ) -> Result<GcStatus, CommandError> {
-    let mut status = started;
-    let mut said = Instant::now();
-    let mut pause = FIRST_POLL;
-    while status.state == GcState::Running {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(POLL);
-        status = client.gc_status().await?;
-        if said.elapsed() >= LINE_PAUSE {
-            said = Instant::now();
-            let deleted = status.stats.objects_deleted_after_grace_period;
-            let phase = match status.phase {
-                GcPhase::CleanupPendingUploads => "expiring uploads",
-                GcPhase::CleanupOldClosures => "deciding what stays",
-                GcPhase::CleanupOrphanObjects => "deleting what nothing reaches",
-                GcPhase::VacuumTables => "giving space back",
-            };
-            printer.say(&format!("{phase}: {deleted} objects deleted so far"));
-        }
+    Ok(wait::for_end(started, printer, async |_| client.gc_status().await).await?)
+}
+
+impl wait::Run for GcStatus {
+    fn state(&self) -> GcState {
+        self.state
     }
-    Ok(status)
+
+    fn doing(&self) -> String {
+        let deleted = self.stats.objects_deleted_after_grace_period;
+        let phase = match self.phase {
+            GcPhase::CleanupPendingUploads => "expiring uploads",
+            GcPhase::CleanupOldClosures => "deciding what stays",
+            GcPhase::CleanupOrphanObjects => "deleting what nothing reaches",
+            GcPhase::VacuumTables => "giving space back",
+        };
+        format!("{phase}: {deleted} objects deleted so far")
+    }
 }
