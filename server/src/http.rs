@@ -13,6 +13,7 @@ pub mod paths;
 pub mod pending_closures;
 pub mod pins;
 pub mod proxy;
+pub mod runs;
 pub mod usage;
 
 use axum::body::Bytes;

@@ -7,16 +7,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::fsck::{FsckParams, FsckStatus};
-use serde::Deserialize;
 
+use super::runs::{ListQuery, number};
 use super::{Asked, Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::fsck;
-
-/// Runs a list has where it is not said.
-const LISTED: u32 = 20;
 
 /// `POST /api/fsck`
 pub async fn start(
@@ -29,11 +26,6 @@ pub async fn start(
     Ok((StatusCode::ACCEPTED, Json(fsck::start(&app, params).await?)))
 }
 
-#[derive(Debug, Deserialize)]
-pub struct ListQuery {
-    limit: Option<u32>,
-}
-
 /// `GET /api/fsck/runs?limit=20`
 pub async fn list(
     identity: Identity,
@@ -41,7 +33,7 @@ pub async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Vec<FsckStatus>>, ApiError> {
     identity.may(Permission::Gc)?;
-    Ok(Json(fsck::list(&app, query.limit.unwrap_or(LISTED).into()).await?))
+    Ok(Json(fsck::list(&app, query.limit()).await?))
 }
 
 /// `GET /api/fsck/runs/{id}`
@@ -51,9 +43,7 @@ pub async fn find(
     Segment(id): Segment,
 ) -> Result<Json<FsckStatus>, ApiError> {
     identity.may(Permission::Gc)?;
-    let number =
-        id.parse().map_err(|_| ApiError::BadRequest(format!("{id:?} is not the number of a run")))?;
-    let found = fsck::find(&app, number).await?;
+    let found = fsck::find(&app, number(&id)?).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound(format!("there is no comparison {id}")))
 }
 

@@ -11,14 +11,12 @@ use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::runs::{ListQuery, number};
 use super::{Asked, Body, Segment};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::gc;
-
-/// Runs a list has where it is not said.
-const LISTED: u32 = 20;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -78,11 +76,6 @@ fn parse(policy: Value) -> Result<GcParams, ApiError> {
     Err(ApiError::BadRequest(format!("the policy has {fields}, which this server does not know")))
 }
 
-#[derive(Debug, Deserialize)]
-pub struct ListQuery {
-    limit: Option<u32>,
-}
-
 /// `GET /api/gc/runs?limit=20`
 pub async fn list(
     identity: Identity,
@@ -90,7 +83,7 @@ pub async fn list(
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Vec<GcStatus>>, ApiError> {
     identity.may(Permission::Gc)?;
-    Ok(Json(gc::list(&app, query.limit.unwrap_or(LISTED).into()).await?))
+    Ok(Json(gc::list(&app, query.limit()).await?))
 }
 
 /// `GET /api/gc/runs/{id}`
@@ -100,9 +93,7 @@ pub async fn find(
     Segment(id): Segment,
 ) -> Result<Json<GcStatus>, ApiError> {
     identity.may(Permission::Gc)?;
-    let number =
-        id.parse().map_err(|_| ApiError::BadRequest(format!("{id:?} is not the number of a run")))?;
-    let found = gc::find(&app, number).await?;
+    let found = gc::find(&app, number(&id)?).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound(format!("there is no run {id}")))
 }
 
