@@ -1,19 +1,20 @@
 //! Pushes. (`/api/pending_closures`)
 
 use std::collections::BTreeMap;
+use std::iter::once;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
+use futures::{StreamExt as _, stream};
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::duration::GoDuration;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tracing::Instrument as _;
 
 use super::{Asked, Body, Segment, at_most};
@@ -22,8 +23,8 @@ use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::push::{self, PushError};
 
-/// Bytes of an answer that are made at a time.
-const PIECE: usize = 64 << 10;
+/// Objects of an answer that are made at a time: some ten kilobytes.
+const PIECE: usize = 128;
 /// The end of an answer to a begin: of its last field, and of itself.
 const END: &str = "}}";
 
@@ -47,39 +48,23 @@ pub async fn begin(
 /// The answer to a begin, made a piece at a time: the addresses of a hundred thousand objects are tens of MiB.
 fn answer(begun: BeginResponse) -> Result<Response, serde_json::Error> {
     let BeginResponse { id, started_at, pending_objects } = begun;
-    let whole = serde_json::to_string(&BeginResponse { id, started_at, pending_objects: BTreeMap::new() })?;
+    let mut head = serde_json::to_vec(&BeginResponse { id, started_at, pending_objects: BTreeMap::new() })?;
     // It ends with the object that is empty here.
-    let (head, tail) = whole.split_at(whole.len() - END.len());
-    let (mut piece, tail) = (head.as_bytes().to_vec(), tail.as_bytes().to_vec());
-    let (mut objects, mut first, mut done) = (pending_objects.into_iter(), true, false);
-    let pieces = std::iter::from_fn(move || {
-        if done {
-            return None;
-        }
-        while piece.len() < PIECE {
-            let Some((key, object)) = objects.next() else {
-                piece.extend_from_slice(&tail);
-                done = true;
-                break;
-            };
-            if !std::mem::replace(&mut first, false) {
-                piece.push(b',');
-            }
-            if let Err(error) = write_field(&mut piece, &key, &object) {
-                done = true;
-                return Some(Err(error));
-            }
-        }
-        Some(Ok(Bytes::from(std::mem::take(&mut piece))))
+    let tail = head.split_off(head.len() - END.len());
+    let fields = pending_objects.into_iter().enumerate().map(|(number, (key, object))| {
+        let mut field = if number == 0 { Vec::new() } else { vec![b','] };
+        serde_json::to_writer(&mut field, &key)?;
+        field.push(b':');
+        serde_json::to_writer(&mut field, &object)?;
+        Ok(field)
     });
-    let body = axum::body::Body::from_stream(futures::stream::iter(pieces));
+    let texts = once(Ok(head)).chain(fields).chain(once(Ok(tail)));
+    let pieces = stream::iter(texts).chunks(PIECE).map(|texts| {
+        let texts = texts.into_iter().collect::<Result<Vec<Vec<u8>>, serde_json::Error>>()?;
+        Ok::<_, serde_json::Error>(texts.concat())
+    });
+    let body = axum::body::Body::from_stream(pieces);
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-fn write_field(to: &mut Vec<u8>, name: &str, value: &impl Serialize) -> Result<(), serde_json::Error> {
-    serde_json::to_writer(&mut *to, name)?;
-    to.push(b':');
-    serde_json::to_writer(to, value)
 }
 
 /// `POST /api/pending_closures/{id}/sign`
