@@ -106,6 +106,7 @@ impl Metrics {
         registry.register("proxy_read_bytes", "Bytes of objects sent to readers", metrics.read_bytes.clone());
         Self { registry, ..metrics }
     }
+
     /// Notes an answered request.
     pub fn count_request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let labels = RequestLabels { method: method.to_owned(), route: route.to_owned(), status };

@@ -25,6 +25,8 @@ const PUSH: &str = "Push";
 const GC: &str = "GC";
 const READ: &str = "Read, where reads are private";
 
+const ACTIVE: &str = "another run, with other parameters, is active";
+
 fn call(method: &'static str, path: &'static str, about: &'static str) -> Call {
     Call { method, path, about, needs: None, query: Vec::new(), body: None, answers: Vec::new() }
 }
@@ -179,7 +181,6 @@ fn pushes() -> Vec<Call> {
 }
 
 fn collections() -> Vec<Call> {
-    const ACTIVE: &str = "another run, with other parameters, is active";
     vec![
         call("delete", "/api/closures", "Collect garbage, as niks3 1.7 asks for it")
             .needs(GC)
@@ -234,7 +235,7 @@ fn comparisons() -> Vec<Call> {
             .needs(GC)
             .body::<FsckParams>()
             .json::<FsckStatus>(202, "the run")
-            .json::<FsckConflict>(409, "another run, with other parameters, is active"),
+            .json::<FsckConflict>(409, ACTIVE),
         call("post", "/api/fsck/abort", "End the comparison that is active")
             .needs(GC)
             .empty(202, "it is asked to end")
