@@ -51,6 +51,13 @@ pub struct App {
     pub verifying: tokio::sync::Semaphore,
 }
 
+impl App {
+    /// How long after its begin an upload is over for certain: its addresses and T have passed.
+    pub fn upload_lifetime(&self) -> Duration {
+        self.config.presign_expiry + self.bucket.config().settle_time()
+    }
+}
+
 /// The part of the configuration that requests need.
 #[derive(Debug, Clone)]
 pub struct Settings {

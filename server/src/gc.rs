@@ -17,27 +17,21 @@ mod snapshot;
 mod sweep;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use niks3_protocol::api::gc::{
     Delete, DeleteRequest, GcConflict, GcParams, GcPhase, GcState, GcStats, GcStatus,
 };
 use niks3_protocol::duration::GoDuration;
 use niks3_protocol::nix::StorePathHash;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::db;
 use crate::db::gc_runs::GcRun;
+use crate::runs::{SILENCE, name_of, named};
 pub use error::GcError;
 pub use explain::{usage, why};
-
-/// A run without a sign of life for so long is another server's, and that server is dead.
-const SILENCE: Duration = Duration::from_mins(1);
 
 /// The runs of this server; they end with it.
 #[derive(Debug, Default, Clone)]
@@ -71,7 +65,7 @@ pub async fn start_policy(app: &Arc<App>, params: GcParams) -> Result<GcStatus, 
         return Err(GcError::Invalid("`delete` is not a policy's: POST /api/paths/{hash}/delete".to_owned()));
     }
     params.check().map_err(|error| GcError::Invalid(error.to_string()))?;
-    let safe = safe_upload_age(app);
+    let safe = app.upload_lifetime();
     if params.failed_uploads_older_than.0 < safe {
         return Err(GcError::Invalid(format!(
             "failed_uploads_older_than {} is shorter than an upload may last; give at least {}",
@@ -108,14 +102,13 @@ pub async fn start_delete(
 pub async fn start(app: &Arc<App>, params: GcParams) -> Result<GcStatus, GcError> {
     let mut conn = app.db.acquire().await?;
     db::gc_runs::fail_silent(&mut conn, SILENCE).await?;
-    let phase = text(GcPhase::CleanupPendingUploads)?;
+    let phase = name_of(GcPhase::CleanupPendingUploads)?;
     let warnings = warnings(app, &params);
-    let stats = json(&GcStats::default())?;
+    let stats = serde_json::to_value(GcStats::default())?;
     // Between a refused insert and the look at who is running, that run may end: then the insert goes again.
     for _ in 0..3 {
-        if let Some(row) =
-            db::gc_runs::insert_running(&mut conn, &phase, &json(&params)?, &stats, &warnings).await?
-        {
+        let asked = serde_json::to_value(&params)?;
+        if let Some(row) = db::gc_runs::insert_running(&mut conn, &phase, &asked, &stats, &warnings).await? {
             let id = row.id;
             let status = status_of(row)?;
             app.gc.spawn(|stop| run::run(Arc::clone(app), id, params, stop));
@@ -166,13 +159,8 @@ pub async fn abort(app: &App) -> Result<bool, GcError> {
     Ok(db::gc_runs::request_abort(&mut conn).await?.is_some())
 }
 
-/// The shortest age at which an upload may go: its addresses and T must have passed.
-fn safe_upload_age(app: &App) -> Duration {
-    app.config.presign_expiry + app.bucket.config().settle_time()
-}
-
 fn warnings(app: &App, params: &GcParams) -> Vec<String> {
-    let safe = safe_upload_age(app);
+    let safe = app.upload_lifetime();
     if params.delete.is_some() || params.failed_uploads_older_than.0 >= safe {
         return Vec::new();
     }
@@ -184,36 +172,23 @@ fn warnings(app: &App, params: &GcParams) -> Vec<String> {
 }
 
 fn status_of(row: GcRun) -> Result<GcStatus, GcError> {
-    let state = parse(Value::String(row.state))?;
+    let state = named(row.state)?;
     // Whoever follows a run asks each second; the plan is for its end.
     let plan = row.plan.filter(|_| state != GcState::Running);
     Ok(GcStatus {
         id: Some(row.id),
         state,
-        phase: parse(Value::String(row.phase))?,
-        params: parse(row.params)?,
-        stats: parse(row.stats)?,
+        phase: named(row.phase)?,
+        params: serde_json::from_value(row.params)?,
+        stats: serde_json::from_value(row.stats)?,
         error: row.error,
-        reason: row.reason.map(|reason| parse(Value::String(reason))).transpose()?,
-        plan: plan.map(parse).transpose()?,
+        reason: row.reason.map(named).transpose()?,
+        plan: plan.map(serde_json::from_value).transpose()?,
         warnings: row.warnings,
         started_at: row.started_at,
         updated_at: row.updated_at,
         finished_at: row.finished_at,
     })
-}
-
-fn json(value: &impl Serialize) -> Result<Value, GcError> {
-    serde_json::to_value(value).map_err(|error| GcError::Row(error.to_string()))
-}
-
-fn parse<T: DeserializeOwned>(value: Value) -> Result<T, GcError> {
-    serde_json::from_value(value).map_err(|error| GcError::Row(error.to_string()))
-}
-
-/// The name a phase has on the wire.
-fn text(phase: GcPhase) -> Result<String, GcError> {
-    parse(json(&phase)?)
 }
 
 /// What takes a core for seconds does not keep requests waiting.

@@ -24,6 +24,7 @@ pub mod push;
 pub mod rates;
 pub mod reads;
 pub mod router;
+pub mod runs;
 pub mod serve;
 pub mod settings;
 pub mod shutdown;

@@ -160,8 +160,7 @@ async fn check(app: App) -> anyhow::Result<()> {
 
 /// `niks3-server fsck`: 0 is clean, 1 damage that is left, 2 what could not be compared, as of `cmp` and `grep`.
 async fn compare(app: App, options: fsck::Options) -> ExitCode {
-    let young = app.config.presign_expiry + app.bucket.config().settle_time();
-    let options = fsck::Options { young, ..options };
+    let options = fsck::Options { young: app.upload_lifetime(), ..options };
     let compared = async {
         db::prepare(&app.db, app.schema.as_deref()).await.context("the database's schema")?;
         fsck::run(&app, &options, &mut std::io::stdout()).await

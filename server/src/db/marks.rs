@@ -7,6 +7,10 @@ use time::OffsetDateTime;
 
 use super::interval;
 
+/// Rows that callers let one statement change at most: it holds their locks for some ten milliseconds then, on a busy
+/// machine too.
+pub const STATEMENT: usize = 500;
+
 /// One object as a snapshot shows it.
 #[derive(Debug)]
 pub struct MarkRow {

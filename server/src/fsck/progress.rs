@@ -6,11 +6,10 @@ use std::time::Duration;
 use niks3_protocol::api::fsck::{FsckFinding, FsckPhase, FsckStatus, FsckSummary};
 
 use super::Sink;
+use crate::runs::HEARTBEAT;
 
 /// Findings that a run keeps; the summary counts all.
 const KEPT: usize = 100;
-/// A running comparison gives a sign of life so often, and looks whether it is to end.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Where a run is.
 #[derive(Debug, Clone, Default)]

@@ -2,28 +2,21 @@
 //! parameters and, each second anew, how far it is, so that the next one goes on where a dead server's was.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use niks3_protocol::api::fsck::{FsckConflict, FsckMode, FsckParams, FsckPhase, FsckStatus, FsckSummary};
 use niks3_protocol::api::gc::{GcReason, GcState};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{HEARTBEAT, Progress, State};
+use super::progress::{Progress, State};
 use super::{Options, walk};
 use crate::app::App;
 use crate::db;
 use crate::db::fsck_runs::{At, FsckRun};
+use crate::runs::{End, REMEMBERED, SILENCE, keep_alive, name_of, named};
 
-/// A run without a sign of life for so long is another server's, and that server is dead.
-const SILENCE: Duration = Duration::from_mins(1);
 /// A run that failed longer ago is begun anew: what it compared may have changed since.
 const STALE: time::Duration = time::Duration::DAY;
-/// Runs that are remembered.
-const REMEMBERED: i64 = 1000;
 
 /// Why a run failed, or was not started.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +76,7 @@ pub async fn start(app: &Arc<App>, params: FsckParams) -> Result<FsckStatus, Fsc
         }
         let from = newest.filter(|run| can_go_on(run, &params)).map(State::of).unwrap_or_default();
         let row = {
-            let (phase, summary) = (text(from.phase)?, serde_json::to_value(from.summary)?);
+            let (phase, summary) = (name_of(from.phase)?, serde_json::to_value(from.summary)?);
             let findings = serde_json::to_value(&from.findings)?;
             let at = At {
                 phase: &phase,
@@ -141,7 +134,10 @@ async fn run(app: &App, id: i64, params: FsckParams, from: State, stop: &Cancell
     let result = tokio::select! {
         result = compare(app, params, &progress) => result,
         () = stop.cancelled() => Err(FsckError::Stopped),
-        ended = heartbeat(app, id, &progress) => Err(ended),
+        end = keep_alive(|| beat(app, id, &progress)) => Err(match end {
+            End::Asked => FsckError::Aborted,
+            End::Lost => FsckError::Lost,
+        }),
     };
     let summary = progress.change(|state| state.summary);
     match &result {
@@ -155,8 +151,7 @@ async fn run(app: &App, id: i64, params: FsckParams, from: State, stop: &Cancell
 
 /// First it is looked what differs; where that is to be repaired and is no more than it may be, once more.
 async fn compare(app: &App, params: FsckParams, progress: &Progress) -> Result<(), FsckError> {
-    let young = app.config.presign_expiry + app.bucket.config().settle_time();
-    let options = Options { deep: params.deep, young, ..Options::default() };
+    let options = Options { deep: params.deep, young: app.upload_lifetime(), ..Options::default() };
     let mut deep = params.deep;
     if progress.change(|state| state.phase) == FsckPhase::Compare {
         let found = go(app, options.clone(), progress).await?;
@@ -196,23 +191,9 @@ fn exceeds(found: &FsckSummary, params: &FsckParams) -> Option<String> {
         .then(|| format!("{differ} of {all} objects differ, and {percent} % may be repaired at once"))
 }
 
-/// Ends only when the run is to.
-async fn heartbeat(app: &App, id: i64, progress: &Progress) -> FsckError {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
-        match beat(app, id, progress).await {
-            Ok(Some(false)) => {}
-            Ok(Some(true)) => return FsckError::Aborted,
-            Ok(None) => return FsckError::Lost,
-            // The database may come back before the silence is noticed.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no sign of life given"),
-        }
-    }
-}
-
 async fn beat(app: &App, id: i64, progress: &Progress) -> Result<Option<bool>, FsckError> {
     let state = progress.change(|state| state.clone());
-    let (phase, summary) = (text(state.phase)?, serde_json::to_value(state.summary)?);
+    let (phase, summary) = (name_of(state.phase)?, serde_json::to_value(state.summary)?);
     let findings = state.is_new.then(|| serde_json::to_value(&state.findings)).transpose()?;
     let mut conn = app.db.acquire().await?;
     let at =
@@ -236,7 +217,7 @@ async fn finish(
         Err(FsckError::Aborted) => Some(GcReason::Aborted),
         _ => None,
     };
-    let reason = reason.map(text).transpose()?;
+    let reason = reason.map(name_of).transpose()?;
     let error = result.err().map(|error| match error {
         FsckError::Database(cause) => format!("database: {cause}"),
         other => other.to_string(),
@@ -261,13 +242,4 @@ fn status_of(row: FsckRun) -> Result<FsckStatus, FsckError> {
         updated_at: row.updated_at,
         finished_at: row.finished_at,
     })
-}
-
-fn named<T: DeserializeOwned>(name: String) -> serde_json::Result<T> {
-    serde_json::from_value(Value::String(name))
-}
-
-/// The name it has on the wire.
-fn text(value: impl Serialize) -> serde_json::Result<String> {
-    serde_json::from_value(serde_json::to_value(value)?)
 }

@@ -15,7 +15,7 @@ use super::mark::Mark;
 use super::report;
 use super::run::Progress;
 use super::snapshot::{self, Snapshot};
-use super::{GcError, blocking, expire, json, mark, signed, sweep};
+use super::{GcError, blocking, expire, mark, signed, sweep};
 use crate::app::App;
 use crate::{db, push};
 
@@ -50,7 +50,7 @@ pub(super) async fn run(
         progress.count(|stats| *stats = report::stats(&plan));
     }
     let mut conn = app.db.acquire().await?;
-    db::gc_runs::set_plan(&mut conn, progress.id, &json(&plan)?).await?;
+    db::gc_runs::set_plan(&mut conn, progress.id, &serde_json::to_value(&plan)?).await?;
     drop(conn);
     if params.dry_run {
         return Ok(());

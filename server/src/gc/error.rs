@@ -2,9 +2,9 @@
 
 use niks3_protocol::api::gc::GcConflict;
 
-use super::SILENCE;
 use crate::bucket::BucketError;
 use crate::push::PushError;
+use crate::runs::SILENCE;
 
 /// Why a run failed, or was not started.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,8 @@ pub enum GcError {
     #[error("the run gave no sign of life for {SILENCE:?} and was taken over")]
     Lost,
     /// A row of `gc_runs` that this version cannot read.
-    #[error("the run's row is not readable: {0}")]
-    Row(String),
+    #[error("the run's row is not readable")]
+    Row(#[from] serde_json::Error),
     /// PostgreSQL.
     #[error("database")]
     Database(#[from] sqlx::Error),

@@ -16,7 +16,7 @@ use super::bits::BitSet;
 use super::decide::{Decision, decide};
 use super::run::grace;
 use super::snapshot::{self, Snapshot};
-use super::{GcError, blocking, parse, signed};
+use super::{GcError, blocking, signed};
 use crate::app::App;
 use crate::db;
 
@@ -96,7 +96,7 @@ async fn names(app: &App, ids: &[i64]) -> Result<Names, GcError> {
 async fn last_policy(app: &App) -> Result<(Option<i64>, GcParams), GcError> {
     let mut conn = app.db.acquire().await?;
     for row in db::gc_runs::list(&mut conn, RUNS).await? {
-        let params: GcParams = parse(row.params)?;
+        let params: GcParams = serde_json::from_value(row.params)?;
         if !params.dry_run && params.delete.is_none() {
             return Ok((Some(row.id), params));
         }

@@ -10,10 +10,10 @@ use super::bits::BitSet;
 use super::decide::Decision;
 use super::graph::Graph;
 use super::run::Progress;
-use super::sweep::STATEMENT;
 use super::{GcError, signed};
 use crate::app::App;
 use crate::db;
+use crate::db::marks::STATEMENT;
 
 /// What one mark found.
 pub(super) struct Mark {

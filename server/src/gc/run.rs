@@ -10,14 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::decide::{Decision, decide};
 use super::mark::Mark;
 use super::snapshot::{self, Snapshot};
-use super::{GcError, blocking, delete, expire, json, mark, report, safe_upload_age, signed, sweep, text};
+use super::{GcError, blocking, delete, expire, mark, report, signed, sweep};
 use crate::app::App;
+use crate::runs::{End, REMEMBERED, keep_alive, name_of};
 use crate::{db, push};
-
-/// A running collection gives a sign of life so often, and looks whether it is to end.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Runs that are remembered.
-const REMEMBERED: i64 = 1000;
 
 /// A run's row, as its steps change it.
 pub(super) struct Progress {
@@ -97,7 +93,8 @@ async fn collect(
     }
     app.reads.flush(&app.db).await?;
     if !params.dry_run {
-        let expired = push::expire(app, params.failed_uploads_older_than.0.max(safe_upload_age(app))).await?;
+        let expired =
+            push::expire(app, params.failed_uploads_older_than.0.max(app.upload_lifetime())).await?;
         progress.count(|stats| stats.failed_uploads_deleted += signed(expired));
     }
 
@@ -158,7 +155,7 @@ async fn plan(
     }
     plan.notes.extend(exceeds.iter().map(|sentence| format!("a run would stop: {sentence}")));
     let mut conn = app.db.acquire().await?;
-    db::gc_runs::set_plan(&mut conn, progress.id, &json(&plan)?).await?;
+    db::gc_runs::set_plan(&mut conn, progress.id, &serde_json::to_value(&plan)?).await?;
     match exceeds {
         Some(sentence) if !params.dry_run => Err(GcError::SafetyLimit(sentence)),
         _ => Ok((snapshot, decision)),
@@ -190,25 +187,19 @@ async fn heartbeat(
     stop: &CancellationToken,
     aborted: &AtomicBool,
 ) -> GcError {
-    loop {
-        tokio::time::sleep(HEARTBEAT).await;
-        match beat(app, progress).await {
-            Ok(Some(false)) => {}
-            Ok(Some(true)) => {
-                aborted.store(true, Ordering::Relaxed);
-                stop.cancel();
-            }
-            Ok(None) => return GcError::Lost,
-            // The database may come back before the silence is noticed.
-            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "no sign of life given"),
-        }
+    while keep_alive(|| beat(app, progress)).await == End::Asked {
+        // It ends after what it is at, and lives until then.
+        aborted.store(true, Ordering::Relaxed);
+        stop.cancel();
     }
+    GcError::Lost
 }
 
 async fn beat(app: &App, progress: &Progress) -> Result<Option<bool>, GcError> {
     let (phase, stats) = progress.snapshot();
     let mut conn = app.db.acquire().await?;
-    Ok(db::gc_runs::update(&mut conn, progress.id, &text(phase)?, &json(&stats)?).await?)
+    let (phase, stats) = (name_of(phase)?, serde_json::to_value(stats)?);
+    Ok(db::gc_runs::update(&mut conn, progress.id, &phase, &stats).await?)
 }
 
 async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> Result<(), GcError> {
@@ -219,7 +210,7 @@ async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> 
         Err(GcError::Held(_)) => Some(GcReason::Held),
         _ => None,
     };
-    let reason = reason.map(|reason| json(&reason)).transpose()?;
+    let reason = reason.map(name_of).transpose()?;
     let failure = result.err().map(|error| {
         let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
         chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -229,9 +220,9 @@ async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> 
         Some(error) => tracing::error!(run = progress.id, ?stats, error, "collection failed"),
     }
     let mut conn = app.db.acquire().await?;
-    let reason = reason.as_ref().and_then(serde_json::Value::as_str);
-    let (phase, stats) = (text(phase)?, json(&stats)?);
-    let end = db::gc_runs::End { error: failure.as_deref(), reason, warnings: &progress.warnings() };
+    let (phase, stats) = (name_of(phase)?, serde_json::to_value(stats)?);
+    let warnings = progress.warnings();
+    let end = db::gc_runs::End { error: failure.as_deref(), reason: reason.as_deref(), warnings: &warnings };
     db::gc_runs::finish(&mut conn, progress.id, &phase, &stats, &end).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use time::{Date, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use super::graph::Graph;
-use super::{GcError, blocking, safe_upload_age};
+use super::{GcError, blocking};
 use crate::app::App;
 use crate::db;
 use crate::db::roots::{ClosureRow, PinRow, RevisionRow};
@@ -50,7 +50,7 @@ pub(super) async fn read(
     let mut graph = read_objects(conn, stop).await?;
     let closures = db::roots::list_closures(conn).await?;
     let (uploads, uploads_expired) = if params.dry_run {
-        let age = params.failed_uploads_older_than.0.max(safe_upload_age(app));
+        let age = params.failed_uploads_older_than.0.max(app.upload_lifetime());
         let settle = app.bucket.config().settle_time();
         let uploads = db::roots::list_upload_keys_without_expired(conn, age, settle).await?;
         (uploads, db::roots::count_expired(conn, age, settle).await?)

@@ -17,12 +17,10 @@ use super::{GcError, signed};
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
 use crate::db;
-use crate::db::marks::Claimed;
+use crate::db::marks::{Claimed, STATEMENT};
 
 /// Batches under way at a time.
 const CONCURRENT_BATCHES: usize = 4;
-/// Rows changed in one statement: it holds its locks for some ten milliseconds, on a busy machine too.
-pub(super) const STATEMENT: usize = 500;
 
 /// Something a sweep may claim: its index, its id, and since when it is condemned.
 type Candidate = (u32, i64, OffsetDateTime);
