@@ -11,6 +11,7 @@ pub mod objects;
 pub mod openapi;
 pub mod paths;
 pub mod pending_closures;
+pub mod permit;
 pub mod pins;
 pub mod proxy;
 pub mod runs;

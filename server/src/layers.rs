@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use axum::http::header::EXPECT;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -114,28 +114,28 @@ pub async fn limit_api(
     })
 }
 
-/// Refuses a body that says it is too long before any of it is read, and reads what a refusal left of a body:
-/// a client in the middle of sending would see a broken connection, not the answer.
+/// How many bytes the body of a request may have. Who may not make the call at all is told that first, so it is
+/// looked at where permissions are.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyLimit(pub usize);
+
+/// Says how long a body may be, and reads what a refusal left of it: a client in the middle of sending would see a
+/// broken connection, not the answer, which does not wait for that.
 pub async fn limit_body(State(limit): State<usize>, request: Request, next: Next) -> Response {
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let waits = request.headers().contains_key(EXPECT);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(BodyLimit(limit));
     let (back, mut rest) = oneshot::channel();
     let lent = Lent { body: Some(body.into_data_stream()), back: Some(back) };
     let request = Request::from_parts(parts, Body::from_stream(lent));
-    let response = if length.is_some_and(|length: usize| length > limit) {
-        drop(request);
-        too_large(limit).into_response()
-    } else {
-        next.run(request).await
-    };
+    let response = next.run(request).await;
     // A client that waits for leave to send its body does not send it when it is not asked to.
     if !response.status().is_success()
         && !waits
         && let Ok(mut rest) = rest.try_recv()
     {
-        let unread = async { while let Some(Ok(_)) = rest.next().await {} };
-        let _ = tokio::time::timeout(UNREAD_TIMEOUT, unread).await;
+        let unread = async move { while let Some(Ok(_)) = rest.next().await {} };
+        tokio::spawn(tokio::time::timeout(UNREAD_TIMEOUT, unread));
     }
     response
 }

@@ -4,32 +4,29 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use niks3_protocol::api::Permission;
 use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
 
+use super::permit::{May, Push};
 use super::{Body, Segment};
 use crate::app::App;
-use crate::auth::Identity;
 use crate::closures;
 use crate::error::ApiError;
 
 /// `GET /api/closures/{key}`
 pub async fn find(
-    identity: Identity,
+    _: May<Push>,
     State(app): State<Arc<App>>,
     Segment(key): Segment,
 ) -> Result<Json<Closure>, ApiError> {
-    identity.may(Permission::Push)?;
     let found = closures::find(&app, &key).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound(format!("{key} is not a committed closure")))
 }
 
 /// `POST /api/closures/refresh`
 pub async fn refresh(
-    identity: Identity,
+    _: May<Push>,
     State(app): State<Arc<App>>,
     Body(request): Body<RefreshRequest>,
 ) -> Result<Json<RefreshResponse>, ApiError> {
-    identity.may(Permission::Push)?;
     Ok(Json(closures::refresh(&app, &request).await?))
 }

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::{GcParams, GcStatus};
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::permit::{Gc, May};
 use super::runs::{ListQuery, number};
 use super::{Asked, Body, Segment};
 use crate::app::App;
-use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::gc;
 
@@ -31,11 +30,10 @@ pub struct StartQuery {
 
 /// `DELETE /api/closures`
 pub async fn start(
-    identity: Identity,
+    _: May<Gc>,
     State(app): State<Arc<App>>,
     Asked(query): Asked<StartQuery>,
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
-    identity.may(Permission::Gc)?;
     app.health.require_storage()?;
     let params = GcParams {
         older_than: Some(query.older_than),
@@ -51,11 +49,10 @@ pub async fn start(
 
 /// `POST /api/gc`
 pub async fn start_policy(
-    identity: Identity,
+    _: May<Gc>,
     State(app): State<Arc<App>>,
     Body(policy): Body<Value>,
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
-    identity.may(Permission::Gc)?;
     app.health.require_storage()?;
     let params = parse(policy)?;
     Ok((StatusCode::ACCEPTED, Json(gc::start_policy(&app, params).await?)))
@@ -78,28 +75,25 @@ fn parse(policy: Value) -> Result<GcParams, ApiError> {
 
 /// `GET /api/gc/runs?limit=20`
 pub async fn list(
-    identity: Identity,
+    _: May<Gc>,
     State(app): State<Arc<App>>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Vec<GcStatus>>, ApiError> {
-    identity.may(Permission::Gc)?;
     Ok(Json(gc::list(&app, query.limit()).await?))
 }
 
 /// `GET /api/gc/runs/{id}`
 pub async fn find(
-    identity: Identity,
+    _: May<Gc>,
     State(app): State<Arc<App>>,
     Segment(id): Segment,
 ) -> Result<Json<GcStatus>, ApiError> {
-    identity.may(Permission::Gc)?;
     let found = gc::find(&app, number(&id)?).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound(format!("there is no run {id}")))
 }
 
 /// `POST /api/gc/abort`
-pub async fn abort(identity: Identity, State(app): State<Arc<App>>) -> Result<StatusCode, ApiError> {
-    identity.may(Permission::Gc)?;
+pub async fn abort(_: May<Gc>, State(app): State<Arc<App>>) -> Result<StatusCode, ApiError> {
     if gc::abort(&app).await? {
         return Ok(StatusCode::ACCEPTED);
     }
@@ -107,8 +101,7 @@ pub async fn abort(identity: Identity, State(app): State<Arc<App>>) -> Result<St
 }
 
 /// `GET /api/gc/status`
-pub async fn status(identity: Identity, State(app): State<Arc<App>>) -> Result<Json<GcStatus>, ApiError> {
-    identity.may(Permission::Gc)?;
+pub async fn status(_: May<Gc>, State(app): State<Arc<App>>) -> Result<Json<GcStatus>, ApiError> {
     let found = gc::status(&app).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound("there was no collection yet".to_owned()))
 }

@@ -5,38 +5,35 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::{DeleteRequest, GcStatus};
 use niks3_protocol::api::paths::PathDetails;
 use niks3_protocol::api::usage::Why;
 use niks3_protocol::nix::StorePathHash;
 
+use super::permit::{Admin, May, SeeGraph, SeePaths};
 use super::{Body, Segment};
 use crate::app::App;
-use crate::auth::Identity;
 use crate::closures;
 use crate::error::ApiError;
 use crate::gc;
 
 /// `GET /api/paths/{hash}`
 pub async fn find(
-    identity: Identity,
+    _: May<SeePaths>,
     State(app): State<Arc<App>>,
     Segment(hash): Segment,
 ) -> Result<Json<PathDetails>, ApiError> {
-    identity.may(Permission::Push).or_else(|_| identity.may(Permission::Read))?;
     let hash = parse(&hash)?;
     let found = closures::find_path(&app, &hash).await?;
     found.map(Json).ok_or_else(|| ApiError::NotFound(format!("no path with the hash {hash} was pushed")))
 }
 
-/// `GET /api/paths/{hash}/why`: it reads the whole graph, so not for everyone who may read.
+/// `GET /api/paths/{hash}/why`.
 pub async fn why(
-    identity: Identity,
+    _: May<SeeGraph>,
     State(app): State<Arc<App>>,
     Segment(hash): Segment,
 ) -> Result<Json<Why>, ApiError> {
-    identity.may(Permission::Push).or_else(|_| identity.may(Permission::Gc))?;
     let hash = parse(&hash)?;
     gc::why(&app, &hash)
         .await?
@@ -46,12 +43,11 @@ pub async fn why(
 
 /// `POST /api/paths/{hash}/delete`
 pub async fn delete(
-    identity: Identity,
+    _: May<Admin>,
     State(app): State<Arc<App>>,
     Segment(hash): Segment,
     Body(request): Body<DeleteRequest>,
 ) -> Result<(StatusCode, Json<GcStatus>), ApiError> {
-    identity.may(Permission::Admin)?;
     app.health.require_storage()?;
     Ok((StatusCode::ACCEPTED, Json(gc::start_delete(&app, parse(&hash)?, request).await?)))
 }

@@ -11,15 +11,14 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures::{StreamExt as _, stream};
-use niks3_protocol::api::Permission;
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
+use super::permit::{Gc, May, Push};
 use super::{Asked, Body, Segment, at_most};
 use crate::app::App;
-use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::push::{self, PushError};
 
@@ -30,17 +29,16 @@ const END: &str = "}}";
 
 /// `POST /api/pending_closures`
 pub async fn begin(
-    identity: Identity,
+    caller: May<Push>,
     State(app): State<Arc<App>>,
     Body(request): Body<BeginRequest>,
 ) -> Result<Response, ApiError> {
-    identity.may(Permission::Push)?;
     app.health.require_storage()?;
     at_most(app.config.limits.objects_per_upload, request.objects.len(), "objects")?;
-    push::require_room(&app, &identity).await?;
+    push::require_room(&app, &caller).await?;
     // To its end, should the client hang up: what it opens at S3 is written down.
     let (metrics, objects) = (Arc::clone(&app), request.objects.len());
-    let begun = finish(async move { push::begin(&app, &identity, request).await }).await;
+    let begun = finish(async move { push::begin(&app, &caller, request).await }).await;
     metrics.metrics.count_begin(objects, begun.is_ok());
     answer(begun?).map_err(|error| ApiError::Internal(Box::new(error)))
 }
@@ -69,28 +67,26 @@ fn answer(begun: BeginResponse) -> Result<Response, serde_json::Error> {
 
 /// `POST /api/pending_closures/{id}/sign`
 pub async fn sign(
-    identity: Identity,
+    caller: May<Push>,
     State(app): State<Arc<App>>,
     Segment(id): Segment,
     Body(request): Body<SignRequest>,
 ) -> Result<Json<SignResponse>, ApiError> {
-    identity.may(Permission::Push)?;
     at_most(app.config.limits.paths_per_sign, request.narinfos.len(), "narinfos")?;
-    Ok(Json(push::sign(&app, &identity, parse_id(&id)?, request).await?))
+    Ok(Json(push::sign(&app, &caller, parse_id(&id)?, request).await?))
 }
 
 /// `POST /api/pending_closures/{id}/complete`
 pub async fn complete(
-    identity: Identity,
+    caller: May<Push>,
     State(app): State<Arc<App>>,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    identity.may(Permission::Push)?;
     app.health.require_storage()?;
     let id = parse_id(&id)?;
     // To its end, should the client hang up: a commit cut off leaves narinfos that others then wait for.
     let (metrics, started) = (Arc::clone(&app), Instant::now());
-    let committed = finish(async move { push::complete(&app, &identity, id).await }).await;
+    let committed = finish(async move { push::complete(&app, &caller, id).await }).await;
     metrics.metrics.count_commit(started.elapsed(), committed.is_ok());
     committed.map(|()| StatusCode::NO_CONTENT)
 }
@@ -103,11 +99,10 @@ pub struct ExpireQuery {
 
 /// `DELETE /api/pending_closures?older-than=1h`
 pub async fn expire(
-    identity: Identity,
+    _: May<Gc>,
     State(app): State<Arc<App>>,
     Asked(query): Asked<ExpireQuery>,
 ) -> Result<StatusCode, ApiError> {
-    identity.may(Permission::Gc)?;
     push::expire(&app, query.older_than.0).await?;
     Ok(StatusCode::NO_CONTENT)
 }

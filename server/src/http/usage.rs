@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use niks3_protocol::api::Permission;
 use niks3_protocol::api::usage::Usage;
 use serde::Deserialize;
 
 use super::Asked;
+use super::permit::{May, SeeGraph};
 use crate::app::App;
-use crate::auth::Identity;
 use crate::error::ApiError;
 use crate::gc;
 
@@ -23,13 +22,12 @@ pub struct UsageQuery {
     limit: Option<u16>,
 }
 
-/// `GET /api/usage?limit=20`: it reads the whole graph, so not for everyone who may read.
+/// `GET /api/usage?limit=20`.
 pub async fn usage(
-    identity: Identity,
+    _: May<SeeGraph>,
     State(app): State<Arc<App>>,
     Asked(query): Asked<UsageQuery>,
 ) -> Result<Json<Usage>, ApiError> {
-    identity.may(Permission::Push).or_else(|_| identity.may(Permission::Gc))?;
     let limit = query.limit.unwrap_or(LISTED);
     if limit > MAX_LISTED {
         return Err(ApiError::BadRequest(format!("limit {limit} is more than {MAX_LISTED}")));

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod issuers;
+mod order;
 
 use niks3_protocol::api::{Permission, WhoAmI};
 use niks3_protocol::server_config::{KubernetesRule, ServiceAccountRef, StaticToken};
