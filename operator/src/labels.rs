@@ -22,6 +22,9 @@ pub const SECRET_VERSIONS: &str = "niks3.dev/secret-versions";
 /// On a generated Secret: which generation this is.
 pub const GENERATED_ID: &str = "niks3.dev/generated-id";
 
+/// The key of a ConfigMap or Secret with CAs, and the name of the file made from it.
+pub const CA_FILE: &str = "ca.crt";
+
 /// On a ConfigMap in another namespace: the namespace of the cache that it is about.
 pub const CACHE_NAMESPACE: &str = "niks3.dev/cache-namespace";
 /// On a ConfigMap in another namespace: the cache that it is about.

@@ -27,7 +27,7 @@ use crate::labels;
 
 use super::observe::Observed;
 pub use ca::CaFile;
-pub use identities::{Certificates, Issuer, Tls, tls_secret};
+pub use identities::{Certificates, Issuer, Tls, tls_ca, tls_secret};
 pub use keys::{Key, Signing};
 pub use rotation::{Clock, Clocks};
 use secrets::Resolver;

@@ -16,9 +16,8 @@ use niks3_protocol::api::fsck::{FsckMode, FsckParams};
 use niks3_protocol::api::gc::GcParams;
 
 use crate::cache::build::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only, secret_volume};
-use crate::labels::{Component, FSCK, Names, POLICY_LABEL, TASK_LABEL, child, labels};
+use crate::labels::{CA_FILE, Component, FSCK, Names, POLICY_LABEL, TASK_LABEL, child, labels};
 
-use super::observe::CA_KEY;
 use super::run_now::{How, Once};
 use super::validate::ValidPolicy;
 
@@ -198,9 +197,9 @@ fn pod(policy: &ValidPolicy, task: &Task<'_>) -> PodSpec {
     ];
     let (mut mounts, mut volumes) = (vec![read_only("token", TOKEN_FOLDER)], vec![token(policy)]);
     if let Some(secret) = &policy.server_ca {
-        environment.push(env("NIKS3_CA_CERT", &format!("{CA_FOLDER}/{CA_KEY}")));
+        environment.push(env("NIKS3_CA_CERT", &format!("{CA_FOLDER}/{CA_FILE}")));
         mounts.push(read_only("ca", CA_FOLDER));
-        volumes.push(secret_volume("ca", secret, &[(CA_KEY, CA_KEY)]));
+        volumes.push(secret_volume("ca", secret, &[(CA_FILE, CA_FILE)]));
     }
     let container = Container {
         name: "gc".to_owned(),

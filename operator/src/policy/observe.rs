@@ -6,7 +6,7 @@ use kube::api::{ListParams, ObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt as _};
 
-use crate::cache::validate::tls_secret;
+use crate::cache::validate::{tls_ca, tls_secret};
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels::{FSCK, POLICY_LABEL, TASK_LABEL};
@@ -16,8 +16,6 @@ use super::{Error, last_run};
 
 /// Kubernetes puts it on the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
-/// Where a Secret of the type `kubernetes.io/tls` has its CA.
-pub const CA_KEY: &str = "ca.crt";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -96,8 +94,7 @@ async fn find_ca(cache: Option<&BinaryCache>, context: &Context) -> Result<Optio
         Api::namespaced(context.client.clone(), &cache.namespace().unwrap_or_default());
     let found = secrets.get_opt(&name).await;
     let found = found.map_err(|source| Error::Observe { what: "the certificate of the cache", source })?;
-    let has_ca = found.and_then(|secret| secret.data).is_some_and(|data| data.contains_key(CA_KEY));
-    Ok(has_ca.then_some(name))
+    Ok(found.as_ref().and_then(tls_ca).map(|_| name))
 }
 
 /// The policy to which a Job belongs.

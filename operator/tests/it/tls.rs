@@ -55,6 +55,15 @@ async fn a_certificate_of_ones_own_is_waited_for_and_a_renewed_one_rolls_nothing
     assert!(env.contains(&inside) && env.contains("/var/run/niks3/ca/ca.crt"), "{env}");
     assert!(pod["volumes"].to_string().contains(r#""secretName":"mine""#), "{pod}");
 
+    // Issuers that everybody knows leave it empty.
+    world.patch::<Secret>("mine", renew(json!({"ca.crt": ""}))).await;
+    world.reconcile_cache("main").await;
+    world.reconcile_policy("nightly").await;
+    let job = serde_json::to_string(&world.api::<CronJob>().get("main-gc").await.unwrap()).unwrap();
+    assert!(!job.contains("NIKS3_CA_CERT") && !job.contains(r#""secretName":"mine""#), "{job}");
+    let client = world.api::<ConfigMap>().get("main-client").await.unwrap().data.unwrap();
+    assert!(!client.contains_key("ca.crt"), "{client:?}");
+
     let before = template(&world).await;
     assert_eq!(before["spec"]["containers"][0]["readinessProbe"]["httpGet"]["scheme"], "HTTPS");
     world.patch::<Secret>("mine", renew(json!({"tls.crt": "c", "tls.key": "d"}))).await;

@@ -11,7 +11,7 @@ use niks3_protocol::server_config::{
 
 use crate::cache::validate::{Database, Issuer, Storage, ValidCache};
 use crate::crd::binary_cache::{ReadProxyMode, VerifyUploads};
-use crate::labels::{Component, Names, child, labels};
+use crate::labels::{CA_FILE, Component, Names, child, labels};
 
 use super::embedded::{S3_BUCKET, S3_PORT};
 
@@ -26,7 +26,6 @@ pub(super) const DATABASE_CA_FOLDER: &str = "/var/run/niks3/database-ca";
 pub(super) const TLS_FOLDER: &str = "/var/run/niks3/tls";
 pub(super) const CLIENT_CA_FOLDER: &str = "/var/run/niks3/client-ca";
 pub(super) const ISSUERS_FOLDER: &str = "/var/run/niks3/issuers";
-pub(super) const CA_FILE: &str = "ca.crt";
 pub(super) const SIGNING_FOLDER: &str = "/var/run/niks3/signing";
 pub(super) const TOKENS_FOLDER: &str = "/var/run/niks3/tokens";
 pub(super) const KUBERNETES_FOLDER: &str = "/var/run/niks3/kubernetes";
@@ -85,7 +84,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 audience: audience.clone(),
                 api_server: "https://kubernetes.default.svc".to_owned(),
                 token_file: format!("{KUBERNETES_FOLDER}/token"),
-                ca_file: format!("{KUBERNETES_FOLDER}/ca.crt"),
+                ca_file: format!("{KUBERNETES_FOLDER}/{CA_FILE}"),
                 rules: cache.rules.clone(),
             }),
             oidc: cache.issuers.iter().map(provider).collect(),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::cache::validate::ValidCache;
 use crate::foreign::ServiceMonitor;
-use crate::labels::{Component, Names, child, labels, selector};
+use crate::labels::{CA_FILE, Component, Names, child, labels, selector};
 
 use super::service;
 
@@ -16,7 +16,7 @@ pub(super) fn server(cache: &ValidCache) -> Option<ServiceMonitor> {
         endpoint["scheme"] = json!("https");
         endpoint["tlsConfig"] = json!({"serverName": format!("{}.{}.svc", cache.name, cache.namespace)});
         if tls.ca.is_some() {
-            endpoint["tlsConfig"]["ca"] = json!({"secret": {"name": tls.secret, "key": "ca.crt"}});
+            endpoint["tlsConfig"]["ca"] = json!({"secret": {"name": tls.secret, "key": CA_FILE}});
         }
     }
     let spec = json!({

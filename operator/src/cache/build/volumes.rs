@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::cache::validate::{CaFile, Database, S3Access, SecretFile, Storage, ValidCache};
-use crate::labels::Names;
+use crate::labels::{CA_FILE, Names};
 
 use super::config_map::{
-    CA_FILE, CLIENT_CA_FOLDER, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, ISSUERS_FOLDER,
-    KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER, issuer_file,
+    CLIENT_CA_FOLDER, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, ISSUERS_FOLDER, KUBERNETES_FOLDER,
+    S3_CA_FOLDER, S3_FOLDER, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER, issuer_file,
 };
 use super::pod::{SECRET_MODE, empty_dir, file_volume, mount, read_only, secret_volume};
 use super::secrets;
@@ -152,7 +152,7 @@ fn kubernetes() -> Volume {
     let ca = VolumeProjection {
         config_map: Some(ConfigMapProjection {
             name: "kube-root-ca.crt".to_owned(),
-            items: Some(vec![KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), mode: None }]),
+            items: Some(vec![KeyToPath { key: CA_FILE.to_owned(), path: CA_FILE.to_owned(), mode: None }]),
             optional: None,
         }),
         ..VolumeProjection::default()

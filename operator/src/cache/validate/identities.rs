@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::Secret;
 use niks3_protocol::server_config;
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::crd::BinaryCacheSpec;
 use crate::crd::binary_cache::{Auth, CertManager, OidcIssuer, Permission};
-use crate::labels::Names;
+use crate::labels::{CA_FILE, Names};
 
 use super::CaFile;
 use super::ca;
@@ -51,6 +52,12 @@ pub fn tls_secret(name: &str, spec: &BinaryCacheSpec) -> Option<String> {
     Some(tls.secret_name.clone().unwrap_or_else(|| Names(name).tls()))
 }
 
+/// The CA that a TLS Secret tells. Issuers that everybody knows leave it empty.
+pub fn tls_ca(secret: &Secret) -> Option<&str> {
+    let ca = std::str::from_utf8(&secret.data.as_ref()?.get(CA_FILE)?.0).ok()?;
+    (!ca.trim().is_empty()).then_some(ca)
+}
+
 /// The Secret is not among those that roll the pods: the server reads its files again.
 pub(super) fn tls(
     name: &str,
@@ -61,19 +68,19 @@ pub(super) fn tls(
 ) -> Option<Tls> {
     let secret = tls_secret(name, spec)?;
     let wanted = spec.server.tls.as_ref().and_then(|tls| tls.cert_manager.as_ref());
-    let found = resolver.observed.secrets.get(&secret).and_then(|found| found.data.as_ref());
-    let value = |key: &str| found.and_then(|data| data.get(key)).map(|value| value.0.as_slice());
-    let there = value("tls.crt").is_some() && value("tls.key").is_some();
+    let found = resolver.observed.secrets.get(&secret);
+    let data = found.and_then(|found| found.data.as_ref());
+    let there = data.is_some_and(|data| data.contains_key("tls.crt") && data.contains_key("tls.key"));
     if wanted.is_none() && !there {
         for key in ["tls.crt", "tls.key"] {
             resolver.value(&secret, key);
         }
     }
-    let ca = value("ca.crt").and_then(|ca| std::str::from_utf8(ca).ok()).map(str::to_owned);
+    let ca = found.and_then(tls_ca).map(str::to_owned);
     let awaited = (wanted.is_some() && !there)
         .then(|| format!("cert-manager has not made Secret {secret} yet; see Certificate {name}"));
     let certificate = wanted.map(|wanted| certificate(name, namespace, url, &secret, wanted));
-    Some(Tls { ca: ca.filter(|ca| !ca.trim().is_empty()), certificate, awaited, secret })
+    Some(Tls { secret, ca, certificate, awaited })
 }
 
 /// Of the address inside the cluster and of the one that clients see.

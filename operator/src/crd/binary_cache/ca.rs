@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::labels;
+
 /// CAs as PEM, in a ConfigMap or a Secret.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("[has(self.configMapKeyRef), has(self.secretKeyRef)].exists_one(x, x)")
@@ -32,6 +34,6 @@ pub struct CaKeyRef {
 
 impl CaKeyRef {
     fn default_key() -> String {
-        "ca.crt".to_owned()
+        labels::CA_FILE.to_owned()
     }
 }
