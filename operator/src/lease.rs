@@ -72,7 +72,6 @@ impl Leadership {
 
     /// Renews until `stop`, then gives the lease back. Gives back `false` when the lease was lost.
     pub async fn hold(&self, stop: &CancellationToken) -> bool {
-        let mut until = self.fence.until();
         loop {
             tokio::select! {
                 () = stop.cancelled() => {
@@ -86,8 +85,8 @@ impl Leadership {
             }
             let sent = self.fence.now();
             let renewal = self.request(self.write_if_ours(Some(Timestamp::now())));
-            match timeout_at(self.fence.instant(until), renewal).await {
-                Ok(Ok(true)) => until = self.won(sent),
+            match timeout_at(self.fence.instant(self.fence.until()), renewal).await {
+                Ok(Ok(true)) => self.won(sent),
                 Ok(Err(error)) if self.election(|election| election.acts(self.fence.now())) => {
                     tracing::warn!(%error, "the lease could not be renewed");
                 }
@@ -100,10 +99,8 @@ impl Leadership {
         }
     }
 
-    fn won(&self, sent: Moment) -> Moment {
-        let until = self.election(|election| election.won(sent));
-        self.fence.open(until);
-        until
+    fn won(&self, sent: Moment) {
+        self.fence.open(self.election(|election| election.won(sent)));
     }
 
     async fn request<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, LeaseError> {

@@ -55,7 +55,7 @@ pub async fn reconcile(policy: &GCPolicy, context: &Context) -> Result<Duration,
     if policy.metadata.deletion_timestamp.is_some() {
         return Ok(report::resync(context));
     }
-    let observed = observe::observe(policy, context).await?;
+    let observed = Box::pin(observe::observe(policy, context)).await?;
     let valid = validate::validate(policy, &observed, &context.images);
     let run_now = run_now::request(policy, &valid, Timestamp::now());
     // A policy that cannot be carried out has no children: what it once was allowed to do may be wrong now.

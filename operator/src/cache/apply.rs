@@ -66,16 +66,12 @@ pub async fn apply_all(
         made.push(secret.name_any());
     }
     keep_keys(client, cache).await?;
-    let (namespace, uid, all) = (&cache.namespace, &cache.owner.uid, &labels::all_of(&cache.name));
     // First: no pod may run without them.
-    let mut networks: Children<'_, NetworkPolicy> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut networks = children::<NetworkPolicy>(cache, context).await?;
     networks.apply(&resources.network_policies).await?;
-    let mut accounts: Children<'_, ServiceAccount> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut accounts = children::<ServiceAccount>(cache, context).await?;
     accounts.apply(&resources.service_accounts).await?;
-    let mut config_maps: Children<'_, ConfigMap> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut config_maps = children::<ConfigMap>(cache, context).await?;
     let waits = waits(resources, cache, before.as_ref(), context);
     if waits {
         // Pods that run, and those that take the place of some, go on with what they have.
@@ -84,28 +80,22 @@ pub async fn apply_all(
     let server = |map: &&ConfigMap| map.name_any() == Names(&cache.name).config();
     let wanted = resources.config_maps.iter().filter(|map| !waits || !server(map));
     config_maps.apply(&wanted.cloned().collect::<Vec<_>>()).await?;
-    let mut services: Children<'_, Service> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut services = children::<Service>(cache, context).await?;
     services.apply(&resources.services).await?;
-    let mut stateful_sets: Children<'_, StatefulSet> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut stateful_sets = children::<StatefulSet>(cache, context).await?;
     stateful_sets.apply(&resources.stateful_sets).await?;
     hand_over(client, cache).await?;
-    let mut deployments: Children<'_, Deployment> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut deployments = children::<Deployment>(cache, context).await?;
     if waits {
         deployments.leave(&Names(&cache.name).server());
     }
     let wanted = if waits { &[][..] } else { &resources.deployments };
     let deployment = deployments.apply(wanted).await?.pop().or(before);
-    let mut budgets: Children<'_, PodDisruptionBudget> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut budgets = children::<PodDisruptionBudget>(cache, context).await?;
     budgets.apply(&resources.disruption_budgets).await?;
-    let mut autoscalers: Children<'_, HorizontalPodAutoscaler> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut autoscalers = children::<HorizontalPodAutoscaler>(cache, context).await?;
     autoscalers.apply(&resources.autoscalers).await?;
-    let mut ingresses: Children<'_, Ingress> =
-        Children::list::<BinaryCache>(context, namespace, all, uid).await?;
+    let mut ingresses = children::<Ingress>(cache, context).await?;
     ingresses.apply(&resources.ingresses).await?;
     let known = optional(&resources.certificates, &context.certificate_absence, cache, context).await?;
     let certificate =
@@ -139,6 +129,20 @@ pub async fn apply_all(
         None => read(client, cache).await?,
     };
     Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, waits, made })
+}
+
+/// The cache's children of a kind, as they are.
+async fn children<'a, K>(cache: &ValidCache, context: &'a Context) -> Result<Children<'a, K>, ApplyError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + 'static,
+{
+    let all = labels::all_of(&cache.name);
+    Children::list::<BinaryCache>(context, &cache.namespace, &all, &cache.owner.uid).await
 }
 
 /// Whether the pods are to be made anew for no reason of the spec's, and others have their turn.
@@ -176,9 +180,7 @@ where
     if wanted.is_empty() && absence.is_known() {
         return Ok(false);
     }
-    let all = &labels::all_of(&cache.name);
-    let found =
-        Children::<'_, K>::list::<BinaryCache>(context, &cache.namespace, all, &cache.owner.uid).await;
+    let found = children::<K>(cache, context).await;
     // Not `is_not_found`: without the API there is no Status in the answer either.
     let missing = found.as_ref().is_err_and(|error| error.status().is_some_and(|status| status.code == 404));
     absence.note(missing);

@@ -50,17 +50,11 @@ pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, E
         cache_taken_by = find_older(policy, &wanted.name, context).await?;
     }
     let server_ca = find_ca(cache.as_ref(), context).await?;
+    let observed = Observed { cache, cache_unreadable, server_ca, cache_taken_by, ..Observed::default() };
     let part = context.scope.part_of(&namespace);
     let known = context.known.of(&watches::kin::<GCPolicy, Job>(), part, &namespace, &name);
     if known.is_some_and(|jobs| jobs.is_empty()) {
-        return Ok(Observed {
-            cache,
-            cache_unreadable,
-            server_ca,
-            cache_taken_by,
-            last_job: None,
-            last_fsck: None,
-        });
+        return Ok(observed);
     }
     let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let of_policy = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
@@ -69,7 +63,7 @@ pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, E
     let (comparisons, collections) = jobs.items.into_iter().partition(is_fsck);
     let last_job = last_of(collections, client, &namespace).await?;
     let last_fsck = last_of(comparisons, client, &namespace).await?;
-    Ok(Observed { cache, cache_unreadable, server_ca, cache_taken_by, last_job, last_fsck })
+    Ok(Observed { last_job, last_fsck, ..observed })
 }
 
 fn is_fsck(job: &Job) -> bool {

@@ -118,18 +118,23 @@ pub fn validate(policy: &GCPolicy, observed: &Observed, images: &Images) -> Resu
         );
         return invalid(accepted, Reason::InvalidSpec, message);
     }
-    let server_ca = observed.server_ca.clone();
-    Ok(ValidPolicy { server_ca, ..build_from(policy, cache, limits, images) })
+    Ok(build_from(policy, cache, observed.server_ca.clone(), limits, images))
 }
 
-fn build_from(policy: &GCPolicy, cache: &BinaryCache, limits: GcParams, images: &Images) -> ValidPolicy {
+fn build_from(
+    policy: &GCPolicy,
+    cache: &BinaryCache,
+    server_ca: Option<String>,
+    limits: GcParams,
+    images: &Images,
+) -> ValidPolicy {
     let (spec, namespace) = (&policy.spec, policy.namespace().unwrap_or_default());
     let cache_name = cache.name_any();
     ValidPolicy {
         name: policy.name_any(),
         owner: labels::owner(policy),
         endpoint: labels::endpoint(&cache_name, &namespace, cache.spec.server.tls.is_some()),
-        server_ca: None,
+        server_ca,
         audience: audience(cache),
         image: server_image(&cache.spec, images),
         pull_policy: cache.spec.server.image_pull_policy.or(images.pull_policy),
