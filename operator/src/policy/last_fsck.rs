@@ -6,19 +6,17 @@ use kube::ResourceExt as _;
 use niks3_protocol::api::fsck::FsckStatus;
 use niks3_protocol::api::gc::GcState;
 
-use crate::crd::conditions::truncated;
 use crate::crd::gc_policy::{FsckResult, LastFsck, RunResult};
 use crate::status::timestamp;
 
-use super::last_run::{MAX_MESSAGE, ended, message_of_last_pod};
+use super::last_run::{ended, message_of_last_pod, started, told};
 
 /// What the status says of a Job that ended.
 pub(super) fn last_fsck(job: &Job, pods: &[Pod]) -> Option<LastFsck> {
     let (at, result, message) = ended(job)?;
-    let started = job.status.as_ref().and_then(|status| status.start_time.as_ref());
     let mut fsck = LastFsck {
         job_name: job.name_any(),
-        started_at: started.map(|time| timestamp(time.0)),
+        started_at: started(job),
         finished_at: Some(timestamp(at)),
         result: FsckResult::Failed,
         reason: None,
@@ -50,10 +48,7 @@ pub(super) fn last_fsck(job: &Job, pods: &[Pod]) -> Option<LastFsck> {
         None if result == RunResult::Succeeded => fsck.result = FsckResult::Clean,
         None => {}
     }
-    if fsck.result == FsckResult::Failed && fsck.message.is_none() {
-        fsck.message = Some(message.unwrap_or("the Job failed").to_owned());
-    }
-    fsck.message = fsck.message.map(|text| truncated(text.trim(), MAX_MESSAGE));
+    fsck.message = told(fsck.message, fsck.result == FsckResult::Failed, message);
     Some(fsck)
 }
 

@@ -13,7 +13,7 @@ use crate::crd::gc_policy::{GCMode, LastRun, RunResult};
 use crate::status::timestamp;
 
 /// Keeps a status small, whatever a pod writes.
-pub(super) const MAX_MESSAGE: usize = 1024;
+const MAX_MESSAGE: usize = 1024;
 
 /// The Job that ended last.
 pub(super) fn newest_ended(jobs: Vec<Job>) -> Option<Job> {
@@ -38,16 +38,23 @@ pub(super) fn ended(job: &Job) -> Option<(Timestamp, RunResult, Option<&str>)> {
     )
 }
 
+/// When a Job began.
+pub(super) fn started(job: &Job) -> Option<String> {
+    Some(timestamp(job.status.as_ref()?.start_time.as_ref()?.0))
+}
+
+/// What the status says beside the result: what failed without a word is told by its Job.
+pub(super) fn told(message: Option<String>, failed: bool, of_job: Option<&str>) -> Option<String> {
+    let message = message.or_else(|| failed.then(|| of_job.unwrap_or("the Job failed").to_owned()));
+    message.map(|text| truncated(text.trim(), MAX_MESSAGE))
+}
+
 /// What the status says of a Job that ended.
 pub(super) fn last_run(job: &Job, pods: &[Pod]) -> Option<LastRun> {
     let (at, result, message) = ended(job)?;
     let mut run = LastRun {
         job_name: job.name_any(),
-        started_at: job
-            .status
-            .as_ref()
-            .and_then(|status| status.start_time.as_ref())
-            .map(|time| timestamp(time.0)),
+        started_at: started(job),
         finished_at: Some(timestamp(at)),
         result,
         reason: None,
@@ -81,10 +88,7 @@ pub(super) fn last_run(job: &Job, pods: &[Pod]) -> Option<LastRun> {
         Some(Err(_)) if result == RunResult::Failed => run.message = left,
         _ => {}
     }
-    if run.result == RunResult::Failed && run.message.is_none() {
-        run.message = Some(message.unwrap_or("the Job failed").to_owned());
-    }
-    run.message = run.message.map(|text| truncated(text.trim(), MAX_MESSAGE));
+    run.message = told(run.message, run.result == RunResult::Failed, message);
     Some(run)
 }
 
