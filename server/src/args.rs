@@ -3,6 +3,7 @@
 
 mod limits;
 mod tls;
+mod traces;
 mod values;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use niks3_protocol::server_config::{ReadMode, VerifyUploads};
 
 pub use limits::LimitArgs;
 pub use tls::TlsArgs;
+pub use traces::{Sampler, TraceArgs};
 use values::{concurrency, read_mode, request_timeout, switch, verify};
 
 /// The server of a Nix binary cache on S3.
@@ -45,6 +47,8 @@ pub struct Args {
     pub tls: TlsArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub traces: TraceArgs,
 }
 
 /// What to do.

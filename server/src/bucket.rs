@@ -31,6 +31,7 @@ use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use niks3_protocol::object_key::ObjectKey;
+use tracing::Instrument as _;
 
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 pub use error::{BucketError, Failure};
@@ -165,12 +166,14 @@ impl Bucket {
         key: &str,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> impl Future<Output = Result<T, BucketError>> {
+        let span = tracing::trace_span!("s3", operation, key, result = tracing::field::Empty);
         // The SDK's futures are large.
-        let call = Box::pin(call);
+        let call = Box::pin(call.instrument(span.clone()));
         async move {
             let started = Instant::now();
             let answer = call.await.map_err(|error| BucketError::from_sdk(operation, key, &error));
             let result = answer.as_ref().map_or_else(|error| error.failure.label(), |_| "ok");
+            span.record("result", result);
             self.calls.count(operation, result, started.elapsed());
             answer
         }

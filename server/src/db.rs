@@ -85,6 +85,9 @@ async fn create_schema(pool: &PgPool, schema: &str) -> sqlx::Result<()> {
     }
 }
 
+/// The target under which statements are logged, each with its time and without values.
+pub const STATEMENTS: &str = "sqlx::query";
+
 /// Opens a transaction, in a task of its own: sqlx forgets one whose caller goes away while it is opened, as
 /// handlers do when their client hangs up. Its connection would go back with the transaction open, and what the next
 /// caller writes by single statements would be acknowledged and never committed.

@@ -19,6 +19,7 @@ use tracing::Instrument as _;
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::telemetry::traces;
 
 /// How long a refused client may go on sending before its connection is closed.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,11 +44,13 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
     let id = given_id(request.headers()).unwrap_or_else(new_id);
     let span =
         tracing::info_span!("request", method, route, request_id = id, identity = tracing::field::Empty);
+    traces::continues(&span, request.headers());
     let started = Instant::now();
     let answering = CURRENT_ID.scope(id.clone(), next.run(request));
     let mut response = answering.instrument(span.clone()).await;
     let (status, took) = (response.status(), started.elapsed());
     app.metrics.count_request(method, &route, status.as_u16(), took);
+    traces::answered(&span, status);
     let (status_code, ms) = (status.as_u16(), took.as_millis());
     span.in_scope(|| match route.as_str() {
         // A probe asks every few seconds; what it is told is logged where it changes.

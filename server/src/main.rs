@@ -4,11 +4,18 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use niks3_server::args::{self, Args};
+use niks3_server::telemetry::{self, Traces};
 
 fn main() -> ExitCode {
     let args = Args::parse_from(args::from_go(std::env::args_os()));
-    niks3_server::telemetry::init(args.debug);
-    match niks3_server::serve::main(args) {
+    let traces = Traces::open(&args.traces);
+    telemetry::init(args.debug, traces.as_ref().ok().and_then(Option::as_ref));
+    let ended = traces.and_then(|traces| {
+        let ended = niks3_server::serve::main(args);
+        traces.into_iter().for_each(Traces::close);
+        ended
+    });
+    match ended {
         Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");

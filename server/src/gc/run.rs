@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use niks3_protocol::api::gc::{GcParams, GcPhase, GcReason, GcStats};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, trace_span};
 
 use super::decide::{Decision, decide};
 use super::mark::Mark;
@@ -26,6 +27,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn enter(&self, phase: GcPhase) {
+        tracing::trace!(?phase, "phase");
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
     }
 
@@ -65,7 +67,7 @@ pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: Cancella
     let progress = Progress { id, state, failure: Mutex::default() };
     let (aborted, started) = (AtomicBool::new(false), Instant::now());
     let result = tokio::select! {
-        result = collect(&app, &params, &progress, &stop) => result,
+        result = collect(&app, &params, &progress, &stop).instrument(trace_span!("collection", run = id)) => result,
         lost = heartbeat(&app, &progress, &stop, &aborted) => Err(lost),
     };
     let result = match result {

@@ -36,4 +36,5 @@ mod storage;
 mod systemd;
 mod throttling;
 mod tls;
+mod traces;
 mod verify;
