@@ -30,6 +30,8 @@ use crate::auth::Identity;
 use crate::db;
 use crate::db::uploads::Upload;
 
+/// Uploads that expire in one statement; with each goes what was signed for it.
+const EXPIRED_BATCH: i64 = 20;
 /// S3's largest object: 5 TiB.
 const MAX_NAR_SIZE: u64 = 5 << 40;
 
@@ -43,8 +45,14 @@ pub async fn object_is_live(app: &App, key: &ObjectKey) -> Result<bool, PushErro
 /// removes what they leave in the bucket. How many went.
 pub async fn expire(app: &App, older_than: Duration) -> Result<u64, PushError> {
     let settle = app.bucket.config().settle_time();
+    let mut expired = 0;
     let mut conn = app.db.acquire().await?;
-    let expired = db::uploads::delete_expired(&mut conn, older_than, settle).await?;
+    loop {
+        match db::uploads::delete_expired(&mut conn, older_than, settle, EXPIRED_BATCH).await? {
+            0 => break,
+            count => expired += count,
+        }
+    }
     drop(conn);
     clear_abandoned(app).await?;
     Ok(expired)

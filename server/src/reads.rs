@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::db;
+use crate::db::marks::STATEMENT;
 
 /// What was read is noted so often.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -47,7 +48,10 @@ impl Reads {
         }
         let written = async {
             let mut conn = pool.acquire().await?;
-            db::reads::upsert(&mut conn, &keys, OffsetDateTime::now_utc().date()).await
+            for keys in keys.chunks(STATEMENT) {
+                db::reads::upsert(&mut conn, keys, OffsetDateTime::now_utc().date()).await?;
+            }
+            Ok(())
         };
         let result = written.await;
         if result.is_err() {
@@ -56,6 +60,18 @@ impl Reads {
             }
         }
         result
+    }
+}
+
+/// Forgets reads of what is no longer there.
+pub async fn forget_orphans(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let mut after = String::new();
+    loop {
+        let orphans =
+            db::reads::list_orphans(conn, &after, i64::try_from(STATEMENT).unwrap_or(i64::MAX)).await?;
+        let Some(last) = orphans.last() else { return Ok(()) };
+        after.clone_from(last);
+        db::reads::delete_orphans(conn, &orphans).await?;
     }
 }
 

@@ -17,10 +17,25 @@ pub async fn upsert(conn: &mut PgConnection, keys: &[String], day: Date) -> sqlx
     Ok(())
 }
 
-/// Forgets reads of what is no longer there.
-pub async fn delete_orphans(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("delete from reads r where not exists (select from objects o where o.key = r.key)")
-        .execute(conn)
-        .await?;
+/// The first reads after a key whose narinfo is no longer there, by key.
+pub async fn list_orphans(conn: &mut PgConnection, after: &str, limit: i64) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "select key from reads r where key > $1 collate \"C\"
+           and not exists (select from objects o where o.key = r.key) order by key limit $2",
+        after,
+        limit
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Forgets those of the reads whose narinfo is no longer there.
+pub async fn delete_orphans(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from reads r where key = any($1) and not exists (select from objects o where o.key = r.key)",
+        keys
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }

@@ -141,16 +141,22 @@ pub async fn delete_all(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Deletes uploads begun longer ago than `older_than` whose last address ended longer ago than `settle`.
+/// Deletes so many uploads begun longer ago than `older_than` whose last address ended longer ago than `settle`; how many
+/// that were. One that is being committed is left alone.
 pub async fn delete_expired(
     conn: &mut PgConnection,
     older_than: Duration,
     settle: Duration,
+    limit: i64,
 ) -> sqlx::Result<u64> {
     let done = sqlx::query!(
-        "delete from uploads where started_at < now() - $1::interval and addresses_until < now() - $2::interval",
+        "delete from uploads where id in (
+             select id from uploads where started_at < now() - $1::interval and addresses_until < now() - $2::interval
+             limit $3 for update skip locked
+         )",
         interval(older_than),
-        interval(settle)
+        interval(settle),
+        limit
     )
     .execute(conn)
     .await?;

@@ -8,7 +8,7 @@ use super::Report;
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
 use crate::db;
-use crate::db::marks::Claimed;
+use crate::db::marks::{Claimed, STATEMENT};
 
 /// Lost objects given up in one transaction, each of which reads all references once.
 const BATCH: usize = 1000;
@@ -78,14 +78,21 @@ impl Repairs {
         }
         let asked_at = Instant::now();
         let mut conn = app.db.acquire().await?;
-        let claimed = db::fsck::claim_strays(&mut conn, FSCK, &strays).await?;
+        let mut claimed = Vec::new();
+        for strays in strays.chunks(STATEMENT) {
+            claimed.extend(db::fsck::claim_strays(&mut conn, FSCK, strays).await?);
+        }
         drop(conn);
         let (confirmed, refused) = delete(app, &claimed, asked_at).await;
         report.summary.deleted += count(confirmed.len());
         report.summary.repaired += count(strays.len() - claimed.len() + confirmed.len());
         let mut conn = app.db.acquire().await?;
-        db::marks::remove(&mut conn, FSCK, &confirmed).await?;
-        db::marks::give_back(&mut conn, FSCK, &refused).await?;
+        for confirmed in confirmed.chunks(STATEMENT) {
+            db::marks::remove(&mut conn, FSCK, confirmed).await?;
+        }
+        for refused in refused.chunks(STATEMENT) {
+            db::marks::give_back(&mut conn, FSCK, refused).await?;
+        }
         Ok(())
     }
 }

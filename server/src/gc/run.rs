@@ -131,7 +131,7 @@ async fn collect(
 
     progress.enter(GcPhase::VacuumTables);
     let mut conn = app.db.acquire().await?;
-    db::reads::delete_orphans(&mut conn).await?;
+    crate::reads::forget_orphans(&mut conn).await?;
     db::gc_runs::delete_all_but(&mut conn, REMEMBERED).await?;
     Ok(db::marks::vacuum(&mut conn).await?)
 }

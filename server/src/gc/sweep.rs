@@ -32,7 +32,7 @@ pub(super) async fn take_over(
     stop: &CancellationToken,
 ) -> Result<(), GcError> {
     let settle = app.bucket.config().settle_time();
-    let limit = i64::try_from(MAX_DELETE_KEYS).unwrap_or(i64::MAX);
+    let limit = i64::try_from(STATEMENT).unwrap_or(i64::MAX);
     loop {
         if stop.is_cancelled() {
             return Err(GcError::Stopped);

@@ -103,3 +103,36 @@ async fn what_the_bucket_refuses_to_delete_keeps_its_row_and_the_run_says_how_ma
     assert_eq!((run.stats.objects_deleted_after_grace_period, run.stats.objects_failed_to_delete), (1, 0));
     assert_eq!(server.place().list_objects().await, [""; 0]);
 }
+
+/// What is cleaned up besides objects goes in batches, none of which holds its locks for long: all of them are gone through.
+#[tokio::test]
+async fn what_is_cleaned_up_in_batches_goes_whole() {
+    let server = TestServer::start().await;
+    let place = server.place();
+    place
+        .sql(
+            "insert into uploads (owner, origin, roots, keys, plan, started_at, addresses_until)
+             select 'gone', '{}', '{}', '{}', '', now() - interval '9 days', now() - interval '9 days'
+             from generate_series(1, 50);
+             insert into reads (key, read_on)
+             select translate(md5(n::text), 'e', 'z') || '.narinfo', '2000-01-01' from generate_series(1, 500) as n;
+             insert into objects (key, live) select translate(md5('c' || n), 'e', 'z') || '.narinfo', true
+             from generate_series(1, 500) as n;
+             insert into closures (key, pushed_by, updated_at)
+             select key, 'gone', now() - interval '9 days' from objects;
+             insert into reads (key, read_on) select key, '2000-01-01' from objects where key > 'm'",
+        )
+        .await;
+    let run = server.collect("older-than=1h").await;
+    assert_eq!(run.stats.failed_uploads_deleted, 50, "{run:?}");
+    assert_eq!(run.stats.old_closures_deleted, 500, "{run:?}");
+    let left =
+        place.rows::<(i64,)>("select count(*) from uploads union all select count(*) from closures").await;
+    assert_eq!(left, [(0,), (0,)]);
+    let reads = place.rows::<(i64, i64)>(
+        "select count(*), count(*) filter (where key in (select key from objects)) from reads",
+    );
+    let reads = reads.await;
+    assert_eq!(reads[0].0, reads[0].1, "reads of what is gone are forgotten, and no others");
+    assert!(reads[0].0 > 0);
+}
