@@ -25,6 +25,9 @@ pub const GENERATED_ID: &str = "niks3.dev/generated-id";
 /// The key of a ConfigMap or Secret with CAs, and the name of the file made from it.
 pub const CA_FILE: &str = "ca.crt";
 
+/// On the first Secret of an embedded server's credentials: which Secret is in force, and which follows it.
+pub const CREDENTIALS: &str = "niks3.dev/credentials";
+
 /// On a ConfigMap in another namespace: the namespace of the cache that it is about.
 pub const CACHE_NAMESPACE: &str = "niks3.dev/cache-namespace";
 /// On a ConfigMap in another namespace: the cache that it is about.
@@ -125,6 +128,11 @@ impl Names<'_> {
     pub fn fsck(self) -> String {
         format!("{}-{FSCK}", self.0)
     }
+}
+
+/// The Secret of later credentials of an embedded server. The same for the same request, so that it is made once.
+pub fn generation(first: &str, request: &str) -> String {
+    format!("{first}-{}", hex::encode(&Sha256::digest(request.as_bytes())[..5]))
 }
 
 /// The ConfigMap that clients of other namespaces mount. Two caches never share one: neither name has a dot.

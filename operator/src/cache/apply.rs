@@ -23,7 +23,7 @@ use crate::foreign::{Absence, Certificate, HttpRoute};
 use crate::labels::{self, Names};
 use crate::{rollouts, settled};
 
-use super::build::{Resources, key_upkeep};
+use super::build::{Resources, credentials_note, key_upkeep};
 use super::validate::ValidCache;
 
 pub use published::{Published, sweep};
@@ -66,6 +66,7 @@ pub async fn apply_all(
         made.push(secret.name_any());
     }
     keep_keys(client, cache).await?;
+    keep_credentials(client, cache).await?;
     // First: no pod may run without them.
     let mut networks = children::<NetworkPolicy>(cache, context).await?;
     networks.apply(&resources.network_policies).await?;
@@ -227,6 +228,17 @@ async fn keep_keys(client: &Client, cache: &ValidCache) -> Result<(), ApplyError
     for key in &cache.signing.keys {
         let Some(patch) = key_upkeep(cache, key) else { continue };
         let name = &key.secret.secret;
+        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map_err(|source| ApplyError::new::<Secret>("patch", name, source))?;
+    }
+    Ok(())
+}
+
+/// How far credentials are is written down before anything is done about it.
+async fn keep_credentials(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &cache.namespace);
+    for (name, patch) in cache.embedded().filter_map(|(_, server)| credentials_note(server)) {
         api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .map_err(|source| ApplyError::new::<Secret>("patch", name, source))?;

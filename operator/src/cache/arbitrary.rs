@@ -162,6 +162,7 @@ fn observed() -> Observed {
         secret_versions: BTreeMap::new(),
         replicas: Some(2),
         deployment: None,
+        stateful_sets: BTreeMap::new(),
         bucket_taken_by: None,
         fresh: Fresh {
             signing_seed: [7; 32],

@@ -1,12 +1,13 @@
 //! Reads what the spec refers to. Nothing is written here.
 
 mod bucket;
+mod credentials;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -50,6 +51,8 @@ pub struct Observed {
     pub replicas: Option<i32>,
     /// The server's Deployment.
     pub deployment: Option<Deployment>,
+    /// Those of embedded servers whose credentials are about to change.
+    pub stateful_sets: BTreeMap<String, StatefulSet>,
     /// An older cache on the same bucket and prefix, as `namespace/name`.
     pub bucket_taken_by: Option<String>,
     /// Randomness for what has to be made.
@@ -125,6 +128,8 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         }
     }
     let deployment = find_deployment(cache, context).await?;
+    let now = Timestamp::now();
+    let stateful_sets = credentials::read(cache, &mut secrets, now, context).await?;
     Ok(Observed {
         secrets,
         config_maps,
@@ -132,9 +137,10 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
         replicas: deployment.as_ref().and_then(own_replicas),
         deployment,
+        stateful_sets,
         bucket_taken_by: bucket::find_older(cache, context).await?,
         fresh: Fresh::new().map_err(ObserveError::Random)?,
-        now: Timestamp::now(),
+        now,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Writes the status, and events about what changed.
 
+mod credentials;
 mod exposure;
 mod findings;
 mod keys;
@@ -14,7 +15,6 @@ use niks3_protocol::api::cache_config::CacheStats;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::crd::binary_cache::KeyStage;
 use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
 use crate::crd::{BinaryCache, BinaryCacheStatus};
 use crate::labels::{Component, Names, selector_text};
@@ -66,21 +66,25 @@ pub async fn report(
     }
     context.metrics.stands("BinaryCache", &cache.metadata, &new.conditions);
     let reference = cache.object_ref(&());
-    if let Some(Ok(applied)) = outcome.applied {
-        for secret in &applied.made {
-            let note = format!("made Secret {secret}");
-            status::publish(context, &reference, EventType::Normal, "SecretCreated", &note).await;
-        }
+    let applied = outcome.applied.and_then(|applied| applied.as_ref().ok());
+    for secret in applied.iter().flat_map(|applied| &applied.made) {
+        let note = format!("made Secret {secret}");
+        status::publish(context, &reference, EventType::Normal, "SecretCreated", &note).await;
     }
-    for (reason, note) in key_events(&old, &new) {
+    let mut news = keys::events(&old, &new);
+    if let (Some(_), Ok(valid)) = (applied, outcome.valid) {
+        news.extend(credentials::events(valid));
+    }
+    for (reason, note) in news {
         status::publish(context, &reference, EventType::Normal, reason, &note).await;
     }
     for condition in conditions::changed(&old.conditions, &new.conditions) {
         let starting = condition.type_ == ConditionType::Available.as_str()
             && findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
+        let rotates = condition.reason == Reason::RotationInProgress.as_str();
         let calm = condition.type_ == ConditionType::Progressing.as_str()
             && (condition.status != Verdict::False.as_str() || condition.reason == Reason::Stable.as_str());
-        if !starting && !calm {
+        if !starting && !calm && !rotates {
             status::publish_condition(context, &reference, condition).await;
         }
     }
@@ -94,11 +98,14 @@ pub async fn report(
         context.rollouts.note(&settled::key_of::<BinaryCache>(&cache.metadata), rolling);
     }
     let published = findings.iter().any(|f| f.about == ConditionType::Published);
-    Ok(match (well && !rolling, published) {
-        (false, _) => retry(&new.conditions, context.rollouts.count(), Timestamp::now()),
+    let now = Timestamp::now();
+    let due = outcome.valid.as_ref().ok().and_then(credentials::due);
+    let due = due.map_or(Duration::MAX, |at| at.duration_since(now).try_into().unwrap_or(RETRY).max(RETRY));
+    Ok(due.min(match (well && !rolling, published) {
+        (false, _) => retry(&new.conditions, context.rollouts.count(), now),
         (true, true) => context.resync.min(PUBLISH),
         (true, false) => context.resync,
-    })
+    }))
 }
 
 fn waits(outcome: &Outcome<'_>) -> bool {
@@ -182,25 +189,6 @@ fn next(
         }
     }
     status
-}
-
-/// Keys that begin to sign, or end. The first one of a cache is no news.
-fn key_events(old: &BinaryCacheStatus, new: &BinaryCacheStatus) -> Vec<(&'static str, String)> {
-    let news = new.signing_keys.iter().filter_map(|key| {
-        let before = old.signing_keys.iter().find(|before| before.name == key.name);
-        let reason = match key.stage {
-            _ if old.signing_keys.is_empty() || before.is_some_and(|before| before.stage == key.stage) => {
-                return None;
-            }
-            KeyStage::Publish => "SigningKeyPublished",
-            KeyStage::Sign => "SigningKeyPromoted",
-            KeyStage::Retire => "SigningKeyRetired",
-            KeyStage::Revoke => "SigningKeyRevoked",
-            KeyStage::Auto => return None,
-        };
-        Some((reason, format!("{}: {:?}", key.name, key.stage)))
-    });
-    news.collect()
 }
 
 /// A status is no place for what changes all the time: a new figure waits five minutes, unless it is the first

@@ -2,6 +2,7 @@
 
 mod backends;
 mod ca;
+pub mod credentials;
 mod identities;
 mod key_name;
 mod keys;
@@ -12,6 +13,7 @@ mod secrets;
 mod valid;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt as _;
 use niks3_protocol::duration::{DurationError, GoDuration};
 use niks3_protocol::server_config;
@@ -27,6 +29,7 @@ use crate::labels;
 
 use super::observe::Observed;
 pub use ca::CaFile;
+pub use credentials::Credentials;
 pub use identities::{Certificates, Issuer, Tls, tls_ca, tls_secret};
 pub use keys::{Key, Signing};
 pub use rotation::{Clock, Clocks};
@@ -60,8 +63,14 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let url = spec.url.clone().or_else(|| outside(&spec.server)).unwrap_or_else(|| endpoint.clone());
     let mut resolver = Resolver::new(&name, observed);
     let signing = Signing::of(cache, &url, &mut resolver)?;
-    let storage = backends::storage(spec, &mut resolver, images)?;
-    let database = backends::database(spec, &mut resolver, images)?;
+    let presign_expiry = presign_expiry(spec)?;
+    let redirect_ttl = parse("server.readProxy.redirectTTL", &spec.server.read_proxy.redirect_ttl)?;
+    let request = credentials::request(cache, observed.now);
+    // Addresses that were signed go on as long as they live.
+    let linger =
+        SignedDuration::try_from(presign_expiry.0.max(redirect_ttl.0)).unwrap_or(SignedDuration::MAX);
+    let storage = backends::storage(spec, &request, linger, &mut resolver, images)?;
+    let database = backends::database(spec, &request, &mut resolver, images)?;
     let tokens = tokens(&spec.auth, &mut resolver);
     let storage_ca = spec.storage.s3.as_ref().and_then(|s3| s3.ca.as_ref());
     let storage_ca = storage_ca.and_then(|source| ca::resolve(source, "storage.s3.ca", &mut resolver));
@@ -79,10 +88,10 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         reads: spec.server.read_proxy.mode,
         private: spec.auth.read == ReadAccess::Authenticated,
         verify: spec.server.uploads.verify,
-        presign_expiry: presign_expiry(spec)?,
+        presign_expiry,
         max_connections: spec.database.pool.max_connections,
         schema: spec.database.schema.clone(),
-        redirect_ttl: parse("server.readProxy.redirectTTL", &spec.server.read_proxy.redirect_ttl)?,
+        redirect_ttl,
         storage_ca,
         database_ca,
         tls,
@@ -115,6 +124,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         namespace,
         url,
         endpoint,
+        credentials_request: request,
         storage,
         database,
         signing,

@@ -37,6 +37,9 @@ pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, SigningKeyStatus};
 pub use storage::{AddressingStyle, EmbeddedStorage, S3, Storage};
 
+/// On a cache: an RFC 3339 time. Generated credentials of the embedded servers that are older are followed by new ones.
+pub const ROTATE_CREDENTIALS: &str = "niks3.dev/rotate-credentials";
+
 /// What the cache should be. Objects are kept in S3, the index of them in PostgreSQL; both may be brought
 /// along or run by the operator.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -61,6 +61,9 @@ words! {
         Monitored,
         /// What clients need is in all namespaces that the spec selects. Absent where it selects none.
         Published,
+        /// Generated credentials were followed by new ones as asked for, and open nothing any more. Absent where that was
+        /// never asked for.
+        CredentialsRotated,
         /// The operator keeps its hands off. Absent unless it does.
         ReconciliationPaused,
         /// The cache to collect is there.

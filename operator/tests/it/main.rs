@@ -14,6 +14,7 @@ mod caches;
 mod chart;
 mod clients;
 mod crds;
+mod credentials;
 mod docs;
 mod exposure;
 mod faults;

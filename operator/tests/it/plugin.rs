@@ -3,6 +3,7 @@
 mod jobs;
 
 use std::process::Output;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::api_server;
-use crate::world::{World, embedded};
+use crate::world::{World, condition, embedded};
 
 async fn command(namespace: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-niks3"));
@@ -140,6 +141,26 @@ async fn rotate_goes_the_way_of_the_keys() {
     assert_eq!(stages().await, ["Sign"]);
     let unknown = error(&world, &["rotate", "main", "--promote", "x-1"]).await;
     assert!(unknown.contains(&format!("there is no key x-1, but {second}")), "{unknown}");
+}
+
+#[tokio::test]
+async fn rotate_asks_for_new_credentials_once_at_a_time() {
+    let world = World::new().await;
+    world.cache("main", embedded()).await;
+    world.reconcile_cache("main").await;
+    // What was made within this second is not older than it.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    printed(&world, &["rotate", "--credentials", "--dry-run"]).await;
+    let unchanged = world.api::<BinaryCache>().get("main").await.unwrap();
+    assert!(unchanged.metadata.annotations.is_none());
+    printed(&world, &["rotate", "main", "--credentials"]).await;
+    let told = condition(world.reconcile_cache("main").await.status, "CredentialsRotated");
+    assert!(told.starts_with("False/RotationInProgress: S3 is told to take"), "{told}");
+    let again = error(&world, &["rotate", "main", "--credentials"]).await;
+    assert!(again.contains("one rotation is under way: S3 is told to take"), "{again}");
+    world.cache("own", crate::world::own(&world.namespace)).await;
+    let own = error(&world, &["rotate", "own", "--credentials"]).await;
+    assert!(own.contains("are your own"), "{own}");
 }
 
 #[tokio::test]

@@ -17,7 +17,8 @@ const ROTATE_EXAMPLES: &str = "\
 Examples:
   kubectl niks3 rotate main -n nix                   another key follows: published now, signs later
   kubectl niks3 rotate main -n nix --promote cache.example.org-2
-  kubectl niks3 rotate main -n nix --revoke cache.example.org-1 --yes";
+  kubectl niks3 rotate main -n nix --revoke cache.example.org-1 --yes
+  kubectl niks3 rotate main -n nix --credentials";
 
 /// Looks after Nix binary caches: how they stand, and the few things that are done by hand.
 #[derive(Debug, Parser)]
@@ -61,7 +62,7 @@ pub(crate) enum Command {
     /// Collect now, beside the schedule, and say what became of it.
     #[command(after_help = GC_EXAMPLES)]
     Gc(GcArgs),
-    /// Let one signing key follow another.
+    /// Let one signing key follow another, or new generated credentials the old ones.
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(RotateArgs),
     /// Say which closures and pins keep a path, by `niks3 why` in a Job beside the cache.
@@ -121,6 +122,9 @@ pub(crate) struct RotateArgs {
     /// Take a retired or revoked key out of the list.
     #[arg(long, value_name = "KEY", group = "change")]
     pub(crate) remove: Option<String>,
+    /// Let new credentials of the embedded database and S3 server follow the generated ones; no key is touched.
+    #[arg(long, group = "change")]
+    pub(crate) credentials: bool,
     /// This is meant.
     #[arg(long)]
     pub(crate) yes: bool,

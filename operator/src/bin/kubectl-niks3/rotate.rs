@@ -1,10 +1,12 @@
 //! `kubectl niks3 rotate`: changes `spec.signing.keys` as docs/keys.md tells it.
 
 use anyhow::{Context as _, bail, ensure};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use niks3_operator::crd::BinaryCache;
-use niks3_operator::crd::binary_cache::{KeyStage, Promotion, SigningKeyStatus};
+use niks3_operator::crd::binary_cache::{KeyStage, Promotion, ROTATE_CREDENTIALS, SigningKeyStatus};
+use niks3_operator::crd::conditions::{ConditionType, Reason};
 use serde_json::{Value, json};
 
 use crate::args::RotateArgs;
@@ -14,6 +16,9 @@ use crate::say;
 pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> anyhow::Result<String> {
     let cache = cluster.cache(args.cache.as_deref()).await?;
     let (name, full) = (cache.name_any(), full_name(&cache));
+    if args.credentials {
+        return credentials(cluster, &cache, args.dry_run).await;
+    }
     let change = Change::of(args);
     let (keys, sentence) = change.carry_out(&cache).with_context(|| format!("BinaryCache {full}"))?;
     // With the version that was read: what somebody else changed meanwhile is not overwritten.
@@ -28,6 +33,34 @@ pub(crate) async fn run(cluster: &Cluster, args: &RotateArgs) -> anyhow::Result<
         say(&format!("It is applied by {tool}: put the same there, or it is taken back."));
     }
     Ok(serde_norway::to_string(&json!({"spec": {"signing": {"keys": keys}}}))?)
+}
+
+/// The operator does the rest: what it is at stands in the condition.
+async fn credentials(cluster: &Cluster, cache: &BinaryCache, dry_run: bool) -> anyhow::Result<String> {
+    let (name, full) = (cache.name_any(), full_name(cache));
+    let (storage, database) = (&cache.spec.storage.embedded, &cache.spec.database.embedded);
+    ensure!(
+        storage.is_some() || database.is_some(),
+        "BinaryCache {full}: storage and database are your own, and so are their credentials"
+    );
+    let conditions = cache.status.iter().flat_map(|status| &status.conditions);
+    let rotated = ConditionType::CredentialsRotated.as_str();
+    let moving = conditions.into_iter().find(|condition| {
+        condition.type_ == rotated && condition.reason == Reason::RotationInProgress.as_str()
+    });
+    if let Some(moving) = moving {
+        bail!("BinaryCache {full}: one rotation is under way: {}", moving.message);
+    }
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    let patch = json!({"metadata": {"annotations": {ROTATE_CREDENTIALS: now}}});
+    let how = PatchParams { dry_run, ..PatchParams::default() };
+    let patched = cluster.api::<BinaryCache>().patch(&name, &how, &Patch::Merge(patch)).await;
+    patched.map_err(|error| said(error, &format!("BinaryCache {full} was not changed")))?;
+    let done = if dry_run { "would be asked for" } else { "are asked for" };
+    say(&format!(
+        "BinaryCache {full}: new credentials {done}; the condition {rotated} says how far they are"
+    ));
+    Ok(String::new())
 }
 
 /// Who else writes the spec.

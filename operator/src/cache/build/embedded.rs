@@ -10,11 +10,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::cache::validate::{Embedded, ValidCache};
+use crate::cache::validate::credentials::role;
+use crate::cache::validate::{Embedded, SecretFile, ValidCache};
 use crate::labels::{Component, Names, SECRET_VERSIONS, child, labels, selector};
 
 use super::pod::{USER, empty_dir, env, hardened, listens, mount, pull_secrets, read_only, secret_volume};
-use super::secrets::{ACCESS_KEY, PASSWORD, SECRET_KEY};
+use super::secrets::{ACCESS_KEY, PASSWORD, SECRET_KEY, USERS};
+use super::volumes;
 
 pub(super) const S3_PORT: i32 = 7070;
 pub(super) const S3_BUCKET: &str = "nix-cache";
@@ -25,9 +27,16 @@ pub(super) const POSTGRES_DATABASE: &str = "niks3";
 const POSTGRES_UID: i64 = 999;
 const POSTGRES_GRACE_SECONDS: i64 = 60;
 const DATA: &str = "data";
+const DATA_FOLDER: &str = "/var/lib/postgresql/data";
+const PGDATA: &str = "/var/lib/postgresql/data/pgdata";
+/// Roles of the embedded PostgreSQL, each a file with its password.
+const ROLES_FOLDER: &str = "/var/run/niks3/roles";
+/// Where the embedded S3 server finds accounts beside its own.
+const USERS_FOLDER: &str = "/var/run/niks3/users";
 
 /// versitygw on a folder for objects and one for what is known of them. The second must not lie in the first.
 pub(super) fn s3(cache: &ValidCache, server: &Embedded) -> StatefulSet {
+    let credentials = &server.credentials;
     let sub = |folder: &str| VolumeMount {
         sub_path: Some(folder.to_owned()),
         ..mount(DATA, &format!("/data/{folder}"))
@@ -37,40 +46,50 @@ pub(super) fn s3(cache: &ValidCache, server: &Embedded) -> StatefulSet {
         value: None,
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
-                name: server.credentials.name.clone(),
+                name: credentials.current.name.clone(),
                 key: key.to_owned(),
                 optional: None,
             }),
             ..EnvVarSource::default()
         }),
     };
-    let arguments = ["--port", ":7070", "--quiet", "posix", "--sidecar", "/data/meta", "/data/buckets"];
+    let users = credentials.next.as_ref().map(|next| secret_volume("users", &next.name, &[(USERS, USERS)]));
+    let mut arguments = vec!["--port", ":7070", "--quiet"];
+    if users.is_some() {
+        arguments.extend(["--iam-dir", USERS_FOLDER]);
+    }
+    arguments.extend(["posix", "--sidecar", "/data/meta", "/data/buckets"]);
+    let mut mounts = vec![sub("buckets"), sub("meta"), mount("tmp", "/tmp")];
+    mounts.extend(users.as_ref().map(|users| read_only(&users.name, USERS_FOLDER)));
     let container = Container {
         name: "s3".to_owned(),
         command: Some(vec!["/usr/local/bin/versitygw".to_owned()]),
-        args: Some(arguments.map(str::to_owned).to_vec()),
+        args: Some(arguments.into_iter().map(str::to_owned).collect()),
         env: Some(vec![
             from_secret("ROOT_ACCESS_KEY", ACCESS_KEY),
             from_secret("ROOT_SECRET_KEY", SECRET_KEY),
         ]),
-        volume_mounts: Some(vec![sub("buckets"), sub("meta"), mount("tmp", "/tmp")]),
+        volume_mounts: Some(mounts),
         ..listening(cache, server, "s3", S3_PORT)
     };
-    let pod = hardened(USER, container, vec![empty_dir("tmp")]);
+    let volumes = [empty_dir("tmp")].into_iter().chain(users).collect();
+    let pod = hardened(USER, container, volumes);
     stateful_set(cache, server, Names(&cache.name).s3(), Component::S3, pod)
 }
 
 pub(super) fn postgres(cache: &ValidCache, server: &Embedded) -> StatefulSet {
+    let current = &server.credentials.current.name;
+    let user = role(POSTGRES_USER, &cache.name, current);
     let container = Container {
         name: "postgres".to_owned(),
         env: Some(vec![
-            env("POSTGRES_USER", POSTGRES_USER),
+            env("POSTGRES_USER", &user),
             env("POSTGRES_DB", POSTGRES_DATABASE),
             env("POSTGRES_PASSWORD_FILE", "/var/run/niks3/password"),
-            env("PGDATA", "/var/lib/postgresql/data/pgdata"),
+            env("PGDATA", PGDATA),
         ]),
         volume_mounts: Some(vec![
-            mount(DATA, "/var/lib/postgresql/data"),
+            mount(DATA, DATA_FOLDER),
             mount("run", "/var/run/postgresql"),
             mount("tmp", "/tmp"),
             read_only("credentials", "/var/run/niks3"),
@@ -80,13 +99,48 @@ pub(super) fn postgres(cache: &ValidCache, server: &Embedded) -> StatefulSet {
     let volumes = vec![
         empty_dir("run"),
         empty_dir("tmp"),
-        secret_volume("credentials", &server.credentials.name, &[(PASSWORD, "password")]),
+        secret_volume("credentials", current, &[(PASSWORD, "password")]),
     ];
-    let pod = PodSpec {
+    let mut pod = PodSpec {
         termination_grace_period_seconds: Some(POSTGRES_GRACE_SECONDS),
         ..hardened(POSTGRES_UID, container, volumes)
     };
+    if server.credentials.progress.is_some() {
+        roles(&mut pod, cache, server);
+    }
     stateful_set(cache, server, Names(&cache.name).postgres(), Component::Postgres, pod)
+}
+
+/// Where credentials follow one another, the roles are set at each start: it is the one moment when nobody is served.
+fn roles(pod: &mut PodSpec, cache: &ValidCache, server: &Embedded) {
+    let files: Vec<(String, SecretFile)> = server
+        .credentials
+        .taken()
+        .map(|one| {
+            let file = SecretFile { secret: one.name.clone(), key: PASSWORD.to_owned() };
+            (role(POSTGRES_USER, &cache.name, &one.name), file)
+        })
+        .collect();
+    let files: Vec<(&str, &SecretFile)> = files.iter().map(|(role, file)| (role.as_str(), file)).collect();
+    pod.volumes.get_or_insert_default().push(volumes::files("roles", &files));
+    let main = pod.containers.first();
+    let container = Container {
+        name: "roles".to_owned(),
+        image: Some(server.image.clone()),
+        image_pull_policy: cache.pull_policy.map(|policy| policy.as_str().to_owned()),
+        command: Some(["bash", "-c", include_str!("roles.sh")].map(str::to_owned).to_vec()),
+        env: Some(vec![env("PGDATA", PGDATA), env("ROLES", ROLES_FOLDER)]),
+        resources: Some(server.resources.to_api()),
+        security_context: main.and_then(|main| main.security_context.clone()),
+        volume_mounts: Some(vec![
+            mount(DATA, DATA_FOLDER),
+            mount("run", "/var/run/postgresql"),
+            mount("tmp", "/tmp"),
+            read_only("roles", ROLES_FOLDER),
+        ]),
+        ..Container::default()
+    };
+    pod.init_containers = Some(vec![container]);
 }
 
 fn listening(cache: &ValidCache, server: &Embedded, name: &str, port: i32) -> Container {
@@ -112,7 +166,6 @@ fn stateful_set(
     component: Component,
     pod: PodSpec,
 ) -> StatefulSet {
-    let versions = cache.secret_versions.get(&server.credentials.name).cloned().unwrap_or_default();
     StatefulSet {
         metadata: child(name.clone(), &cache.namespace, labels(&cache.name, component), Some(&cache.owner)),
         spec: Some(StatefulSetSpec {
@@ -126,10 +179,7 @@ fn stateful_set(
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(labels(&cache.name, component)),
-                    annotations: Some(
-                        [(SECRET_VERSIONS.to_owned(), format!("{}={versions}", server.credentials.name))]
-                            .into(),
-                    ),
+                    annotations: Some([(SECRET_VERSIONS.to_owned(), server.credentials.versions())].into()),
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {

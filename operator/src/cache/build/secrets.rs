@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
+use crate::cache::validate::credentials::role;
 use crate::cache::validate::{Clocks, Embedded, Generated, Key, ValidCache};
-use crate::labels::{Component, GENERATED_ID, Names, child, labels};
+use crate::labels::{CREDENTIALS, Component, GENERATED_ID, Names, child, labels};
 
 use super::embedded::{POSTGRES_DATABASE, POSTGRES_PORT, POSTGRES_USER};
 
 /// The keys of the embedded servers' Secrets.
 pub(super) const ACCESS_KEY: &str = "access-key";
 pub(super) const SECRET_KEY: &str = "secret-key";
+/// Accounts that the embedded S3 server takes beside its own.
+pub(super) const USERS: &str = "users.json";
 pub(super) const URI: &str = "uri";
 pub(super) const PASSWORD: &str = "password";
 
@@ -60,20 +63,38 @@ fn clock_text(clocks: &Clocks) -> String {
     serde_json::to_string(clocks).expect("a clock should be JSON")
 }
 
-pub(super) fn s3(cache: &ValidCache, server: &Embedded) -> Option<Secret> {
-    let fresh = server.credentials.make.as_ref()?;
-    let data = [(ACCESS_KEY, &fresh.s3_access_key), (SECRET_KEY, &fresh.s3_secret_key)]
-        .map(|(key, value)| (key.to_owned(), value.clone()))
-        .into();
-    make(cache, &server.credentials, Component::S3, data)
+/// The credentials of the embedded S3 server that are not there yet.
+pub(super) fn s3(cache: &ValidCache, server: &Embedded) -> impl Iterator<Item = Secret> {
+    server.credentials.taken().filter_map(|generated| {
+        let fresh = generated.make.as_ref()?;
+        let (id, key) = (&fresh.s3_access_key, &fresh.s3_secret_key);
+        // As versitygw reads accounts beside that of its own start.
+        let account = json!({"access": id, "secret": key, "role": "admin"});
+        let users = json!({"accessAccounts": {id: account}}).to_string();
+        let data = [(ACCESS_KEY, id.clone()), (SECRET_KEY, key.clone()), (USERS, users)];
+        make(cache, generated, Component::S3, data.map(|(key, value)| (key.to_owned(), value)).into())
+    })
 }
 
-pub(super) fn postgres(cache: &ValidCache, server: &Embedded) -> Option<Secret> {
-    let password = &server.credentials.make.as_ref()?.postgres_password;
-    let host = format!("{}.{}.svc", Names(&cache.name).postgres(), cache.namespace);
-    let uri = format!("postgres://{POSTGRES_USER}:{password}@{host}:{POSTGRES_PORT}/{POSTGRES_DATABASE}");
-    let data = [(URI.to_owned(), uri), (PASSWORD.to_owned(), password.clone())].into();
-    make(cache, &server.credentials, Component::Postgres, data)
+/// The same of the embedded PostgreSQL.
+pub(super) fn postgres(cache: &ValidCache, server: &Embedded) -> impl Iterator<Item = Secret> {
+    server.credentials.taken().filter_map(|generated| {
+        let password = &generated.make.as_ref()?.postgres_password;
+        let host = format!("{}.{}.svc", Names(&cache.name).postgres(), cache.namespace);
+        let role = role(POSTGRES_USER, &cache.name, &generated.name);
+        let uri = format!("postgres://{role}:{password}@{host}:{POSTGRES_PORT}/{POSTGRES_DATABASE}");
+        let data = [(URI.to_owned(), uri), (PASSWORD.to_owned(), password.clone())].into();
+        make(cache, generated, Component::Postgres, data)
+    })
+}
+
+/// How far the credentials of a server are, as a patch of the first Secret, where that is news.
+pub fn credentials_note(server: &Embedded) -> Option<(&str, Value)> {
+    let (note, progress) = (server.credentials.note.as_ref()?, server.credentials.progress.as_ref()?);
+    let text = serde_json::to_string(progress).expect("progress should be JSON");
+    // With its version: of two operators, one goes on.
+    let metadata = json!({"resourceVersion": note.version, "annotations": {CREDENTIALS: text}});
+    Some((&note.secret, json!({"metadata": metadata})))
 }
 
 fn make(

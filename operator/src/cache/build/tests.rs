@@ -40,6 +40,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
         secret_versions: BTreeMap::new(),
         replicas: None,
         deployment: None,
+        stateful_sets: BTreeMap::new(),
         bucket_taken_by: None,
         fresh: fresh(),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),

@@ -31,7 +31,7 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
         Database::Own(file) => Some(file_volume("database", file, "uri")),
         Database::Connection { .. } => None,
         Database::Embedded(server) => {
-            Some(secret_volume("database", &server.credentials.name, &[(secrets::URI, "uri")]))
+            Some(secret_volume("database", &server.credentials.used().name, &[(secrets::URI, "uri")]))
         }
     };
     let s3 = match &cache.storage {
@@ -43,7 +43,7 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
         Storage::Own { access: S3Access::Identity(_), .. } => None,
         Storage::Embedded(server) => Some(secret_volume(
             "s3",
-            &server.credentials.name,
+            &server.credentials.used().name,
             &[(secrets::ACCESS_KEY, "access-key"), (secrets::SECRET_KEY, "secret-key")],
         )),
     };
@@ -124,7 +124,7 @@ fn tokens(cache: &ValidCache) -> Volume {
 }
 
 /// Files, each from a Secret of its own, in one folder.
-fn files(volume: &str, files: &[(&str, &SecretFile)]) -> Volume {
+pub(super) fn files(volume: &str, files: &[(&str, &SecretFile)]) -> Volume {
     projected(volume, files.iter().map(|(name, from)| secret_source(from, name)).collect())
 }
 

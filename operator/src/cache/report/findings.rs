@@ -10,7 +10,7 @@ use crate::cache::validate::ValidCache;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
 use crate::labels::Component;
 
-use super::{Outcome, exposure, keys};
+use super::{Outcome, credentials, exposure, keys};
 
 /// What `Ready` sums up, the causes before their effects.
 const PARTS: [ConditionType; 7] = [
@@ -37,6 +37,7 @@ pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
                 references(valid),
                 keys::signing(&valid.signing),
             ];
+            findings.extend(credentials::rotated(valid));
             match outcome.applied {
                 Some(Ok(applied)) => {
                     findings.extend(running(outcome, valid, applied));

@@ -1,6 +1,7 @@
 //! Pure: how the signing keys stand.
 
 use crate::cache::validate::{Key, Signing};
+use crate::crd::BinaryCacheStatus;
 use crate::crd::binary_cache::{KeyStage, SigningKeyStatus};
 use crate::crd::conditions::{ConditionType, Finding, Reason};
 
@@ -43,4 +44,23 @@ pub(super) fn status(key: &Key) -> Option<SigningKeyStatus> {
         signing_since: key.clock.signing_since.clone(),
         retired_at: key.clock.retired_at.clone(),
     })
+}
+
+/// Keys that begin to sign, or end. The first one of a cache is no news.
+pub(super) fn events(old: &BinaryCacheStatus, new: &BinaryCacheStatus) -> Vec<(&'static str, String)> {
+    let news = new.signing_keys.iter().filter_map(|key| {
+        let before = old.signing_keys.iter().find(|before| before.name == key.name);
+        let reason = match key.stage {
+            _ if old.signing_keys.is_empty() || before.is_some_and(|before| before.stage == key.stage) => {
+                return None;
+            }
+            KeyStage::Publish => "SigningKeyPublished",
+            KeyStage::Sign => "SigningKeyPromoted",
+            KeyStage::Retire => "SigningKeyRetired",
+            KeyStage::Revoke => "SigningKeyRevoked",
+            KeyStage::Auto => return None,
+        };
+        Some((reason, format!("{}: {:?}", key.name, key.stage)))
+    });
+    news.collect()
 }

@@ -1,5 +1,6 @@
 //! Where objects and index are.
 
+use k8s_openapi::jiff::SignedDuration;
 use niks3_protocol::server_config::{self, AddressingStyle as ServerAddressing};
 
 use crate::args::Images;
@@ -9,6 +10,7 @@ use crate::crd::binary_cache::{AddressingStyle, EmbeddedDatabase, EmbeddedStorag
 use crate::crd::conditions::Reason;
 use crate::labels;
 
+use super::credentials::{Request, credentials};
 use super::secrets::Resolver;
 use super::{Database, Embedded, Invalid, Missing, S3Access, Storage};
 
@@ -22,6 +24,8 @@ fn union(what: &str) -> Invalid {
 
 pub(super) fn storage(
     spec: &BinaryCacheSpec,
+    request: &Request,
+    linger: SignedDuration,
     resolver: &mut Resolver<'_>,
     images: &Images,
 ) -> Result<Storage, Invalid> {
@@ -38,7 +42,7 @@ pub(super) fn storage(
                 storage_class_name,
                 image: image.unwrap_or_else(|| images.s3.clone()),
                 resources,
-                credentials: resolver.generated(&name)?,
+                credentials: credentials(&name, request, linger, resolver)?,
             })))
         }
         _ => Err(union("storage")),
@@ -84,6 +88,7 @@ fn section(s3: &S3) -> server_config::S3Section {
 
 pub(super) fn database(
     spec: &BinaryCacheSpec,
+    request: &Request,
     resolver: &mut Resolver<'_>,
     images: &Images,
 ) -> Result<Database, Invalid> {
@@ -107,7 +112,7 @@ pub(super) fn database(
                 storage_class_name,
                 image: image.unwrap_or_else(|| images.postgres.clone()),
                 resources,
-                credentials: resolver.generated(&name)?,
+                credentials: credentials(&name, request, SignedDuration::ZERO, resolver)?,
             })))
         }
         _ => Err(union("database")),

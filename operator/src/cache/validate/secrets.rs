@@ -33,6 +33,8 @@ pub struct Missing {
 pub struct Generated {
     /// Its name.
     pub name: String,
+    /// Which generation it is.
+    pub id: String,
     /// What to make it from, where it does not exist.
     pub make: Option<Fresh>,
 }
@@ -87,8 +89,8 @@ impl<'a> Resolver<'a> {
     /// A Secret that the operator makes, or made for this cache or one of its name before.
     pub(super) fn generated(&mut self, name: &str) -> Result<Generated, Invalid> {
         let Some(found) = self.observed.secrets.get(name) else {
-            self.versions.insert(name.to_owned(), self.observed.fresh.id.clone());
-            return Ok(Generated { name: name.to_owned(), make: Some(self.observed.fresh.clone()) });
+            let fresh = self.observed.fresh.clone();
+            return Ok(Generated { name: name.to_owned(), id: fresh.id.clone(), make: Some(fresh) });
         };
         if !labels::is_ours(found, self.cache) {
             return Err(Invalid {
@@ -99,7 +101,11 @@ impl<'a> Resolver<'a> {
             });
         }
         let id = found.annotations().get(GENERATED_ID).cloned().unwrap_or_default();
-        self.versions.insert(name.to_owned(), id);
-        Ok(Generated { name: name.to_owned(), make: None })
+        Ok(Generated { name: name.to_owned(), id, make: None })
+    }
+
+    /// The pods read it.
+    pub(super) fn note(&mut self, generated: &Generated) {
+        self.versions.insert(generated.name.clone(), generated.id.clone());
     }
 }

@@ -15,9 +15,10 @@ use crate::crd::binary_cache::{
 use crate::crd::schema::Resources;
 
 use super::ca::CaFile;
+use super::credentials::{Credentials, Request};
 use super::identities::{Certificates, Issuer, Tls};
 use super::keys::Signing;
-use super::secrets::{Generated, Missing, SecretFile};
+use super::secrets::{Missing, SecretFile};
 
 /// A cache that can be built.
 #[derive(Debug)]
@@ -60,6 +61,8 @@ pub struct ValidCache {
     pub certificates: Option<Certificates>,
     /// What the pods have beside all else.
     pub pod_template: Option<Box<PodTemplateSpec>>,
+    /// What is asked for of generated credentials.
+    pub credentials_request: Request,
     /// Where the objects are.
     pub storage: Storage,
     /// Where the index is.
@@ -117,6 +120,13 @@ pub struct ValidCache {
 }
 
 impl ValidCache {
+    /// The embedded servers, as people call them.
+    pub fn embedded(&self) -> impl Iterator<Item = (&'static str, &Embedded)> {
+        let storage = if let Storage::Embedded(server) = &self.storage { Some(&**server) } else { None };
+        let database = if let Database::Embedded(server) = &self.database { Some(&**server) } else { None };
+        storage.map(|server| ("S3", server)).into_iter().chain(database.map(|server| ("PostgreSQL", server)))
+    }
+
     /// The identity that the cloud knows the pods by.
     pub fn identity(&self) -> Option<&WorkloadIdentity> {
         match &self.storage {
@@ -197,7 +207,7 @@ pub struct Embedded {
     /// CPU and memory.
     pub resources: Resources,
     /// Its credentials.
-    pub credentials: Generated,
+    pub credentials: Credentials,
 }
 
 /// A shared secret.

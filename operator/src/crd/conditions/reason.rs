@@ -53,8 +53,10 @@ words! {
         InvalidKey,
         /// The key has another name than the spec says.
         KeyNameMismatch,
-        /// One signing key follows another one.
+        /// One signing key, or one generation of credentials, follows another one.
         RotationInProgress,
+        /// An annotation asks for what cannot be done.
+        InvalidRequest,
         /// A signing key is published and signs when it is told to.
         AwaitingPromotion,
         /// Nothing is changing.

@@ -14,6 +14,7 @@ impl Reason {
             Self::InvalidSpec | Self::UnsafeUploadWindow | Self::InvalidSchedule | Self::InvalidTimeZone => {
                 "change the spec as the message says"
             }
+            Self::InvalidRequest => "change or remove the annotation that the message names",
             Self::BucketConflict => "give one of the two caches another bucket or prefix",
             Self::Conflicted => "delete one of the two policies",
             Self::SecretNotFound | Self::SecretKeyMissing | Self::NoActiveKey => {
