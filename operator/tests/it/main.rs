@@ -21,6 +21,7 @@ mod faults;
 mod fsck;
 mod lease;
 mod manifests;
+mod moving;
 mod plugin;
 mod policies;
 mod resilience;
