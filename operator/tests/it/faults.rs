@@ -1,12 +1,18 @@
 //! A layer in the operator's client that notes every call and lets one of them fail, before it is sent or after
-//! the API server acted on it: the latter is also what a crash looks like.
+//! the API server acted on it: the latter is also what a crash looks like. It also lets watches tell late.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use http::{Method, Request};
-use kube::client::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Frame;
+use kube::client::{Body, DynBody};
+use tokio::time::{Sleep, sleep};
 use tower::{BoxError, Layer, Service};
 
 /// How a call fails.
@@ -20,6 +26,7 @@ pub(crate) enum Fault {
 struct State {
     calls: Vec<(Method, String)>,
     fault: Option<(usize, Fault)>,
+    late: Option<Duration>,
 }
 
 /// What the layer was told and what it saw.
@@ -33,7 +40,12 @@ impl Faults {
 
     /// From now on, the call with this number fails, counted from 0.
     pub(crate) fn plan(&self, fault: Option<(usize, Fault)>) {
-        *self.state() = State { calls: Vec::new(), fault };
+        *self.state() = State { calls: Vec::new(), fault, late: None };
+    }
+
+    /// From now on, what watches tell is held back, each time for another while, at most for this.
+    pub(crate) fn delay_watches(&self, longest: Duration) {
+        self.state().late = Some(longest);
     }
 
     /// How many calls there were since the last plan.
@@ -67,9 +79,42 @@ pub(crate) struct Faulty<S> {
     faults: Faults,
 }
 
+/// The body of an answer whose parts come late.
+struct Late {
+    inner: Box<DynBody>,
+    longest: Duration,
+    held: Option<(Frame<Bytes>, Pin<Box<Sleep>>)>,
+}
+
+impl http_body::Body for Late {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        if this.held.is_none() {
+            match ready!(Pin::new(&mut *this.inner).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    let chance = RandomState::new().build_hasher().finish();
+                    let most = u64::try_from(this.longest.as_millis()).unwrap_or(u64::MAX).max(1);
+                    this.held = Some((frame, Box::pin(sleep(Duration::from_millis(chance % most)))));
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+        if let Some((_, wait)) = &mut this.held {
+            ready!(wait.as_mut().poll(context));
+        }
+        Poll::Ready(this.held.take().map(|(frame, _)| Ok(frame)))
+    }
+}
+
 impl<S> Service<Request<Body>> for Faulty<S>
 where
-    S: Service<Request<Body>>,
+    S: Service<Request<Body>, Response = Response<Box<DynBody>>>,
     S::Future: Send + 'static,
     S::Error: Into<BoxError>,
 {
@@ -82,11 +127,13 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let fault = {
+        let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+        let (fault, late) = {
             let mut state = self.faults.state();
             let number = state.calls.len();
             state.calls.push((request.method().clone(), request.uri().path().to_owned()));
-            state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault)
+            let fault = state.fault.filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+            (fault, state.late.filter(|_| watches))
         };
         if fault == Some(Fault::NeverSent) {
             return Box::pin(async { Err("cut before it was sent".into()) });
@@ -94,6 +141,13 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await.map_err(Into::into);
+            let late = |body| -> Box<DynBody> {
+                match late {
+                    Some(longest) => Box::new(Late { inner: body, longest, held: None }),
+                    None => body,
+                }
+            };
+            let answer = answer.map(|answer: Self::Response| answer.map(late));
             if fault == Some(Fault::AnswerLost) { Err("cut before the answer came".into()) } else { answer }
         })
     }

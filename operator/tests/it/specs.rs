@@ -59,7 +59,7 @@ fn server() -> impl Strategy<Value = Value> {
     })
 }
 
-fn spec() -> impl Strategy<Value = Value> {
+pub(crate) fn spec() -> impl Strategy<Value = Value> {
     (server(), prop::sample::select(vec!["None", "Server"])).prop_map(|(server, suspend)| {
         let mut spec = embedded();
         spec["server"] = server;
@@ -100,7 +100,7 @@ where
     children.collect()
 }
 
-async fn picture(world: &World) -> Value {
+pub(crate) async fn picture(world: &World) -> Value {
     let all = json!({
         "deployments": all::<Deployment>(world).await,
         "statefulSets": all::<StatefulSet>(world).await,
