@@ -41,6 +41,10 @@ unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 	@echo "-- tests of the server once more, on another S3 server: MinIO"
 	@# A legal hold there keeps a version, and deletes go through.
 	@NIKS3_TEST_S3=minio e2e/services cargo test --quiet --package niks3-server --test it -- --skip what_the_bucket_refuses_to_delete
+	@echo "-- a cache moves to another database and bucket, as docs/embedded.md says it"
+	@e2e/cluster/packages rclone
+	@cargo build --quiet --bin niks3-server --bin niks3
+	@e2e/services e2e/moving $(CARGO_TARGET_DIR)/debug
 	@echo "-- layers"
 	@cargo test --quiet --package niks3-e2e --lib --test layers
 	@echo "-- the model of docs/gc.md: every state of its first size, and each rule switched off"
