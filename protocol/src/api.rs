@@ -11,6 +11,7 @@ pub mod multipart;
 pub mod paths;
 pub mod pending_closures;
 pub mod pins;
+pub mod resign;
 pub mod usage;
 
 use serde::{Deserialize, Serialize};

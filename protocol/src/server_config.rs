@@ -4,6 +4,7 @@
 
 mod auth;
 mod limits;
+mod resign;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ pub use auth::{
     KubernetesRule, OidcProvider, OidcRule, ServiceAccountRef, StaticToken,
 };
 pub use limits::LimitsSection;
+pub use resign::{ResignMode, ResignSection};
 
 /// The whole file. A field left out has the value the server has without a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -27,6 +29,12 @@ pub struct ServerConfig {
     pub s3: S3Section,
     /// Files with one `name:base64` secret key each.
     pub signing_key_files: Vec<String>,
+    /// Public keys (`name:base64`) that are trusted no more: their signatures are taken out of stored narinfos.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revoked_keys: Vec<String>,
+    /// How stored narinfos are signed again when the keys change.
+    #[serde(skip_serializing_if = "is_default")]
+    pub resign: ResignSection,
     /// Who may do what.
     pub auth: AuthSection,
     /// Whether narinfos and NARs are served from the bucket.

@@ -7,7 +7,8 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 
 use niks3_protocol::api::cache_config::CacheStats;
-use niks3_protocol::server_config::{LimitsSection, ReadMode, VerifyUploads};
+use niks3_protocol::nix::PublicKey;
+use niks3_protocol::server_config::{LimitsSection, ReadMode, ResignSection, VerifyUploads};
 
 use crate::auth::Auth;
 use crate::bucket::Bucket;
@@ -83,6 +84,10 @@ pub struct Settings {
     pub verify: VerifyUploads,
     /// How much callers may ask for.
     pub limits: LimitsSection,
+    /// Keys whose signatures are taken out of stored narinfos.
+    pub revoked_keys: Vec<PublicKey>,
+    /// How stored narinfos are signed again.
+    pub resign: ResignSection,
 }
 
 impl Default for Settings {
@@ -100,6 +105,8 @@ impl Default for Settings {
             s3_concurrency: 100,
             verify: VerifyUploads::Head,
             limits: LimitsSection::default(),
+            revoked_keys: Vec::new(),
+            resign: ResignSection::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! something, the flag wins. An empty variable counts as absent.
 
 mod limits;
+mod resign;
 mod tls;
 mod traces;
 mod values;
@@ -14,6 +15,7 @@ use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{ReadMode, VerifyUploads};
 
 pub use limits::LimitArgs;
+pub use resign::ResignArgs;
 pub use tls::TlsArgs;
 pub use traces::{Sampler, TraceArgs};
 use values::{concurrency, read_mode, request_timeout, switch, verify};
@@ -49,6 +51,8 @@ pub struct Args {
     pub limits: LimitArgs,
     #[command(flatten)]
     pub traces: TraceArgs,
+    #[command(flatten)]
+    pub resign: ResignArgs,
 }
 
 /// What to do.

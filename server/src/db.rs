@@ -15,6 +15,8 @@ pub mod narinfos;
 pub mod objects;
 pub mod pins;
 pub mod reads;
+pub mod resign;
+pub mod resign_runs;
 pub mod roots;
 pub mod uploads;
 pub mod writers;

@@ -15,6 +15,7 @@ use crate::fsck::FsckError;
 use crate::gc::GcError;
 use crate::layers::request_id;
 use crate::push::PushError;
+use crate::resign::ResignError;
 
 /// What a client can act on.
 #[derive(Debug, thiserror::Error)]
@@ -225,6 +226,22 @@ impl From<GcError> for ApiError {
                 Self::Conflict(error.to_string())
             }
             GcError::Row(_) | GcError::Graph(_) => Self::Internal(Box::new(error)),
+        }
+    }
+}
+
+impl From<ResignError> for ApiError {
+    fn from(error: ResignError) -> Self {
+        match error {
+            ResignError::NoKey | ResignError::Conflict(_) => Self::Conflict(error.to_string()),
+            ResignError::Database(error) => error.into(),
+            ResignError::Stopped
+            | ResignError::Lost
+            | ResignError::Bucket(_)
+            | ResignError::Refused { .. } => {
+                Self::Unavailable { after: Duration::from_secs(5), message: error.to_string() }
+            }
+            ResignError::Row(_) => Self::Internal(Box::new(error)),
         }
     }
 }

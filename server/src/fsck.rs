@@ -26,6 +26,7 @@ use crate::bucket::{ReadAnswer, ReadRequest};
 use crate::db;
 use crate::db::fsck::Row;
 use crate::{push, storage};
+pub(crate) use adopt::ADOPTED;
 use merge::{Pair, Pairs};
 use repair::Repairs;
 pub use run::{FsckError, abort, find, list, start, status};

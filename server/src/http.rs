@@ -14,6 +14,7 @@ pub mod pending_closures;
 pub mod permit;
 pub mod pins;
 pub mod proxy;
+pub mod resign;
 pub mod runs;
 pub mod usage;
 

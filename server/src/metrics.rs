@@ -47,6 +47,7 @@ pub struct Metrics {
     commits: Histogram,
     collections: Family<OutcomeLabels, Histogram>,
     read_bytes: Counter<u64, AtomicU64>,
+    resigned: Family<OutcomeLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -74,6 +75,7 @@ impl Metrics {
             commits: Histogram::new(exponential_buckets(0.004, 4.0, 8)),
             collections: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.1, 4.0, 9))),
             read_bytes: Counter::default(),
+            resigned: Family::default(),
             registry: Registry::default(),
         };
         registry.register("http_requests", "HTTP requests answered", metrics.requests.clone());
@@ -101,6 +103,11 @@ impl Metrics {
             "gc_duration_seconds",
             "Time of a collection, by how it ended",
             metrics.collections.clone(),
+        );
+        registry.register(
+            "resign_narinfos",
+            "Stored narinfos looked at because the keys changed",
+            metrics.resigned.clone(),
         );
         s3.register(&mut registry);
         registry.register("proxy_read_bytes", "Bytes of objects sent to readers", metrics.read_bytes.clone());
@@ -152,6 +159,11 @@ impl Metrics {
     pub fn count_collection(&self, took: Duration, succeeded: bool) {
         let outcome = if succeeded { "succeeded" } else { "failed" };
         self.collections.get_or_create(&OutcomeLabels { outcome }).observe(took.as_secs_f64());
+    }
+
+    /// Notes stored narinfos that were looked at.
+    pub fn count_resigned(&self, outcome: &'static str, narinfos: u64) {
+        self.resigned.get_or_create(&OutcomeLabels { outcome }).inc_by(narinfos);
     }
 
     /// The text of `/metrics`.

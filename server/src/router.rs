@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::http::{
     cache_config, closures, fsck, gc, health, landing, multipart, objects, openapi, paths, pending_closures,
-    pins, proxy, usage,
+    pins, proxy, resign, usage,
 };
 use crate::layers;
 
@@ -51,6 +51,7 @@ pub fn router(app: &Arc<App>) -> Router {
         .route("/api/fsck/runs", get(fsck::list))
         .route("/api/fsck/runs/{id}", get(fsck::find))
         .route("/api/fsck/status", get(fsck::status))
+        .route("/api/resign", get(resign::status).post(resign::start))
         .route("/api/pins", get(pins::list))
         .route("/api/pins/{name}", sized(small, post(pins::create).delete(pins::delete)))
         .layer(from_fn_with_state(Arc::clone(app), layers::limit_api));

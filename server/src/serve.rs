@@ -18,7 +18,7 @@ use crate::rates::Rates;
 use crate::settings::Parts;
 use crate::signer::Signer;
 use crate::tls::Tls;
-use crate::{db, fsck, listen, reads, router, shutdown, storage, systemd, tls};
+use crate::{db, fsck, listen, reads, resign, router, shutdown, storage, systemd, tls};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -69,10 +69,15 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 /// Builds the server; neither the database nor the bucket is asked anything yet.
 pub async fn open(parts: Parts) -> anyhow::Result<App> {
     let bucket = Bucket::open(parts.bucket).await?;
+    let signer = Signer::from_files(&parts.signing_keys)?;
+    if let Some(key) = signer.public_keys().into_iter().find(|key| parts.settings.revoked_keys.contains(key))
+    {
+        anyhow::bail!("the key {} is revoked and is to sign; take it out of one of the two", key.name());
+    }
     Ok(App {
         db: db::pool(parts.database.options, parts.database.max_connections),
         schema: parts.database.schema,
-        signer: Signer::from_files(&parts.signing_keys)?,
+        signer,
         auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
         tls: parts.tls.map(Tls::open).transpose()?.map(Arc::new),
         metrics: Metrics::new(bucket.calls()),
@@ -99,6 +104,7 @@ pub async fn serve(
     tasks.spawn(systemd::keep(Arc::clone(&app)));
     tasks.spawn(prepare(Arc::clone(&app)));
     tasks.spawn(reads::keep(Arc::clone(&app)));
+    tasks.spawn(resign::keep(Arc::clone(&app)));
     if let Some(tls) = &app.tls {
         tasks.spawn(tls::watch(Arc::clone(tls)));
     }

@@ -3,6 +3,7 @@
 mod bucket;
 mod database;
 mod limits;
+mod resign;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ pub struct Parts {
 
 impl Parts {
     /// Reads and checks what was given.
-    pub fn load(args: Args) -> anyhow::Result<Self> {
+    pub fn load(mut args: Args) -> anyhow::Result<Self> {
         let mut file: ServerConfig = match given(args.config.as_deref()) {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -111,6 +112,8 @@ impl Parts {
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
                 limits: limits::limits(args.limits, &file.limits)?,
+                revoked_keys: resign::revoked_keys(args.resign.revoked_keys.take(), &file.revoked_keys)?,
+                resign: resign::section(args.resign, file.resign)?,
             },
             bucket,
             tls,

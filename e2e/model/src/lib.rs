@@ -9,6 +9,7 @@ mod collect;
 mod keys;
 mod promise;
 mod push;
+mod resign;
 mod rule;
 mod size;
 mod state;
@@ -18,6 +19,7 @@ mod write;
 pub use check::{Verdict, check};
 pub use keys::{KEYS, Keys};
 pub use promise::{GOES, HAS_ROW, LIVE, NOT_MISSING, PROMISE, READER};
+pub use resign::{Resigner, Work};
 pub use rule::Rule;
 pub use size::{A, D, Plan, Puts, Size, X};
 pub use state::{Client, Collector, Delete, Phase, Row, State};
@@ -36,6 +38,8 @@ impl Model for Size {
             bucket: [None; KEYS],
             outstanding: [0; KEYS],
             late_writes: [Keys::NONE; CLIENTS],
+            late_resigns: [None; KEYS],
+            resigner: Resigner { turns: self.resigns, losses: self.resign_losses, ..Resigner::default() },
             closures: Keys::NONE,
             clients: [Client::default(); CLIENTS],
             collectors: [Collector::default(); COLLECTORS],

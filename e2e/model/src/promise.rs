@@ -3,6 +3,7 @@
 use stateright::Property;
 
 use crate::keys::{KEYS, Keys};
+use crate::resign::Resigner;
 use crate::size::Size;
 use crate::state::{CLIENTS, COLLECTORS, Client, Delete, Phase, State};
 use crate::step::Step;
@@ -124,6 +125,8 @@ fn everything_goes(size: &Size, state: &State) -> bool {
     end.closures = Keys::NONE;
     end.clients = [Client::default(); CLIENTS];
     end.late_writes = [Keys::NONE; CLIENTS];
+    end.late_resigns = [None; KEYS];
+    end.resigner = Resigner::default();
     for collector in &mut end.collectors {
         (collector.crashes, collector.marks) = (1, 2);
     }

@@ -67,4 +67,16 @@ pub enum Rule {
     CommitSeesWriter,
     /// 11: a collection does not claim what a write may be under way to.
     ClaimWaitsForWrites,
+    /// 13: what is signed again is claimed, so that no collection claims it meanwhile.
+    ResignClaims,
+    /// 13: only what is live and not being deleted.
+    ResignSeesLive,
+    /// 13: only what no earlier write may be under way to.
+    ResignWaitsForWrites,
+    /// 13: only what says still what it said when it was read.
+    ResignChecksRead,
+    /// 13: nothing is sent when others may claim.
+    ResignSendsInTime,
+    /// 13: where a request may be under way, the claim stays.
+    ResignLostStays,
 }

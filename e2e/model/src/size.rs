@@ -65,6 +65,10 @@ pub struct Size {
     pub crashes: [u8; 2],
     /// Answers to each server's writes of narinfos that are lost.
     pub losses: [u8; CLIENTS],
+    /// Narinfos that are signed again.
+    pub resigns: u8,
+    /// Answers to writes of those that are lost.
+    pub resign_losses: u8,
     /// When a PUT may act.
     pub puts: Puts,
     /// A mark writes object after object, and others come between.
@@ -84,6 +88,8 @@ impl Size {
         marks: [2, 2],
         crashes: [0, 0],
         losses: [0, 0],
+        resigns: 0,
+        resign_losses: 0,
         puts: Puts::InTime,
         batches: false,
         symmetric: true,
@@ -106,6 +112,9 @@ impl Size {
         symmetric: false,
         ..Self::FIRST
     };
+
+    /// The same, where a narinfo is signed again, and an answer to that is lost.
+    pub const RESIGNS: Self = Self { losses: [1, 0], resigns: 1, resign_losses: 1, ..Self::BUILDS };
 
     /// The same without a rule, and with collectors one can tell apart.
     #[must_use]

@@ -1,6 +1,7 @@
 //! What PostgreSQL, the bucket, the clients and the collectors know at one moment.
 
 use crate::keys::{KEYS, Keys};
+use crate::resign::Resigner;
 
 /// Uploads open at a time.
 pub(crate) const CLIENTS: usize = 2;
@@ -115,6 +116,10 @@ pub struct State {
     pub outstanding: [u8; KEYS],
     /// Writes of narinfos for each client that may yet act.
     pub late_writes: [Keys; CLIENTS],
+    /// The same for the server that signs again, and what they say.
+    pub late_resigns: [Option<Keys>; KEYS],
+    /// The server that signs again.
+    pub resigner: Resigner,
     /// `closures`
     pub closures: Keys,
     /// Pushes.
@@ -147,6 +152,7 @@ impl State {
     /// Deletes a row. Marks and references know rows by their ids, so a later row of that key is not theirs.
     pub fn remove_row(&mut self, key: usize) {
         self.rows[key] = None;
+        self.resigner.holds &= self.resigner.key != key;
         for row in self.rows.iter_mut().flatten() {
             row.refs.remove(key);
         }

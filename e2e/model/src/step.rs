@@ -3,7 +3,7 @@
 use crate::keys::KEYS;
 use crate::size::Size;
 use crate::state::{CLIENTS, COLLECTORS, State};
-use crate::{collect, push, write};
+use crate::{collect, push, resign, write};
 
 /// A step, named as the function of the server that takes it. Numbers: who, then which key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,20 @@ pub enum Step {
     Settle(usize),
     /// `complete`, last transaction
     Commit(usize),
+    /// `resign::list_after`
+    ReadAgain(usize),
+    /// `resign::claim`
+    ClaimAgain,
+    /// A narinfo is written anew.
+    WriteAgain,
+    /// That has no answer.
+    LoseWriteAgain,
+    /// Its server dies.
+    AbandonAgain,
+    /// That write acts after all.
+    WriteAgainLate(usize),
+    /// `resign::settle`
+    SettleAgain,
     /// `uploads::delete_expired`
     ExpireUpload(usize),
     /// `delete::run` with `--force`
@@ -92,7 +106,10 @@ impl Step {
         });
         let keys =
             (0..KEYS).flat_map(|key| [Self::ExpireClosure(key), Self::ActLate(key), Self::Settle(key)]);
-        clients.chain(collectors).chain(keys)
+        let again = (0..KEYS).flat_map(|key| [Self::ReadAgain(key), Self::WriteAgainLate(key)]);
+        let resigner =
+            [Self::ClaimAgain, Self::WriteAgain, Self::LoseWriteAgain, Self::AbandonAgain, Self::SettleAgain];
+        clients.chain(collectors).chain(keys).chain(again).chain(resigner)
     }
 
     /// The state after it, where it can happen and changes something.
@@ -111,6 +128,13 @@ impl Step {
             Self::Abandon(client) => write::abandon(&mut state, client),
             Self::Settle(key) => write::settle(size, &mut state, key),
             Self::Commit(client) => push::commit(size, &mut state, client),
+            Self::ReadAgain(key) => resign::read(size, &mut state, key),
+            Self::ClaimAgain => resign::claim(size, &mut state),
+            Self::WriteAgain => resign::write(&mut state),
+            Self::LoseWriteAgain => resign::lose_write(&mut state),
+            Self::AbandonAgain => resign::abandon(&mut state),
+            Self::WriteAgainLate(key) => resign::write_late(&mut state, key),
+            Self::SettleAgain => resign::settle(size, &mut state),
             Self::ExpireUpload(client) => push::expire_upload(size, &mut state, client),
             Self::EndUpload(client) => push::end_upload(size, &mut state, client),
             Self::ExpireClosure(key) => push::expire_closure(&mut state, key),

@@ -101,6 +101,7 @@ pub(crate) fn settle(size: &Size, state: &mut State, key: usize) -> Option<()> {
         return None;
     }
     row.unsettled = false;
+    crate::resign::time_is_over(size, state, key);
     for client in 0..state.clients.len() {
         state.late_writes[client].remove(key);
         if state.clients[client].writing.contains(key) && size.holds(Rule::WriterSendsInTime) {

@@ -34,6 +34,12 @@ fn while_one_path_is_built_twice() {
     holds("two builds of one path", Size::BUILDS);
 }
 
+/// And what is stored is signed again meanwhile.
+#[test]
+fn while_narinfos_are_signed_again() {
+    holds("two builds of one path that is signed again", Size::RESIGNS);
+}
+
 /// Rule 12: paths are deleted at once by `--force`, and what a push that was ended still sends arrives late.
 fn holds_but_for_strays(what: &str, size: Size) {
     let verdict = check(Size { puts: Puts::AfterDeletion, ..size }, None, THREADS);

@@ -77,6 +77,17 @@ fn rules_of_writing_narinfos() {
     builds(Rule::ClaimWaitsForWrites, HAS_ROW);
 }
 
+#[test]
+fn rules_of_signing_again() {
+    let resigns = |rule, by| caught_in(Size::RESIGNS.without(rule), by);
+    resigns(Rule::ResignClaims, HAS_ROW);
+    resigns(Rule::ResignSeesLive, HAS_ROW);
+    resigns(Rule::ResignWaitsForWrites, HAS_ROW);
+    resigns(Rule::ResignChecksRead, PROMISE);
+    resigns(Rule::ResignSendsInTime, HAS_ROW);
+    resigns(Rule::ResignLostStays, HAS_ROW);
+}
+
 /// A PUT may act after its upload was committed, and its closure has gone meanwhile.
 #[test]
 fn a_put_after_the_commit_leaves_garbage_at_worst() {
@@ -94,11 +105,11 @@ fn the_page_names_every_switch_and_tests_that_there_are() {
     let page = read("docs/gc.md");
     let rules = read("e2e/model/src/rule.rs");
     let switches: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
-    assert_eq!(switches.len(), 31);
+    assert_eq!(switches.len(), 37);
     for switch in switches {
         assert!(page.contains(&format!("`{switch}`")), "docs/gc.md does not name {switch}");
     }
-    let tests = ["gc", "gc_races", "gc_trouble", "delete"]
+    let tests = ["gc", "gc_races", "gc_trouble", "delete", "resign", "resign/runs"]
         .map(|it| read(&format!("server/tests/it/{it}.rs")))
         .concat();
     let rows = page.lines().filter(|line| line.starts_with("| ")).flat_map(|line| line.split('`'));

@@ -1,7 +1,7 @@
 //! The values of flags and variables, as text. An empty one is the default.
 
 use niks3_protocol::duration::{DurationError, GoDuration};
-use niks3_protocol::server_config::{ReadMode, VerifyUploads};
+use niks3_protocol::server_config::{ReadMode, ResignMode, VerifyUploads};
 
 pub(super) fn concurrency(text: &str) -> Result<usize, String> {
     match text {
@@ -47,5 +47,13 @@ pub(super) fn read_mode(text: &str) -> Result<ReadMode, String> {
         "proxy" => Ok(ReadMode::Proxy),
         "redirect" => Ok(ReadMode::Redirect),
         _ => Err(format!("{text:?} is none of disabled, proxy and redirect")),
+    }
+}
+
+pub(super) fn resign_mode(text: &str) -> Result<ResignMode, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "" | "auto" => Ok(ResignMode::Auto),
+        "manual" => Ok(ResignMode::Manual),
+        _ => Err(format!("{text:?} is neither auto nor manual")),
     }
 }

@@ -19,7 +19,7 @@ use crate::db::objects::CommittedObjects;
 use crate::db::uploads::NewUpload;
 
 /// Who pushed what was adopted.
-const ADOPTED: &str = "niks3-server fsck";
+pub(crate) const ADOPTED: &str = "niks3-server fsck";
 /// Narinfos under way at a time.
 const CONCURRENT: usize = 16;
 /// The longest narinfo, as it is stored and as text.

@@ -10,6 +10,7 @@ use niks3_protocol::api::multipart::{
 use niks3_protocol::api::paths::PathDetails;
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
 use niks3_protocol::api::pins::{CreatePinRequest, Pin};
+use niks3_protocol::api::resign::ResignStatus;
 use niks3_protocol::api::usage::{Usage, Why};
 use niks3_protocol::api::{ErrorBody, WhoAmI};
 use niks3_protocol::duration::GoDuration;
@@ -85,6 +86,7 @@ pub(super) fn all() -> Vec<Call> {
     all.extend(pushes());
     all.extend(collections());
     all.extend(comparisons());
+    all.extend(signing());
     all.extend(reads());
     all
 }
@@ -252,6 +254,18 @@ fn comparisons() -> Vec<Call> {
             .needs(GC)
             .json::<FsckStatus>(200, "the run")
             .or(404, "there was none yet"),
+    ]
+}
+
+fn signing() -> Vec<Call> {
+    vec![
+        call("get", "/api/resign", "How far stored narinfos are signed by the keys of now")
+            .json::<ResignStatus>(200, "the last run over all narinfos")
+            .or(404, "there was none yet"),
+        call("post", "/api/resign", "Look at all narinfos now")
+            .needs("Admin")
+            .json::<ResignStatus>(202, "the run")
+            .or(409, "narinfos are being signed with other keys, or there are none"),
     ]
 }
 

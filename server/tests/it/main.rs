@@ -28,6 +28,7 @@ mod proxy;
 mod push;
 mod push_races;
 mod reads;
+mod resign;
 mod retention;
 mod s3_ca;
 mod sign;

@@ -5,6 +5,7 @@ pub(crate) mod crash;
 pub(crate) mod dice;
 pub(crate) mod inspect;
 pub(crate) mod issuer;
+pub(crate) mod nix;
 pub(crate) mod relay;
 pub(crate) mod throttle;
 pub(crate) mod tls;

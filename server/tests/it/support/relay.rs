@@ -1,11 +1,13 @@
 //! A way to a service that can be cut, or be slow: what a failing network is to the server.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use super::dice::Dice;
 
@@ -19,12 +21,15 @@ pub(crate) struct Relay {
     task: Option<JoinHandle<()>>,
 }
 
-/// A delete of S3 arrives up to so many milliseconds late, one in sixteen twice that; also after who sent it
+/// What has this text, such as a delete of S3, arrives up to so many milliseconds late, one in sixteen twice that; also after who sent it
 /// has hung up.
 #[derive(Clone)]
 struct Late {
     dice: Dice,
     millis: u64,
+    text: &'static str,
+    /// Always so late.
+    exactly: bool,
 }
 
 impl Relay {
@@ -37,7 +42,12 @@ impl Relay {
 
     /// Makes it slow to delete from its next [`Self::up`] on.
     pub(crate) fn delay(&mut self, dice: Dice, millis: u64) {
-        self.late = Some(Late { dice, millis });
+        self.late = Some(Late { dice, millis, text: "?delete", exactly: false });
+    }
+
+    /// Makes whatever has this text so late, from its next [`Self::up`] on.
+    pub(crate) fn delay_at(&mut self, text: &'static str, millis: u64) {
+        self.late = Some(Late { dice: Dice::new(0, 0), millis, text, exactly: true });
     }
 
     /// Cuts each connection whose client sends this text, from its next [`Self::up`] on.
@@ -81,7 +91,7 @@ impl Relay {
 
 impl Late {
     fn branch(&mut self) -> Self {
-        Self { dice: Dice::new(self.dice.roll(u64::MAX), 0), millis: self.millis }
+        Self { dice: Dice::new(self.dice.roll(u64::MAX), 0), ..self.clone() }
     }
 }
 
@@ -93,11 +103,15 @@ async fn forward(
 ) {
     let mut chunk = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        if let Some(Late { dice, millis }) = &mut late
-            && chunk[..length].windows(7).any(|window| window == b"?delete")
+        if let Some(Late { dice, millis, text, exactly }) = &mut late
+            && chunk[..length].windows(text.len()).any(|window| window == text.as_bytes())
         {
-            let twice = dice.roll(16) == 0;
-            dice.pause(if twice { *millis * 2 } else { *millis }).await;
+            if *exactly {
+                sleep(Duration::from_millis(*millis)).await;
+            } else {
+                let twice = dice.roll(16) == 0;
+                dice.pause(if twice { *millis * 2 } else { *millis }).await;
+            }
         }
         if let Some(text) = &cut_at
             && chunk[..length].windows(text.len()).any(|window| window == text.as_bytes())
