@@ -46,6 +46,8 @@ pub fn start(world: &Arc<World>) -> JoinSet<()> {
     }
     let (killed, killer) = (Arc::clone(world), dice("killer"));
     all.spawn(async move { kill(&killed, killer).await });
+    let still = Arc::clone(world);
+    all.spawn(async move { stand_still(&still).await });
     let (cutting, cutter) = (Arc::clone(world), dice("cutter"));
     all.spawn(async move { cut(&cutting, cutter).await });
     all
@@ -53,7 +55,7 @@ pub fn start(world: &Arc<World>) -> JoinSet<()> {
 
 async fn push(world: &World, who: &str, mut dice: Dice, rests: bool, leisure: u64) {
     while world.going_on() {
-        if rests && world.mood() == Mood::Quiet {
+        if rests && world.mood().is_quiet() {
             sleep(Duration::from_millis(100)).await;
             continue;
         }
@@ -61,7 +63,13 @@ async fn push(world: &World, who: &str, mut dice: Dice, rests: bool, leisure: u6
         if let Ok(root) = Push::new(world, who, push, leisure).run().await {
             let _ = pin(world, who, &mut then, root).await;
         }
-        dice.pause(if world.mood() == Mood::Quiet { 800 } else { 150 }).await;
+        let rest = match world.mood() {
+            Mood::Quiet => 800,
+            // Mostly before the next collection, now and then after it.
+            Mood::Still => dice.pick(&[1, 1, 400]),
+            _ => 150,
+        };
+        dice.pause(rest).await;
     }
 }
 
@@ -71,8 +79,8 @@ async fn pin(world: &World, who: &str, dice: &mut Dice, root: usize) -> Result<(
     let moving = format!("/api/pins/moving-{}", dice.roll(4));
     let (method, path) = match dice.roll(4) {
         _ if for_good => (Method::POST, format!("/api/pins/for-good-{root}")),
-        0 => (Method::POST, moving),
-        1 => (Method::DELETE, moving),
+        0 if !world.mood().is_quiet() => (Method::POST, moving),
+        0 | 1 => (Method::DELETE, moving),
         _ => return Ok(()),
     };
     let body = json!({ "store_path": world.universe.paths[root].store_path });
@@ -96,7 +104,7 @@ async fn pin(world: &World, who: &str, dice: &mut Dice, root: usize) -> Result<(
 async fn collect(world: &World, who: &str, mut dice: Dice) {
     while world.going_on() {
         let mood = world.mood();
-        let forget = dice.chance(300) && mood != Mood::Quiet;
+        let forget = dice.chance(300) && !mood.is_quiet();
         let short = dice.pick(&["0s", "0s", "200ms"]);
         let long = dice.pick(&["12s", "1h"]);
         let older_than = if mood == Mood::Keeping { long } else { short };
@@ -107,8 +115,7 @@ async fn collect(world: &World, who: &str, mut dice: Dice) {
             "deletion-grace=300ms",
             "deletion-grace=2s",
         ]);
-        let (older_than, grace) =
-            if mood == Mood::Quiet { ("0s", "force=true") } else { (older_than, grace) };
+        let (older_than, grace) = if mood.is_quiet() { ("0s", "force=true") } else { (older_than, grace) };
         if forget && world.place.sql(FORGET).await.is_ok() {
             world.history.note(who, "runs forgotten", &json!(null));
         }
@@ -122,7 +129,16 @@ async fn collect(world: &World, who: &str, mut dice: Dice) {
             }
             _ => world.history.note(who, "no collection", &json!(path)),
         }
-        dice.pause(300).await;
+        dice.pause(if mood == Mood::Still { 60 } else { 300 }).await;
+    }
+}
+
+/// Tells the ways when to be still.
+async fn stand_still(world: &World) {
+    while world.going_on() {
+        let still = world.mood() == Mood::Still;
+        world.ways.iter().for_each(|way| way.set_still(still));
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -149,6 +165,9 @@ async fn read(world: &World, who: &str, mut dice: Dice) {
 async fn kill(world: &World, mut dice: Dice) {
     while world.going_on() && world.plan.kills {
         sleep(Duration::from_millis(2000 + dice.roll(6000))).await;
+        if world.mood() == Mood::Still {
+            continue;
+        }
         let server = &world.servers[dice.index(world.servers.len())];
         if server.has_died().await {
             world.break_promise("killer", &format!("{} ended by itself", server.url));
@@ -168,6 +187,9 @@ async fn kill(world: &World, mut dice: Dice) {
 async fn cut(world: &World, mut dice: Dice) {
     while world.going_on() {
         sleep(Duration::from_millis(2000 + dice.roll(6000))).await;
+        if world.mood() == Mood::Still {
+            continue;
+        }
         let way = &world.ways[dice.index(world.ways.len())];
         way.set_open(false);
         dice.pause(1200).await;

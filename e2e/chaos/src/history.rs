@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::plan::Plan;
 
 /// What has to happen in a run for it to prove anything.
-const LEAST: [(&str, u64); 7] = [
+const LEAST: [(&str, u64); 8] = [
     ("push acknowledged", 20),
     ("collection", 10),
     ("late delete", 1),
@@ -21,6 +21,7 @@ const LEAST: [(&str, u64); 7] = [
     ("server killed", 2),
     ("closure read", 3),
     ("judged", 10),
+    ("held", 3),
 ];
 
 /// A file of events, and how many of each kind there were.

@@ -47,6 +47,7 @@ pub struct Way {
     /// A late request acts at most so many milliseconds after it was sent.
     latest: u64,
     calm: AtomicBool,
+    still: AtomicBool,
     /// Whether connections get through; each of them watches.
     open: watch::Sender<bool>,
     /// How often each thing was asked: its faults follow from its name and this, whoever comes first.
@@ -71,6 +72,7 @@ impl Way {
             seed,
             latest: u64::try_from(latest.as_millis())?,
             calm: AtomicBool::new(true),
+            still: AtomicBool::new(false),
             open: watch::Sender::new(true),
             asked: Mutex::new(HashMap::new()),
             history,
@@ -100,6 +102,15 @@ impl Way {
     /// No more faults, or faults again.
     pub fn set_calm(&self, calm: bool) {
         self.calm.store(calm, Ordering::Relaxed);
+    }
+
+    /// Nothing fails but that steps of a push are held up, or faults of all kinds again.
+    pub fn set_still(&self, still: bool) {
+        self.still.store(still, Ordering::Relaxed);
+    }
+
+    fn is_still(&self) -> bool {
+        self.still.load(Ordering::Relaxed)
     }
 
     fn is_calm(&self) -> bool {

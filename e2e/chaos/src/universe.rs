@@ -12,6 +12,8 @@ use crate::plan::Plan;
 
 const DIGITS: &[u8; 32] = b"0123456789abcdfghijklmnpqrsvwxyz";
 const STORE: &str = "/nix/store";
+/// Paths of a small closure.
+const SMALL: usize = 3;
 /// One root of so many is pinned once it was pushed, and stays so; were it more, there would be little to collect.
 const PINNED: usize = 10;
 
@@ -35,6 +37,8 @@ pub struct Path {
 pub struct Universe {
     /// By index.
     pub paths: Vec<Path>,
+    /// Those with the smallest closures, of which nothing is pinned for good.
+    pub small: Vec<usize>,
 }
 
 impl Universe {
@@ -70,7 +74,16 @@ impl Universe {
                 multipart: content.is_multiple_of(9),
             });
         }
-        Ok(Self { paths })
+        let kept: BTreeSet<usize> = (0..paths.len())
+            .filter(|root| Self::is_pinned(*root))
+            .flat_map(|root| paths[root].closure.iter().copied())
+            .collect();
+        let is_small = |root: &usize| {
+            let closure = &paths[*root].closure;
+            closure.len() <= SMALL && !closure.iter().any(|path| kept.contains(path))
+        };
+        let small = (0..paths.len()).filter(is_small).collect();
+        Ok(Self { paths, small })
     }
 
     /// Whether a root is pinned for good once it was pushed.

@@ -34,6 +34,16 @@ pub enum Mood {
     Quiet,
     /// Collections keep what was pushed lately, so that a lost push is told from a collected one.
     Keeping,
+    /// As quiet, with the smallest closures, and nothing fails but that steps of a push are held up: whole collections
+    /// go by between any two of them.
+    Still,
+}
+
+impl Mood {
+    /// Few push, and what they push is not kept for its own sake.
+    pub fn is_quiet(self) -> bool {
+        matches!(self, Self::Quiet | Self::Still)
+    }
 }
 
 /// One run.
@@ -124,18 +134,24 @@ impl World {
     pub fn choose_root(&self, dice: &mut Dice) -> usize {
         let any = dice.index(self.universe.paths.len());
         let stretch = usize::try_from(self.elapsed().as_secs() / HOT_STRETCH).unwrap_or(0);
-        let quiet = self.mood() == Mood::Quiet;
+        let mood = self.mood();
+        let quiet = mood.is_quiet();
         let hot = dice.index(if quiet { 2 } else { HOT });
+        let small = &self.universe.small;
+        if mood == Mood::Still && !small.is_empty() {
+            return small[(stretch * 2 + hot) % small.len()];
+        }
         let hot = (stretch * HOT + hot) % self.universe.paths.len();
         if quiet || dice.chance(700) { hot } else { any }
     }
 
     /// What everybody does now.
     pub fn mood(&self) -> Mood {
-        match (self.elapsed().as_secs() / STRETCH) % 3 {
+        match (self.elapsed().as_secs() / STRETCH) % 4 {
             0 => Mood::Busy,
             1 => Mood::Quiet,
-            _ => Mood::Keeping,
+            2 => Mood::Keeping,
+            _ => Mood::Still,
         }
     }
 

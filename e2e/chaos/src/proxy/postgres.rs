@@ -17,6 +17,9 @@ const STUCK_CHANGES: u64 = 60;
 /// collection may go by.
 const STUCK_PUSHES: u64 = 300;
 const STUCK_PUSHES_BY: u64 = 3000;
+/// The same where nothing else fails: a collection then takes a tenth of that.
+const HELD_PUSHES: u64 = 500;
+const HELD_PUSHES_BY: u64 = 1500;
 const STUCK_BY: u64 = 1800;
 /// Connections in a thousand on which everything is late, for as long as they last, and by how many milliseconds.
 const SLUGGISH: u64 = 200;
@@ -43,6 +46,17 @@ pub(super) async fn forward(way: &Way, mut client: TcpStream) {
                     What::Change => (STUCK_CHANGES, STUCK_BY, "a change"),
                     What::Other => (STUCK, STUCK_BY, "a statement"),
                 };
+                if way.is_still() && !way.is_calm() {
+                    if what == "a push's commit" && dice.chance(HELD_PUSHES) {
+                        let pause = dice.millis(HELD_PUSHES_BY);
+                        way.note("held", what, u64::try_from(pause.as_millis()).unwrap_or(0));
+                        sleep(pause).await;
+                    }
+                    if server.write_all(&asked[..length]).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
                 let fault = if way.is_calm() { 1000 } else { dice.roll(1000) };
                 if sluggish && !way.is_calm() {
                     dice.pause(SLUGGISH_BY).await;
