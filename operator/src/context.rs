@@ -38,6 +38,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// Whether the Gateway API is missing.
     pub gateway_absence: Absence,
+    /// Whether the Gateway API is missing, or is older than its BackendTLSPolicy.
+    pub backend_tls_absence: Absence,
     /// Whether cert-manager is missing.
     pub certificate_absence: Absence,
     /// Whether the prometheus-operator is missing.
@@ -69,6 +71,7 @@ impl Context {
             metrics: Metrics::default(),
             backoff: Backoff::default(),
             gateway_absence: Absence::default(),
+            backend_tls_absence: Absence::default(),
             certificate_absence: Absence::default(),
             monitoring_absence: Absence::default(),
             written: Written::default(),

@@ -86,6 +86,21 @@ impl Kind for HttpRouteKind {
 /// A route from Gateways to a Service.
 pub type HttpRoute = Foreign<HttpRouteKind>;
 
+/// `BackendTLSPolicy` of the Gateway API, since 1.4.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendTlsPolicyKind;
+
+impl Kind for BackendTlsPolicyKind {
+    const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
+    const GROUP: &'static str = "gateway.networking.k8s.io";
+    const KIND: &'static str = "BackendTLSPolicy";
+    const VERSION: &'static str = "v1";
+    const PLURAL: &'static str = "backendtlspolicies";
+}
+
+/// How Gateways speak TLS to a Service.
+pub type BackendTlsPolicy = Foreign<BackendTlsPolicyKind>;
+
 /// `Certificate` of cert-manager.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CertificateKind;

@@ -101,6 +101,8 @@ pub async fn apply_all(
     let known = optional(&resources.certificates, &context.certificate_absence, cache, context).await?;
     let certificate =
         if known && !resources.certificates.is_empty() { Some(read(client, cache).await?) } else { None };
+    // Before the route: a Gateway would speak plain HTTP to the server until then.
+    optional(&resources.backend_tls_policies, &context.backend_tls_absence, cache, context).await?;
     let routes = optional(&resources.http_routes, &context.gateway_absence, cache, context).await?;
     let http_route =
         if routes && !resources.http_routes.is_empty() { Some(read(client, cache).await?) } else { None };

@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 
-use crate::foreign::{Certificate, HttpRoute, ServiceMonitor};
+use crate::foreign::{BackendTlsPolicy, Certificate, HttpRoute, ServiceMonitor};
 
 use super::validate::{Database, Storage, ValidCache};
 
@@ -56,6 +56,8 @@ pub struct Resources {
     pub ingresses: Vec<Ingress>,
     /// A way in from outside.
     pub http_routes: Vec<HttpRoute>,
+    /// How Gateways speak to it, where it speaks TLS itself.
+    pub backend_tls_policies: Vec<BackendTlsPolicy>,
     /// What cert-manager is asked for.
     pub certificates: Vec<Certificate>,
     /// How Prometheus is told of the metrics.
@@ -76,6 +78,7 @@ pub fn build(cache: &ValidCache) -> Resources {
         network_policies: network::policies(cache),
         ingresses: ways_in::ingress(cache).into_iter().collect(),
         http_routes: ways_in::http_route(cache).into_iter().collect(),
+        backend_tls_policies: ways_in::backend_tls(cache).into_iter().collect(),
         certificates: certificate::server(cache).into_iter().collect(),
         service_monitors: monitor::server(cache).into_iter().collect(),
         stateful_sets: Vec::new(),

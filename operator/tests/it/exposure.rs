@@ -1,13 +1,13 @@
 //! The ways in from outside: Ingress and HTTPRoute.
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use niks3_operator::crd::BinaryCache;
-use niks3_operator::foreign::{HttpRoute, ServiceMonitor};
+use niks3_operator::foreign::{BackendTlsPolicy, HttpRoute, ServiceMonitor};
 use serde_json::{Value, json};
 
 use crate::world::{World, condition, embedded};
@@ -50,7 +50,11 @@ async fn an_ingress_is_followed_until_it_has_an_address() {
 /// As much of another project's kind as is needed.
 pub(crate) async fn install(world: &World, group: &str, kind: &str) {
     let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-    let plural = format!("{}s", kind.to_lowercase());
+    let kind_in_small = kind.to_lowercase();
+    let plural = match kind_in_small.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{kind_in_small}s"),
+    };
     let name = format!("{plural}.{group}");
     let crd: CustomResourceDefinition = serde_json::from_value(json!({
         "metadata": {"name": name,
@@ -100,6 +104,41 @@ async fn a_route_waits_for_the_gateway_api_and_for_its_gateway() {
     world.patch::<BinaryCache>("main", json!({"spec": {"server": {"httpRoute": null}}})).await;
     world.reconcile_cache("main").await;
     assert_eq!(world.names::<HttpRoute>().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn gateways_are_told_how_to_speak_tls_to_the_server() {
+    let world = World::new().await;
+    let route = json!({"hostnames": ["cache.example.org"], "parentRefs": [{"name": "public"}]});
+    world.secret("tls", &[("tls.crt", "a"), ("tls.key", "b"), ("ca.crt", "the CA")]).await;
+    world.cache("main", with_server(json!({"httpRoute": route, "tls": {"secretName": "tls"}}))).await;
+    // A cluster that has none goes without.
+    world.reconcile_cache("main").await;
+    install(&world, "gateway.networking.k8s.io", "BackendTLSPolicy").await;
+    let policies = world.api::<BackendTlsPolicy>();
+    let mut found = None;
+    for _ in 0..50 {
+        // Established is not yet served by every handler.
+        world.reconcile_cache("main").await;
+        found = policies.get_opt("main").await.unwrap_or_default();
+        if found.is_some() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let spec = found.unwrap().spec;
+    assert_eq!(spec["targetRefs"], json!([{"group": "", "kind": "Service", "name": "main"}]));
+    let hostname = format!("main.{}.svc", world.namespace);
+    let ca = json!([{"group": "", "kind": "ConfigMap", "name": "main-client"}]);
+    assert_eq!(spec["validation"], json!({"hostname": hostname, "caCertificateRefs": ca}));
+    world.patch::<Secret>("tls", json!({"stringData": {"ca.crt": ""}})).await;
+    world.reconcile_cache("main").await;
+    let spec = policies.get("main").await.unwrap().spec;
+    let system = json!({"hostname": hostname, "wellKnownCACertificates": "System"});
+    assert_eq!(spec["validation"], system, "a CA that everybody knows");
+    world.patch::<BinaryCache>("main", json!({"spec": {"server": {"tls": null}}})).await;
+    world.reconcile_cache("main").await;
+    assert_eq!(world.names::<BackendTlsPolicy>().await, [""; 0]);
 }
 
 #[tokio::test]

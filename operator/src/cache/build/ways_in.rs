@@ -9,7 +9,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 use crate::cache::validate::ValidCache;
-use crate::foreign::HttpRoute;
+use crate::foreign::{BackendTlsPolicy, HttpRoute};
 use crate::labels::{Component, Names, child, labels};
 
 use super::service;
@@ -50,6 +50,22 @@ pub(super) fn http_route(cache: &ValidCache) -> Option<HttpRoute> {
         "rules": [{"backendRefs": [{"name": Names(&cache.name).server(), "port": service::port(cache).1}]}],
     });
     Some(HttpRoute::new(metadata(cache, &wanted.annotations), spec))
+}
+
+/// How Gateways speak to a server that speaks TLS itself.
+pub(super) fn backend_tls(cache: &ValidCache) -> Option<BackendTlsPolicy> {
+    let (tls, route) = (cache.tls.as_ref()?, cache.http_route.as_ref()?);
+    let mut validation = json!({"hostname": format!("{}.{}.svc", cache.name, cache.namespace)});
+    match &tls.ca {
+        Some(_) => {
+            let client = Names(&cache.name).client();
+            validation["caCertificateRefs"] = json!([{"group": "", "kind": "ConfigMap", "name": client}]);
+        }
+        None => validation["wellKnownCACertificates"] = json!("System"),
+    }
+    let target = json!({"group": "", "kind": "Service", "name": Names(&cache.name).server()});
+    let spec = json!({"targetRefs": [target], "validation": validation});
+    Some(BackendTlsPolicy::new(metadata(cache, &route.annotations), spec))
 }
 
 fn metadata(cache: &ValidCache, annotations: &BTreeMap<String, String>) -> ObjectMeta {
