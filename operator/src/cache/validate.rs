@@ -101,6 +101,11 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         replicas: autoscaling.is_none().then_some(least),
         replicas_before: observed.replicas,
         autoscaling,
+        limits: server_config::LimitsSection {
+            calls_per_second: spec.server.limits.calls_per_second.unsigned_abs(),
+            calls_burst: spec.server.limits.calls_burst.unsigned_abs(),
+            ..server_config::LimitsSection::default()
+        },
         network: network::limits(spec, observed),
         certificate_missing: certificate_missing(&spec.server, observed),
         ingress: spec.server.ingress.clone(),

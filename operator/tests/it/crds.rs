@@ -15,6 +15,7 @@ mod accepted;
 mod changes;
 mod refused;
 mod refused_fsck;
+mod refused_limits;
 
 #[test]
 fn committed_crds_are_the_generated_ones() {

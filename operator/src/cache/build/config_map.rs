@@ -112,6 +112,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 VerifyUploads::Hash => ServerVerify::Hash,
             },
         },
+        limits: cache.limits.clone(),
         ..ServerConfig::default()
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::validate::{Database, ValidCache};
+use crate::cache::validate::{Database, Storage, ValidCache};
 use crate::crd::binary_cache::Scheduling;
 use crate::labels::{CONFIG_HASH, Component, Names, SECRET_VERSIONS, child, labels, selector};
 
@@ -140,6 +140,10 @@ fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
 /// Where the configuration is, and the parts of a database's address that stand in no single key of a Secret.
 fn environment(cache: &ValidCache) -> Vec<EnvVar> {
     let mut all = vec![env("NIKS3_CONFIG", &format!("{CONFIG_FOLDER}/{CONFIG_FILE}"))];
+    // Of what one push does at once, the server's file says nothing.
+    if let Storage::Own { concurrency: Some(limit), .. } = &cache.storage {
+        all.push(env("NIKS3_S3_CONCURRENCY", &limit.to_string()));
+    }
     if let Database::Connection { to, user, password } = &cache.database {
         all.push(secret_env("NIKS3_DB_USER", user));
         all.push(secret_env("NIKS3_DB_PASSWORD", password));

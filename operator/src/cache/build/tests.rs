@@ -190,12 +190,12 @@ fn children_of_a_cache_in_a_cloud() {
     let cache = valid(
         &json!({
             "cacheInfo": {"wantMassQuery": false, "storeDir": "/gnu/store"},
-            "storage": {"s3": {"bucket": "nix", "endpoint": "http://gateway:9000",
+            "storage": {"s3": {"bucket": "nix", "endpoint": "http://gateway:9000", "requestsPerSecond": 200, "maxConcurrency": 20,
                 "ca": {"secretKeyRef": {"name": "s3-ca"}}, "credentials": {"workloadIdentity": {"serviceAccountAnnotations": role}}}},
             "database": {"connection": {"host": "db.example.org", "database": "nix", "userSecretRef": {"name": "db"}},
                 "ca": {"configMapKeyRef": {"name": "ca"}}, "schema": "main", "pool": {"maxConnections": 20}},
             "auth": {"read": "Authenticated"},
-            "server": {"readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h"},
+            "server": {"limits": {"callsPerSecond": 50}, "readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h"},
                 "networkPolicy": {"mode": "Enabled"}, "podTemplate": template}
         }),
         &[("db", &["username", "password"]), ("s3-ca", &["ca.crt"])],

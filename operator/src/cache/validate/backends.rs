@@ -32,7 +32,7 @@ pub(super) fn storage(
     match (&spec.storage.s3, &spec.storage.embedded) {
         (Some(s3), None) => {
             let access = access(&s3.credentials, resolver)?;
-            Ok(Storage::Own { section: Box::new(section(s3)), access })
+            Ok(Storage::Own { section: Box::new(section(s3)), access, concurrency: s3.max_concurrency })
         }
         (None, Some(embedded)) => {
             let EmbeddedStorage { size, storage_class_name, image, resources } = embedded.clone();
@@ -82,6 +82,7 @@ fn section(s3: &S3) -> server_config::S3Section {
             AddressingStyle::Path => ServerAddressing::Path,
             AddressingStyle::VirtualHosted => ServerAddressing::VirtualHosted,
         },
+        rate_limit: s3.requests_per_second.map_or(0, i32::unsigned_abs),
         ..server_config::S3Section::default()
     }
 }

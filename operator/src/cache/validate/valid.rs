@@ -109,6 +109,8 @@ pub struct ValidCache {
     pub published_before: bool,
     /// The Secret with the Ingress' certificate, where it is missing.
     pub certificate_missing: Option<String>,
+    /// How much callers may ask for.
+    pub limits: server_config::LimitsSection,
     /// Who may speak to whom, where that is limited.
     pub network: Option<Network>,
     /// How many pods may be moved at a time; none where nothing is said about that.
@@ -158,6 +160,8 @@ pub enum Storage {
         section: Box<server_config::S3Section>,
         /// How the server proves who it is.
         access: S3Access,
+        /// Requests that one push may have under way.
+        concurrency: Option<i32>,
     },
     /// A server the operator runs.
     Embedded(Box<Embedded>),

@@ -1,6 +1,7 @@
 //! `spec.server`: how the server runs.
 
 mod exposure;
+mod limits;
 mod metrics;
 mod network;
 mod scaling;
@@ -17,6 +18,7 @@ use serde_json::Value;
 use crate::crd::schema::Resources;
 
 pub use exposure::{ParentRef, ServerHttpRoute, ServerIngress};
+pub use limits::ServerLimits;
 pub use metrics::{ServerMetrics, ServiceMonitorMode, WantedServiceMonitor};
 pub use network::{NetworkPolicyMode, ServerNetworkPolicy};
 pub use scaling::Autoscaling;
@@ -65,12 +67,17 @@ pub struct Server {
     #[serde(default)]
     pub uploads: Uploads,
 
+    /// How much callers may ask for.
+    #[serde(default)]
+    pub limits: ServerLimits,
+
     /// Where the pods run.
     #[serde(default)]
     pub scheduling: Scheduling,
 
     /// TLS of the server's own, on port 443 of its Service in place of 80. An Ingress then has to speak HTTPS to it
-    /// (ingress-nginx: `nginx.ingress.kubernetes.io/backend-protocol: HTTPS`), a Gateway by a BackendTLSPolicy.
+    /// (ingress-nginx: `nginx.ingress.kubernetes.io/backend-protocol: HTTPS`), a Gateway is told so
+    /// by a BackendTLSPolicy, where the cluster has that kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
 
@@ -131,6 +138,7 @@ impl Default for Server {
             resources: Self::default_resources(),
             read_proxy: ReadProxy::default(),
             uploads: Uploads::default(),
+            limits: ServerLimits::default(),
             scheduling: Scheduling::default(),
             tls: None,
             service: ServerService::default(),

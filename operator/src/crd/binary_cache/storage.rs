@@ -73,6 +73,16 @@ pub struct S3 {
     /// CAs that may have signed the S3 server's certificate, beside those the image knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
+
+    /// Requests a second that each pod sends to S3 at most. Left out, any number, as long as S3 does not throttle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub requests_per_second: Option<i32>,
+
+    /// Requests to S3 that one push may have under way. Left out, 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_concurrency: Option<i32>,
 }
 
 impl S3 {

@@ -22,10 +22,13 @@ async fn accepted<const N: usize>(table: [(&str, Value); N]) {
 #[tokio::test]
 async fn accepted_manifests() {
     let forty = "a".repeat(40);
+    let limits = json!({"storage": {"s3": {"requestsPerSecond": 200, "maxConcurrency": 20}},
+        "server": {"limits": {"callsPerSecond": 0, "callsBurst": 1}}});
     accepted([
         ("the smallest", cache("main", embedded())),
         ("a long name", cache(&forty, embedded())),
         ("own S3", cache("main", own_s3())),
+        ("limits", cache("main", with(&own_s3(), &limits))),
         ("an URL", cache("main", with(&embedded(), &json!({"url": "https://cache.example.org"})))),
         (
             "a key generated under a name",
