@@ -85,9 +85,16 @@ async fn adopt_one(app: &App, key: &str) -> anyhow::Result<Outcome> {
         Ok(narinfo) => narinfo,
         Err(why) => return Ok(Outcome::Incomplete(why)),
     };
-    let listing = narinfo.store_path.listing_key();
+    // Not every writer makes listings, and few paths have a log.
+    let mut extras = vec![narinfo.store_path.listing_key()];
+    if let Some(log) = log_key(&narinfo)
+        && app.bucket.head(&log).await?.is_some()
+    {
+        extras.push(log);
+    }
     let mut refs: Vec<String> = narinfo.references.iter().map(StorePath::narinfo_key).collect();
-    refs.extend([narinfo.url.clone(), listing.clone()]);
+    refs.push(narinfo.url.clone());
+    refs.extend(extras.iter().cloned());
     let mut keys = refs.clone();
     keys.push(key.to_owned());
     keys.sort_unstable();
@@ -105,34 +112,42 @@ async fn adopt_one(app: &App, key: &str) -> anyhow::Result<Outcome> {
         staged: false,
     };
     let (id, _) = db::uploads::insert(&mut conn, &upload).await?;
-    let adopted = commit(app, id, key, narinfo, [&listing, key], &refs, &keys).await;
+    let adopted = commit(app, id, key, narinfo, &Parts { extras, refs, keys }).await;
     if !matches!(adopted, Ok(Outcome::Adopted)) {
         db::uploads::delete(&mut conn, id).await?;
     }
     adopted
 }
 
+/// The key of a path's build log, where it may have one: no narinfo names its log, yet it is to live as long.
+fn log_key(narinfo: &NarInfo) -> Option<String> {
+    let key = format!("log/{}", narinfo.deriver.as_ref()?.base_name());
+    key.parse::<ObjectKey>().is_ok().then_some(key)
+}
+
+/// What a narinfo is adopted with.
+struct Parts {
+    /// Its listing and its log, which need not be there.
+    extras: Vec<String>,
+    /// All it leads to, these too.
+    refs: Vec<String>,
+    /// That and itself, sorted.
+    keys: Vec<String>,
+}
+
 /// From the states on, as begin and commit of a push.
-async fn commit(
-    app: &App,
-    id: i64,
-    key: &str,
-    narinfo: NarInfo,
-    [listing, own]: [&str; 2],
-    refs: &[String],
-    keys: &[String],
-) -> anyhow::Result<Outcome> {
+async fn commit(app: &App, id: i64, own: &str, narinfo: NarInfo, parts: &Parts) -> anyhow::Result<Outcome> {
+    let Parts { extras, refs, keys } = parts;
     let mut transaction = db::begin(&app.db).await?;
     db::objects::expect(&mut transaction, keys).await?;
     transaction.commit().await?;
 
     let nar_size = i64::try_from(narinfo.nar_size)?;
     let mut sizes = Vec::new();
-    for wanted in [own, narinfo.url.as_str(), listing] {
+    for wanted in [own, narinfo.url.as_str()].into_iter().chain(extras.iter().map(String::as_str)) {
         match app.bucket.head(wanted).await? {
             Some(head) => sizes.push((wanted.to_owned(), head.size)),
-            // Not every writer makes listings.
-            None if wanted == listing => {}
+            None if extras.iter().any(|extra| extra == wanted) => {}
             None => return Ok(Outcome::Incomplete(format!("{wanted} is not in the bucket"))),
         }
     }
@@ -153,7 +168,7 @@ async fn commit(
         let Some(row) = row(wanted) else { continue };
         let leads_to: Vec<String> = if wanted == own {
             refs.iter()
-                .filter(|key| *key != listing || sizes.iter().any(|(found, _)| found == *key))
+                .filter(|key| !extras.contains(key) || sizes.iter().any(|(found, _)| found == *key))
                 .filter_map(|key| states.iter().find(|state| state.key == *key))
                 .map(|state| state.id.to_string())
                 .collect()
@@ -165,7 +180,7 @@ async fn commit(
         committed.nar_sizes.push((*wanted == narinfo.url).then_some(nar_size));
         committed.refs.push(format!("{{{}}}", leads_to.join(",")));
     }
-    let roots = [key.to_owned()];
+    let roots = [own.to_owned()];
     let signatures = narinfo.signatures.clone();
     let body = serde_json::to_string(&NarInfoMetadata::from(narinfo))?;
     db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &[signatures], &[None]).await?;

@@ -13,7 +13,7 @@ use crate::support::closure::{TestPath, begin_request};
 use crate::support::{ADMIN, Place, TestServer};
 
 impl Place {
-    async fn fsck(&self, options: Options) -> (Summary, Vec<Value>) {
+    pub(crate) async fn fsck(&self, options: Options) -> (Summary, Vec<Value>) {
         let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
         let app = serve::open(self.parts("http://unused.example", &key)).await.unwrap();
         let mut report = Vec::new();

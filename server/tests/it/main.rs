@@ -19,6 +19,7 @@ mod hostile;
 mod limits;
 mod memory;
 mod monitoring;
+mod moved;
 mod multipart;
 mod narinfos;
 mod openapi;
