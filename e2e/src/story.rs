@@ -1,4 +1,4 @@
-//! The story in ten steps, and what a cache goes through in its life in four more. Each shows what a user would want
+//! The story in ten steps, and what a cache goes through in its life in five more. Each shows what a user would want
 //! to see, and ends the story where it does not hold.
 
 mod changes;
@@ -87,6 +87,8 @@ fn live(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache, closures: &Closur
     changes::end_pushing(cluster, teller)?;
     teller.step("A policy keeps the last three pins and a size");
     retention::collect(cluster, teller)?;
+    teller.step("Bucket and database are compared");
+    retention::compare(cluster, teller)?;
     teller.step("The operator leaves and comes back, and the cache goes on");
     uninstall::leave_and_return(cluster, teller, cache, closures)
 }

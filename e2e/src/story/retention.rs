@@ -1,8 +1,9 @@
-//! A policy with `maxSize` and `keepLast`, run at once by its annotation.
+//! A policy with `maxSize` and `keepLast`, and a comparison of bucket and database, both run at once by its annotation.
 
 use std::time::Duration;
 
 use anyhow::ensure;
+use serde_json::Value;
 
 use super::NAMESPACE;
 use super::collection::{count, sql};
@@ -24,17 +25,7 @@ pub(super) fn collect(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<
         "{pins} pins and {before} closures without one are too few to choose from"
     );
     cluster.show(&format!("kubectl patch gcpolicy nightly -n {NAMESPACE} --type merge -p '{POLICY}'"))?;
-    let now = cluster.run("date -u +%FT%TZ", None)?;
-    cluster.show(&format!(
-        "kubectl annotate gcpolicy nightly -n {NAMESPACE} --overwrite niks3.dev/run-now={}",
-        now.trim()
-    ))?;
-    let run = cluster.wait("the run that was asked for", LIMIT, || {
-        let status = cluster.get(&format!("gcpolicy nightly -n {NAMESPACE}"))?["status"].clone();
-        let (asked, run) = (&status["runNow"]["jobName"], &status["caches"][0]["lastRun"]);
-        Ok((asked.is_string() && *asked == run["jobName"] && run["finishedAt"].is_string())
-            .then(|| run.clone()))
-    })?;
+    let run = ask(cluster, "", "lastRun")?;
     teller.output(&serde_json::to_string_pretty(&run)?);
     ensure!(run["result"] == "Succeeded", "the run failed: {run}");
     ensure!(sql(cluster, last)? == expected, "the last three pins have changed");
@@ -46,4 +37,33 @@ pub(super) fn collect(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<
     );
     teller.holds("ci-main and the last three of ci-life- are there; what nobody pinned went, by size");
     Ok(())
+}
+
+/// What a cache's life left in its bucket is what its database says.
+pub(super) fn compare(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<()> {
+    let fsck = r#"{"spec": {"fsck": {"schedule": "0 5 * * 0", "mode": "Check"}}}"#;
+    cluster.show(&format!("kubectl patch gcpolicy nightly -n {NAMESPACE} --type merge -p '{fsck}'"))?;
+    let run = ask(cluster, " Fsck", "lastFsck")?;
+    teller.output(&serde_json::to_string_pretty(&run)?);
+    ensure!(run["result"] == "Clean", "bucket and database differ: {run}");
+    ensure!(run["objects"].as_i64().is_some_and(|count| count > 0), "it saw no objects: {run}");
+    teller.holds("whatever a row promises is in the bucket");
+    Ok(())
+}
+
+/// Asks for a run at once, and waits until the status has how it ended.
+fn ask(cluster: &Cluster<'_>, word: &str, field: &str) -> anyhow::Result<Value> {
+    let asked = format!("{}{word}", cluster.run("date -u +%FT%TZ", None)?.trim());
+    cluster.show(&format!(
+        "kubectl annotate gcpolicy nightly -n {NAMESPACE} --overwrite 'niks3.dev/run-now={asked}'"
+    ))?;
+    cluster.wait("the run that was asked for", LIMIT, || {
+        let status = cluster.get(&format!("gcpolicy nightly -n {NAMESPACE}"))?["status"].clone();
+        let (told, run) = (&status["runNow"], &status["caches"][0][field]);
+        let ended = told["requested"] == asked.as_str()
+            && told["jobName"].is_string()
+            && told["jobName"] == run["jobName"]
+            && run["finishedAt"].is_string();
+        Ok(ended.then(|| run.clone()))
+    })
 }
