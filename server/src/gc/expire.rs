@@ -11,10 +11,11 @@ use super::run::Progress;
 use super::{GcError, signed};
 use crate::app::App;
 use crate::bucket::Deletion;
-use crate::db::marks::STATEMENT;
 use crate::db::roots::{ClosureRow, PinRow};
 use crate::{db, pins};
 
+/// Closures deleted in one transaction: with each go its revisions, and it is looked for among the pins.
+const BATCH: usize = 50;
 /// A pin may come between the search and the deletion; the next search sees it.
 const ATTEMPTS: u32 = 5;
 
@@ -29,7 +30,7 @@ pub(super) async fn expire(
     let closures: Vec<ClosureRow> = decision.dropped.iter().filter_map(|root| root.closure).collect();
     let mut stayed: HashSet<i64> = closures.iter().map(|closure| closure.object).collect();
     // A pin goes in one transaction with its closure: that a rule gave it up is known from its row alone.
-    for batch in pins.chunks(STATEMENT) {
+    for batch in pins.chunks(BATCH) {
         let objects: HashSet<i64> = batch.iter().map(|pin| pin.object).collect();
         let theirs: Vec<ClosureRow> =
             closures.iter().filter(|closure| objects.contains(&closure.object)).copied().collect();
@@ -38,7 +39,7 @@ pub(super) async fn expire(
     }
     let rest: Vec<ClosureRow> =
         closures.into_iter().filter(|closure| stayed.contains(&closure.object)).collect();
-    for batch in rest.chunks(STATEMENT) {
+    for batch in rest.chunks(BATCH) {
         let gone = delete(app, progress, &[], batch, stop).await?;
         stayed.retain(|object| !gone.contains(object));
     }
