@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use niks3_protocol::api::cache_config::CacheStats;
 use niks3_protocol::api::health::Readiness;
+use niks3_protocol::api::resign::ResignStatus;
 use serde::de::DeserializeOwned;
 
 use crate::context::Context;
@@ -41,6 +42,8 @@ pub struct Answer {
     pub readiness: Readiness,
     /// How much the cache holds.
     pub stats: Option<CacheStats>,
+    /// How far stored narinfos are signed again.
+    pub resign: Option<ResignStatus>,
 }
 
 /// Asks one pod after the other until one answers; otherwise says why none did.
@@ -66,7 +69,8 @@ impl Probe {
         // 503 has the same body: it says what is missing.
         let readiness = self.get(&format!("{base}/readyz?verbose")).await?;
         let stats = self.get(&format!("{base}/api/cache-stats")).await.ok();
-        Ok(Answer { readiness, stats })
+        let resign = self.get(&format!("{base}/api/resign")).await.ok();
+        Ok(Answer { readiness, stats, resign })
     }
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> reqwest::Result<T> {

@@ -4,6 +4,7 @@ mod credentials;
 mod exposure;
 mod findings;
 mod keys;
+mod resign;
 
 use std::time::Duration;
 
@@ -59,8 +60,10 @@ pub async fn report(
     context: &Context,
 ) -> Result<Duration, ReportError> {
     let old = cache.status.clone().unwrap_or_default();
-    let findings = findings::findings(outcome);
-    let new = next(cache, &old, outcome, &findings, Timestamp::now());
+    let now = Timestamp::now();
+    let resign = resign::progress(old.resign.as_ref(), outcome, now);
+    let findings = findings::findings(outcome, resign.as_ref());
+    let new = BinaryCacheStatus { resign, ..next(cache, &old, outcome, &findings, now) };
     if new != old {
         status::write(context, cache, &new).await?;
     }

@@ -5,6 +5,7 @@ mod ca;
 pub mod credentials;
 mod identities;
 mod key_name;
+mod key_secret;
 mod keys;
 mod network;
 mod pod_template;

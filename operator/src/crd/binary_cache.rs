@@ -34,7 +34,7 @@ pub use server::{
     VerifyUploads, WantedServiceMonitor,
 };
 pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
-pub use status::{BinaryCacheStatus, SigningKeyStatus};
+pub use status::{BinaryCacheStatus, ResignProgress, ResignState, SigningKeyStatus};
 pub use storage::{AddressingStyle, EmbeddedStorage, S3, Storage};
 
 /// On a cache: an RFC 3339 time. Generated credentials of the embedded servers that are older are followed by new ones.

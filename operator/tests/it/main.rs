@@ -25,6 +25,7 @@ mod moving;
 mod outage;
 mod plugin;
 mod policies;
+mod resigning;
 mod resilience;
 mod rollouts;
 mod rotation;

@@ -82,8 +82,26 @@ async fn a_generated_key_follows_the_first_one_step_by_step() {
     assert!(world.event_reasons().await.contains(&"SigningKeyPromoted".to_owned()));
 
     wind(&world, &status, "second-1", json!({"publishedAt": LONG_AGO, "signingSince": LONG_AGO})).await;
+    // Its time is over, but nobody knows whether its successor has signed what is stored.
+    let status = look(&world).await;
+    assert_eq!(stages(&status), [format!("{first} Sign"), "second-1 Sign".to_owned()]);
+    let said = condition(&status, "SigningKeysReady");
+    assert!(said.contains("the server does not say"), "{said}");
+    assert!(said.ends_with(&format!("; {first} retires once they are all signed again")), "{said}");
+    let resigned = |state: &str| {
+        let keys = [first.as_str(), "second-1"];
+        json!({"keys": keys, "state": state, "total": 5000, "done": 1200, "time": LONG_AGO})
+    };
+    world.patch_status::<BinaryCache>("main", json!({"resign": resigned("Running")})).await;
+    let status = look(&world).await;
+    assert_eq!(stages(&status), [format!("{first} Sign"), "second-1 Sign".to_owned()]);
+    let said = condition(&status, "SigningKeysReady");
+    assert!(said.contains("; re-signed 1200 of 5000 stored narinfos; "), "{said}");
+    world.patch_status::<BinaryCache>("main", json!({"resign": resigned("Succeeded")})).await;
+    let status = look(&world).await;
+    assert_eq!(stages(&status), [format!("{first} Retire"), "second-1 Sign".to_owned()]);
     // Losing the status loses nothing.
-    world.patch_status::<BinaryCache>("main", json!({"signingKeys": null})).await;
+    world.patch_status::<BinaryCache>("main", json!({"signingKeys": null, "resign": null})).await;
     let status = look(&world).await;
     assert_eq!(stages(&status), [format!("{first} Retire"), "second-1 Sign".to_owned()]);
     assert_eq!(server(&world).await, ["second-1"]);
@@ -93,6 +111,9 @@ async fn a_generated_key_follows_the_first_one_step_by_step() {
     let status = look(&world).await;
     assert_eq!(stages(&status), [format!("{first} Revoke"), "second-1 Sign".to_owned()]);
     assert_eq!(status.public_keys.len(), 1);
+    let map = world.api::<ConfigMap>().get("main-config").await.unwrap();
+    let config: ServerConfig = serde_json::from_str(&map.data.unwrap()["config.json"]).unwrap();
+    assert_eq!(config.revoked_keys, [status.signing_keys[0].public_key.clone()]);
     keys(&world, json!([{"name": "second-1"}])).await;
     assert_eq!(stages(&look(&world).await), ["second-1 Sign"]);
     world.faults.plan(None);

@@ -69,6 +69,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
             .signing()
             .map(|key| format!("{SIGNING_FOLDER}/{}", key.name))
             .collect(),
+        revoked_keys: cache.signing.revoked().map(str::to_owned).collect(),
         auth: AuthSection {
             static_tokens: cache
                 .tokens

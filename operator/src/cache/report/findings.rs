@@ -7,6 +7,7 @@ use crate::apply::{ApplyError, refusal};
 use crate::cache::apply::Applied;
 use crate::cache::pods::Trouble;
 use crate::cache::validate::ValidCache;
+use crate::crd::binary_cache::ResignProgress;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
 use crate::labels::Component;
 
@@ -29,13 +30,13 @@ pub(super) const PAUSED: &str = "spec.suspend is Reconcile: the operator changes
 const SUSPENDED: &str = "spec.suspend is Server: no pod of the server runs";
 
 /// One finding for each condition of a cache.
-pub(super) fn findings(outcome: &Outcome<'_>) -> Vec<Finding> {
+pub(super) fn findings(outcome: &Outcome<'_>, resign: Option<&ResignProgress>) -> Vec<Finding> {
     let mut findings = match outcome.valid {
         Ok(valid) => {
             let mut findings = vec![
                 Finding::yes(ConditionType::Accepted, Reason::Accepted, "the spec can be carried out"),
                 references(valid),
-                keys::signing(&valid.signing),
+                keys::signing(&valid.signing, resign),
             ];
             findings.extend(credentials::rotated(valid));
             match outcome.applied {

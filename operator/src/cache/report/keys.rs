@@ -2,12 +2,14 @@
 
 use crate::cache::validate::{Key, Signing};
 use crate::crd::BinaryCacheStatus;
-use crate::crd::binary_cache::{KeyStage, SigningKeyStatus};
+use crate::crd::binary_cache::{KeyStage, ResignProgress, SigningKeyStatus};
 use crate::crd::conditions::{ConditionType, Finding, Reason};
+
+use super::resign;
 
 const ABOUT: ConditionType = ConditionType::SigningKeysReady;
 
-pub(super) fn signing(signing: &Signing) -> Finding {
+pub(super) fn signing(signing: &Signing, resign: Option<&ResignProgress>) -> Finding {
     let needed = |key: &&Key| !matches!(key.stage, KeyStage::Retire | KeyStage::Revoke);
     if let Some((reason, message)) =
         signing.keys.iter().filter(needed).find_map(|key| key.material.as_ref().err())
@@ -16,7 +18,13 @@ pub(super) fn signing(signing: &Signing) -> Finding {
     }
     let names: Vec<&str> = signing.signing().map(|key| key.name.as_str()).collect();
     let verb = if names.len() == 1 { "signs" } else { "sign" };
-    let now = format!("{} {verb}", names.join(", "));
+    let mut now = format!("{} {verb}", names.join(", "));
+    if let Some(sentence) = resign::sentence(resign, names.len() > 1) {
+        now = format!("{now}; {sentence}");
+    }
+    if let Some(old) = signing.waiting() {
+        now = format!("{now}; {} retires once they are all signed again", old.name);
+    }
     if let Some(next) = signing.keys.iter().find(|key| key.stage == KeyStage::Publish) {
         return match signing.signs_at(next) {
             Some(at) if next.wanted == KeyStage::Auto => {

@@ -6,13 +6,13 @@ use kube::ResourceExt as _;
 use niks3_protocol::nix::SecretKey;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache::observe::Observed;
 use crate::crd::BinaryCache;
-use crate::crd::binary_cache::{KeyStage, SigningKey};
+use crate::crd::binary_cache::{KeyStage, ResignState, SigningKey};
 use crate::crd::conditions::Reason;
 use crate::labels::{self, GENERATED_ID, Names};
 
 use super::key_name::default_name;
+use super::key_secret::{clocks, found, parse};
 use super::rotation::{Candidate, Clock, Clocks, Pace, stages};
 use super::secrets::{Generated, Resolver, SecretFile};
 use super::{Invalid, retains_keys};
@@ -47,6 +47,8 @@ pub struct Key {
     pub wanted: KeyStage,
     /// Since when it does so.
     pub clock: Clock,
+    /// It would sign no more, were its successor's signature in all that is stored.
+    pub waits: bool,
     /// What clients trust, as far as that is known.
     pub public_key: Option<String>,
     /// The Secret as it is.
@@ -89,15 +91,20 @@ impl Signing {
             };
             key.public_key = key.public_key.take().or_else(|| Some(before.public_key.clone()));
         }
+        let resign = cache.status.as_ref().and_then(|status| status.resign.as_ref());
+        let resigned =
+            resign.filter(|resign| resign.state == ResignState::Succeeded).map(|resign| &resign.keys);
         let candidate = |key: &Key| Candidate {
             wanted: key.wanted,
             usable: key.material.is_ok(),
             clock: key.clock.clone(),
+            in_all: resigned.is_some_and(|names| names.contains(&key.name)),
+            waits: false,
         };
         let mut candidates: Vec<Candidate> = keys.iter().map(candidate).collect();
         let stages = stages(&mut candidates, pace, resolver.observed.now);
         for ((key, judged), stage) in keys.iter_mut().zip(candidates).zip(stages) {
-            (key.clock, key.stage) = (judged.clock, stage);
+            (key.clock, key.stage, key.waits) = (judged.clock, stage, judged.waits);
         }
         let signing = Self { keys, retain: retains_keys(&cache.spec), pace };
         signing.note_versions(resolver);
@@ -112,6 +119,19 @@ impl Signing {
     /// The keys that clients are told of.
     pub fn published(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter().filter(|key| key.stage != KeyStage::Revoke)
+    }
+
+    /// The public keys that clients are to trust no more.
+    pub fn revoked(&self) -> impl Iterator<Item = &str> {
+        self.keys
+            .iter()
+            .filter(|key| key.stage == KeyStage::Revoke)
+            .filter_map(|key| key.public_key.as_deref())
+    }
+
+    /// A key that signs on only because not all of what it signed is signed by its successor.
+    pub fn waiting(&self) -> Option<&Key> {
+        self.signing().find(|key| key.waits)
     }
 
     /// When a key that is published signs by itself.
@@ -240,57 +260,11 @@ fn key(
         public_key: material.as_ref().ok().map(|key| key.public_key().to_string()),
         stage: KeyStage::Auto,
         wanted: KeyStage::Auto,
+        waits: false,
         name: name.to_owned(),
         secret,
         generated,
         material,
         found,
-    }
-}
-
-fn found(observed: &Observed, secret: &str, cache: &str) -> Option<Found> {
-    let found = observed.secrets.get(secret)?;
-    Some(Found {
-        version: found.resource_version()?,
-        owners: found.owner_references().to_vec(),
-        clocks: clocks(found, cache),
-    })
-}
-
-/// What cannot be read is as good as nothing: the status knows it too.
-fn clocks(secret: &Secret, cache: &str) -> Clocks {
-    let text = secret.annotations().get(&Names(cache).signing_clock());
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
-fn parse(value: Option<&[u8]>, at: &SecretFile, name: Option<&str>) -> Result<SecretKey, (Reason, String)> {
-    let place = format!("key {} of Secret {}", at.key, at.secret);
-    let value = value.ok_or_else(|| (Reason::NoActiveKey, format!("{place} is missing")))?;
-    let text =
-        std::str::from_utf8(value).map_err(|_| (Reason::InvalidKey, format!("{place} is not text")))?;
-    let key: SecretKey = text.parse().map_err(|error| (Reason::InvalidKey, format!("{place} {error}")))?;
-    match name {
-        Some(name) if key.name() != name => {
-            let message = format!("{place} is named {}, but the spec calls it {name}", key.name());
-            Err((Reason::KeyNameMismatch, message))
-        }
-        _ => Ok(key),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_what_its_secret_says() {
-        let at = SecretFile { secret: "s".to_owned(), key: "k".to_owned() };
-        let text = SecretKey::from_seed("a-1", [7; 32]).unwrap().to_secret_text();
-        assert!(parse(Some(text.as_bytes()), &at, Some("a-1")).is_ok());
-        let reason = |value: Option<&[u8]>, name| parse(value, &at, name).unwrap_err().0;
-        assert_eq!(reason(Some(text.as_bytes()), Some("b-1")), Reason::KeyNameMismatch);
-        assert_eq!(reason(Some(b"nonsense"), None), Reason::InvalidKey);
-        assert_eq!(reason(Some(&[0xff]), None), Reason::InvalidKey);
-        assert_eq!(reason(None, None), Reason::NoActiveKey);
     }
 }

@@ -50,6 +50,10 @@ pub(super) struct Candidate {
     /// Whether there is a key to sign with.
     pub(super) usable: bool,
     pub(super) clock: Clock,
+    /// All that is stored has its signature.
+    pub(super) in_all: bool,
+    /// It signs on only until a later one's signature is in all that is stored.
+    pub(super) waits: bool,
 }
 
 /// For how long a key waits, and for how long two sign.
@@ -121,10 +125,16 @@ pub(super) fn stages(keys: &mut [Candidate], pace: Pace, now: Timestamp) -> Vec<
     {
         signing[first] = true;
     }
-    let retired = |index: usize| {
-        let mut later = (index + 1..keys.len()).filter(|later| signing[*later] && keys[*later].usable);
-        later.any(|later| pace.retires_at(&keys[later].clock).is_some_and(|at| at <= now))
+    let due = |index: usize| {
+        let later = (index + 1..keys.len()).filter(|later| signing[*later] && keys[*later].usable);
+        later.filter(|later| pace.retires_at(&keys[*later].clock).is_some_and(|at| at <= now))
     };
+    // What retired once stays so: what its successor has not signed is none of its own any more.
+    let retired =
+        |index: usize| due(index).any(|later| keys[later].in_all || keys[index].clock.retired_at.is_some());
+    let waits: Vec<bool> = (0..keys.len())
+        .map(|index| keys[index].wanted == KeyStage::Auto && due(index).next().is_some() && !retired(index))
+        .collect();
     let stages: Vec<KeyStage> = keys
         .iter()
         .enumerate()
@@ -135,7 +145,8 @@ pub(super) fn stages(keys: &mut [Candidate], pace: Pace, now: Timestamp) -> Vec<
             wanted => wanted,
         })
         .collect();
-    for (key, stage) in keys.iter_mut().zip(&stages) {
+    for ((key, stage), waits) in keys.iter_mut().zip(&stages).zip(waits) {
+        key.waits = waits && *stage == KeyStage::Sign;
         let clock = &mut key.clock;
         match stage {
             KeyStage::Sign => {
@@ -161,7 +172,7 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn key(wanted: KeyStage) -> Candidate {
-        Candidate { wanted, usable: true, clock: Clock::default() }
+        Candidate { wanted, usable: true, clock: Clock::default(), in_all: true, waits: false }
     }
 
     /// The stages of keys day by day, each a letter.
@@ -188,6 +199,22 @@ mod tests {
         let said = days(&mut keys, Automatic, &[0, 6, 7, 36, 37, 400]);
         assert_eq!(said, ["SP", "SP", "SS", "SS", "RS", "RS"]);
         assert!(keys[0].clock.retired_at.is_some());
+    }
+
+    #[test]
+    fn a_key_retires_once_its_successor_has_signed_what_is_stored() {
+        let mut keys = [key(Auto), Candidate { in_all: false, ..key(Auto) }];
+        assert_eq!(days(&mut keys, Automatic, &[0, 7, 36]), ["SP", "SS", "SS"]);
+        assert!(!keys[0].waits, "its time has not come");
+        assert_eq!(days(&mut keys, Automatic, &[37, 100]), ["SS", "SS"]);
+        assert!(keys[0].waits && !keys[1].waits);
+        keys[1].in_all = true;
+        assert_eq!(days(&mut keys, Automatic, &[101]), ["RS"]);
+        assert!(!keys[0].waits);
+        keys[1].in_all = false;
+        assert_eq!(days(&mut keys, Automatic, &[102]), ["RS"], "nothing is known of a new run: it stays so");
+        let mut told = [Candidate { wanted: Retire, ..key(Auto) }, Candidate { in_all: false, ..key(Auto) }];
+        assert_eq!(days(&mut told, Automatic, &[0, 100]), ["RS", "RS"], "by hand it waits for nobody");
     }
 
     #[test]

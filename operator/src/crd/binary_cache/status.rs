@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::KeyStage;
@@ -26,6 +27,9 @@ pub struct BinaryCacheStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub signing_keys: Vec<SigningKeyStatus>,
+    /// How far stored narinfos are signed by the keys that sign now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resign: Option<ResignProgress>,
     /// The audience that ServiceAccount tokens must be made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_audience: Option<String>,
@@ -60,6 +64,33 @@ pub struct BinaryCacheStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// How far stored narinfos are signed again.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResignProgress {
+    /// The names of the keys that each is to be signed by.
+    pub keys: Vec<String>,
+    /// How that stands.
+    pub state: ResignState,
+    /// How many there were when it began.
+    pub total: i64,
+    /// How many of them are done.
+    pub done: i64,
+    /// When that was told last: it waits five minutes, its end does not.
+    pub time: String,
+}
+
+/// How signing again stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ResignState {
+    /// At work.
+    Running,
+    /// Every one is signed by these keys.
+    Succeeded,
+    /// It broke off, and is tried again.
+    Failed,
 }
 
 /// A signing key.

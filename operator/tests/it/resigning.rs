@@ -1,0 +1,113 @@
+//! What the server says of stored narinfos that are signed again: in the status rarely, at its end at once, and a key
+//! retires after it. The server's part is tried in server/tests/it/resign.rs; here it says what a test wants.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use niks3_operator::crd::{BinaryCache, BinaryCacheStatus};
+use serde_json::{Value, json};
+
+use crate::world::{World, condition, embedded};
+
+/// Where no other test listens: a pod has one port.
+const ADDRESS: &str = "127.0.75.1";
+const LONG_AGO: &str = "2020-01-01T00:00:00Z";
+
+type Said = Arc<Mutex<Option<Value>>>;
+
+async fn serve(said: Said) {
+    let ready = || async { Json(json!({"ready": true, "checks": [], "server_version": "9"})) };
+    let resign = |State(said): State<Said>| async move {
+        said.lock().unwrap().clone().map(Json).ok_or(StatusCode::NOT_FOUND)
+    };
+    let stats = || async { Json(json!({"objects": 3, "logical_bytes": 3})) };
+    let routes = Router::new()
+        .route("/readyz", get(ready))
+        .route("/api/cache-stats", get(stats))
+        .route("/api/resign", get(resign))
+        .with_state(said);
+    let listener = tokio::net::TcpListener::bind((ADDRESS, 5751)).await.unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+}
+
+async fn look(world: &World) -> BinaryCacheStatus {
+    world.reconcile_cache("main").await.status.unwrap()
+}
+
+fn stages(status: &BinaryCacheStatus) -> Vec<String> {
+    status.signing_keys.iter().map(|key| format!("{} {:?}", key.name, key.stage)).collect()
+}
+
+#[tokio::test]
+async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
+    let world = World::new().await;
+    let said = Said::default();
+    serve(Arc::clone(&said)).await;
+    let mut spec = embedded();
+    spec["signing"] =
+        json!({"keys": [{"name": "a-1"}, {"name": "b-1"}], "rotation": {"publishBeforeSign": "0s"}});
+    world.cache("main", spec).await;
+    look(&world).await;
+    let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
+        "app.kubernetes.io/component": "server"});
+    let containers = json!([{"name": "server", "image": "niks3:9"}]);
+    let pod =
+        json!({"metadata": {"name": "main-server", "labels": labels}, "spec": {"containers": containers}});
+    world.create::<Pod>(pod).await;
+    let running = json!({"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]});
+    world.patch_status::<Pod>("main-server", running).await;
+
+    let status = look(&world).await;
+    assert_eq!(stages(&status), ["a-1 Sign", "b-1 Sign"]);
+    assert_eq!(status.server_version.as_deref(), Some("9"), "the server is asked");
+    let unknown = "True/RotationInProgress: a-1, b-1 sign; how many stored narinfos they have signed is not known: \
+                   the server does not say";
+    assert_eq!(condition(&status, "SigningKeysReady"), unknown);
+
+    // Of other keys it may say what it likes.
+    let run = |state: &str, done: u64, keys: &[String]| {
+        Some(
+            json!({"id": 7, "state": state, "keys": keys, "total": 5000, "done": done, "signed": done, "left": 0,
+            "failed": 0, "remaining": 5000 - done, "started_at": LONG_AGO, "updated_at": LONG_AGO}),
+        )
+    };
+    *said.lock().unwrap() = run("succeeded", 5000, &status.public_keys[..1]);
+    assert_eq!(condition(&look(&world).await, "SigningKeysReady"), unknown);
+    *said.lock().unwrap() = run("running", 1200, &status.public_keys);
+    let status = look(&world).await;
+    let resigned = "True/RotationInProgress: a-1, b-1 sign; re-signed 1200 of 5000 stored narinfos";
+    assert_eq!(condition(&status, "SigningKeysReady"), resigned);
+    *said.lock().unwrap() = run("running", 1300, &status.public_keys);
+    world.faults.plan(None);
+    assert_eq!(look(&world).await, status, "that waits five minutes");
+    assert_eq!(world.faults.writes(), [""; 0]);
+
+    // The overlap is over.
+    let secret = &status.signing_keys[1].secret_name;
+    let clock = json!({"b-1": {"publishedAt": LONG_AGO, "signingSince": LONG_AGO}}).to_string();
+    let clock = json!({"metadata": {"annotations": {"niks3.dev/signing-clock.main": clock}}});
+    world.patch::<Secret>(secret, clock).await;
+    let status = look(&world).await;
+    assert_eq!(stages(&status), ["a-1 Sign", "b-1 Sign"]);
+    let waits = format!("{resigned}; a-1 retires once they are all signed again");
+    assert_eq!(condition(&status, "SigningKeysReady"), waits);
+    *said.lock().unwrap() = run("failed", 1300, &status.public_keys);
+    assert_eq!(condition(&look(&world).await, "SigningKeysReady"), waits, "it is tried again, and no news");
+    *said.lock().unwrap() = run("succeeded", 5000, &status.public_keys);
+    let status = look(&world).await;
+    assert_eq!(status.resign.as_ref().map(|resign| (resign.done, resign.total)), Some((5000, 5000)));
+    let status = if stages(&status) == ["a-1 Sign", "b-1 Sign"] { look(&world).await } else { status };
+    assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);
+    // The server begins anew, with the one key that signs now: the old one does not come back.
+    let status = look(&world).await;
+    assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);
+    assert_eq!(condition(&status, "SigningKeysReady"), "True/Stable: b-1 signs");
+    world.patch::<BinaryCache>("main", json!({"metadata": {"labels": {"a": "b"}}})).await;
+    world.faults.plan(None);
+    look(&world).await;
+    assert_eq!(world.faults.writes(), [""; 0]);
+}
