@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::nix::{NarHash, StorePathHash, base32};
+use crate::nix::store_path::DEFAULT_STORE_DIR;
+use crate::nix::{NarHash, StorePath, StorePathHash, base32};
 
 /// The longest build log or realisation key, in bytes; S3 itself ends at 1024.
 pub const MAX_KEY: usize = 512;
@@ -39,7 +40,7 @@ pub enum ObjectKind {
     Listing,
     /// The log of a build.
     BuildLog,
-    /// The output path of a content-addressed derivation.
+    /// The output path of a content-addressed derivation, under either of its names.
     Realisation,
 }
 
@@ -112,6 +113,8 @@ pub enum ObjectKey {
     BuildLog(String),
     /// `realisations/{algo}:{hash}!{output}.doi`
     Realisation(String),
+    /// `build-trace-v2/{name}.drv/{output}.doi`: what Nix asks for since 2.35.
+    BuildTrace(String),
 }
 
 /// Whether a key of a cache is one of a narinfo.
@@ -127,7 +130,7 @@ impl ObjectKey {
             Self::Narinfo(_) => ObjectKind::Narinfo,
             Self::Listing(_) => ObjectKind::Listing,
             Self::BuildLog(_) => ObjectKind::BuildLog,
-            Self::Realisation(_) => ObjectKind::Realisation,
+            Self::Realisation(_) | Self::BuildTrace(_) => ObjectKind::Realisation,
         }
     }
 }
@@ -168,6 +171,14 @@ fn parse(key: &str) -> Option<ObjectKey> {
         return (fits && !key.contains("..") && !key.contains("//"))
             .then(|| ObjectKey::Realisation(name.to_owned()));
     }
+    if let Some(name) = key.strip_prefix("build-trace-v2/") {
+        let (derivation, output) = name.strip_suffix(".doi")?.split_once('/')?;
+        let path = StorePath::in_dir(DEFAULT_STORE_DIR, derivation).ok()?;
+        let fits = path.name().strip_suffix(".drv").is_some()
+            && !output.is_empty()
+            && output.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._?=-".contains(&b));
+        return (fits && !key.contains("..")).then(|| ObjectKey::BuildTrace(name.to_owned()));
+    }
     if let Some(hash) = key.strip_suffix(".narinfo") {
         return hash.parse().ok().map(ObjectKey::Narinfo);
     }
@@ -182,6 +193,7 @@ impl fmt::Display for ObjectKey {
             Self::Listing(hash) => write!(f, "{hash}.ls"),
             Self::BuildLog(name) => write!(f, "log/{name}"),
             Self::Realisation(name) => write!(f, "realisations/{name}"),
+            Self::BuildTrace(name) => write!(f, "build-trace-v2/{name}"),
         }
     }
 }
@@ -218,6 +230,7 @@ mod tests {
             (format!("{HASH}.ls"), ObjectKind::Listing),
             (format!("log/{HASH}-hello-2.12.drv"), ObjectKind::BuildLog),
             ("realisations/sha256:abc123!out.doi".to_owned(), ObjectKind::Realisation),
+            (format!("build-trace-v2/{HASH}-a.drv/out.doi"), ObjectKind::Realisation),
         ] {
             let parsed: ObjectKey = key.parse().unwrap();
             assert_eq!(parsed.kind(), kind, "{key}");

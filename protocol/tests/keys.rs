@@ -15,6 +15,8 @@ fn near_keys() -> impl Strategy<Value = String> {
         Just("nar/".to_owned()),
         Just("log/".to_owned()),
         Just("realisations/".to_owned()),
+        Just("build-trace-v2/".to_owned()),
+        Just(".drv/out.doi".to_owned()),
         Just("sha256:".to_owned()),
         Just("..".to_owned()),
         Just("/".to_owned()),
@@ -42,6 +44,8 @@ fn valid_keys() -> impl Strategy<Value = String> {
         string_regex(&format!("nar/[01]{DIGIT}{{51}}\\.nar(|\\.zst|\\.xz|\\.bz2)")).unwrap(),
         "log/[A-Za-z0-9+_?=-][A-Za-z0-9+_?=-]{0,40}\\.drv",
         "realisations/sha256:[0-9a-f]{64}![a-z]{1,10}\\.doi",
+        string_regex(&format!("build-trace-v2/{DIGIT}{{32}}-[a-z]{{1,9}}\\.drv/[a-z]{{1,10}}\\.doi"))
+            .unwrap(),
     ]
 }
 

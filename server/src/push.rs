@@ -8,6 +8,7 @@ mod error;
 mod look;
 mod multipart;
 mod narinfos;
+mod realisations;
 mod room;
 mod sign;
 mod staging;

@@ -21,6 +21,8 @@ pub const GC_POLICY: &str = "gc-policy";
 pub const EXPLAIN: &str = "explain";
 /// The server has `POST /api/fsck`.
 pub const FSCK: &str = "fsck";
+/// Realisations may be stored as `build-trace-v2/{name}.drv/{output}.doi` too.
+pub const BUILD_TRACE: &str = "build-trace-v2";
 
 /// What a client must know of a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::look::look_for_sent;
 use super::narinfos::Written;
-use super::{PushError, load_own, multipart, narinfos, staging};
+use super::{PushError, load_own, multipart, narinfos, realisations, staging};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::db;
@@ -28,6 +28,7 @@ pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<()
         serde_json::from_slice(&upload.plan).map_err(|error| PushError::Invalid(error.to_string()))?;
 
     let mut sizes = look_for_sent(app, id, &upload, &plan).await?;
+    realisations::look_into(app, &upload).await?;
     let outside = protect_outside(app, id, &upload, &plan).await?;
     let Written { sizes: written, settled } = narinfos::write(app, id, &upload.missing).await?;
     let narinfos: Vec<String> = written.keys().cloned().collect();

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use crate::support::closure::{TestPath, begin_request, sign_request};
 use crate::support::{ADMIN, TestServer, refusal};
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "../secret.narinfo",
     "nar/../../secret",
     "/etc/passwd",
     "nar//x.nar.zst",
     "log/../x.drv",
     "realisations/..!out.doi",
+    "build-trace-v2/../out.doi",
     "x\u{1}.narinfo",
     ".niks3-cache",
 ];

@@ -29,6 +29,7 @@ mod proxy;
 mod push;
 mod push_races;
 mod reads;
+mod realisations;
 mod resign;
 mod retention;
 mod s3_ca;

@@ -173,7 +173,8 @@ impl TestServer {
         }
     }
 
-    async fn put_pending(&self, begun: &BeginResponse, key: &str, bytes: Vec<u8>) {
+    /// Sends one object, where it is missing.
+    pub(crate) async fn put_pending(&self, begun: &BeginResponse, key: &str, bytes: Vec<u8>) {
         let Some(pending) = begun.pending_objects.get(key) else { return };
         let url = pending.presigned_url.as_ref().unwrap_or_else(|| panic!("{key} is a multipart upload"));
         let mut request = self.http.put(url).body(bytes);
