@@ -114,6 +114,8 @@ pub enum ReadMode {
 pub struct UploadsSection {
     /// What the server looks at before it signs and commits.
     pub verify: VerifyUploads,
+    /// Clients are told that they may ask for addresses bound to length and sha256.
+    pub bound: bool,
 }
 
 /// What the server looks at before it signs and commits.

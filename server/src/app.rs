@@ -82,6 +82,8 @@ pub struct Settings {
     pub s3_concurrency: usize,
     /// What is looked at before anything is signed and committed.
     pub verify: VerifyUploads,
+    /// Clients are told of addresses bound to length and sha256.
+    pub bound: bool,
     /// How much callers may ask for.
     pub limits: LimitsSection,
     /// Keys whose signatures are taken out of stored narinfos.
@@ -104,6 +106,7 @@ impl Default for Settings {
             private_reads: false,
             s3_concurrency: 100,
             verify: VerifyUploads::Head,
+            bound: false,
             limits: LimitsSection::default(),
             revoked_keys: Vec::new(),
             resign: ResignSection::default(),

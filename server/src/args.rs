@@ -190,6 +190,10 @@ pub struct CacheArgs {
     /// hash (new NARs are read back).
     #[arg(long, env = "NIKS3_VERIFY_UPLOADS", value_parser = verify, global = true)]
     pub verify_uploads: Option<VerifyUploads>,
+    /// Tell clients that they may ask for upload addresses when they have the bytes, bound to length and sha256.
+    #[arg(long, env = "NIKS3_BOUND_UPLOADS", value_parser = switch, num_args = 0..=1,
+        default_value = "false", default_missing_value = "true", global = true)]
+    pub bound_uploads: bool,
     /// The store whose paths this cache holds.
     #[arg(long, env = "NIX_STORE_DIR", global = true)]
     pub store_dir: Option<String>,

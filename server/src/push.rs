@@ -2,6 +2,7 @@
 //!
 //! Only this module and its children open transactions for pushes; no S3 call is made inside one.
 
+mod addresses;
 mod begin;
 mod commit;
 mod error;
@@ -14,6 +15,7 @@ mod sign;
 mod staging;
 mod verify;
 
+pub use addresses::addresses;
 pub use begin::begin;
 pub use commit::complete;
 pub use error::PushError;

@@ -28,6 +28,7 @@ pub fn router(app: &Arc<App>) -> Router {
             "/api/pending_closures",
             sized(closure, post(pending_closures::begin).delete(pending_closures::expire)),
         )
+        .route("/api/pending_closures/{id}/addresses", sized(small, post(pending_closures::addresses)))
         .route("/api/pending_closures/{id}/sign", sized(closure, post(pending_closures::sign)))
         .route("/api/pending_closures/{id}/complete", sized(small, post(pending_closures::complete)))
         .route("/api/multipart/request-parts", sized(small, post(multipart::request_parts)))

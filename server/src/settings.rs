@@ -111,6 +111,7 @@ impl Parts {
                 private_reads: args.cache.private_reads || file.reads.private || private_by_certificates,
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
+                bound: args.cache.bound_uploads || file.uploads.bound,
                 limits: limits::limits(args.limits, &file.limits)?,
                 revoked_keys: resign::revoked_keys(args.resign.revoked_keys.take(), &file.revoked_keys)?,
                 resign: resign::section(args.resign, file.resign)?,

@@ -6,7 +6,9 @@ use niks3_protocol::api::closures::{Closure, RefreshRequest, RefreshResponse};
 use niks3_protocol::api::multipart::{
     CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, RequestPartsRequest, RequestPartsResponse,
 };
-use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
+use niks3_protocol::api::pending_closures::{
+    AddressesRequest, AddressesResponse, BeginRequest, BeginResponse, SignRequest, SignResponse,
+};
 use niks3_protocol::api::pins::{CreatePinRequest, Pin, PinName};
 use niks3_protocol::nix::StorePath;
 use reqwest::{Method, StatusCode};
@@ -59,6 +61,14 @@ impl Client {
 
     pub(crate) async fn begin(&self, request: &BeginRequest) -> Result<BeginResponse, ClientError> {
         self.call(Method::POST, "api/pending_closures", &[], Some(request)).await
+    }
+
+    pub(crate) async fn addresses(
+        &self,
+        id: &str,
+        request: &AddressesRequest,
+    ) -> Result<AddressesResponse, ClientError> {
+        self.call(Method::POST, &format!("api/pending_closures/{id}/addresses"), &[], Some(request)).await
     }
 
     pub(crate) async fn sign(&self, id: &str, request: &SignRequest) -> Result<SignResponse, ClientError> {

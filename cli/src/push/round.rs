@@ -42,7 +42,8 @@ pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outc
         ));
     }
     tracing::debug!("the upload is open");
-    upload::upload(session, plan, &pending).await?;
+    let id = uploads.first().map(|upload| upload.answer.id.clone()).unwrap_or_default();
+    upload::upload(session, plan, id, &pending).await?;
     if session.failed_count() > failed {
         return Ok(Outcome::Failed);
     }
@@ -77,8 +78,15 @@ async fn begin(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Vec<Upload>, 
             let closure = closures.remove(0);
             let objects = plan.objects(&group);
             let (verify_s3, server_narinfos) = (session.options.verify_s3, session.server_narinfos);
-            let request =
-                BeginRequest { closure: closure.clone(), closures, objects, verify_s3, server_narinfos };
+            let bound_addresses = session.bound;
+            let request = BeginRequest {
+                closure: closure.clone(),
+                closures,
+                objects,
+                verify_s3,
+                server_narinfos,
+                bound_addresses,
+            };
             Ok(Upload { root: closure, answer: session.client.begin(&request).await? })
         })
         .buffered(4)

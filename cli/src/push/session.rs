@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use niks3_protocol::api::cache_config::{MULTI_ROOT, RESUME, SERVER_NARINFOS};
+use niks3_protocol::api::cache_config::{BOUND_ADDRESSES, MULTI_ROOT, RESUME, SERVER_NARINFOS};
 use niks3_protocol::api::pending_closures::PendingObject;
 use niks3_protocol::nix::StorePath;
 use reqwest::StatusCode;
@@ -17,6 +17,7 @@ use crate::printer::{Printer, chain};
 use crate::progress::Progress;
 
 /// One run of `niks3 push`.
+#[expect(clippy::struct_excessive_bools, reason = "each is an extension that a server has or has not")]
 pub(super) struct Session {
     pub(super) client: Arc<Client>,
     pub(super) options: Options,
@@ -27,6 +28,8 @@ pub(super) struct Session {
     pub(super) multi_root: bool,
     /// The server writes narinfos itself.
     pub(super) server_narinfos: bool,
+    /// Addresses are asked for when the bytes are there, and bound to them. All of a push is one upload then.
+    pub(super) bound: bool,
     /// The server helps with what an interrupted push left, and commits nothing that is not in the bucket.
     pub(super) resume: bool,
     state: Mutex<State>,
@@ -62,6 +65,7 @@ impl Session {
             journal: Journal::open(client.server(), printer),
             multi_root: knows(MULTI_ROOT),
             server_narinfos: knows(SERVER_NARINFOS),
+            bound: knows(BOUND_ADDRESSES) && knows(MULTI_ROOT),
             resume: knows(RESUME),
             state: Mutex::default(),
         }

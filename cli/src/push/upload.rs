@@ -3,6 +3,7 @@
 //! Compressing runs on threads of its own, so many at a time as the machine has cores; sending overlaps it. The
 //! largest NAR goes first, so that no giant is left for the end, and a giant's compression is spread over cores.
 
+mod addresses;
 mod compress;
 mod encoder;
 mod jobs;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::multipart::CompleteMultipartRequest;
-use niks3_protocol::api::pending_closures::{MultipartInfo, PendingObject, part_size};
+use niks3_protocol::api::pending_closures::{MultipartInfo, PendingObject, StoredBytes, part_size};
 use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::ObjectKind;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -29,6 +30,7 @@ use super::session::Session;
 use crate::client::ClientError;
 use crate::nar::{self, Listing};
 use crate::store;
+use addresses::{Addresses, add_checksum, bytes_of};
 use compress::{Source, unreadable};
 use encoder::Contexts;
 use jobs::{Job, jobs};
@@ -42,12 +44,14 @@ struct Engine {
     cores: Arc<Semaphore>,
     memory: Memory,
     contexts: Contexts,
+    addresses: Addresses,
 }
 
 /// Sends everything that is missing, narinfos aside. A path that fails is noted where others are to go on.
 pub(super) async fn upload(
     session: &Arc<Session>,
     plan: &Arc<Plan>,
+    id: String,
     pending: &BTreeMap<String, PendingObject>,
 ) -> Result<(), PushError> {
     let options = session.options;
@@ -57,6 +61,7 @@ pub(super) async fn upload(
         cores: Arc::new(Semaphore::new(options.jobs)),
         memory: Memory::new(),
         contexts: Contexts::default(),
+        addresses: Addresses::new(id),
     };
     let jobs = jobs(plan, pending)?;
     futures::stream::iter(jobs)
@@ -140,13 +145,15 @@ impl Engine {
     /// A small NAR: one PUT.
     async fn send_whole(&self, path: &StorePath, nar: &PendingObject) -> Result<Listing, PushError> {
         let source = self.source(path);
-        let core = self.core().await;
-        let (part, listing) = tokio::task::spawn_blocking(move || {
+        let (core, bound) = (self.core().await, self.is_bound(nar));
+        let (part, listing, bytes) = tokio::task::spawn_blocking(move || {
             let _core = core;
-            source.compress_whole()
+            let (part, listing) = source.compress_whole()?;
+            let bytes = bound.then(|| bytes_of(&part.bytes));
+            Ok::<_, PushError>((part, listing, bytes))
         })
         .await??;
-        self.put(path, address(nar)?, &headers(ObjectKind::Nar), part.bytes.clone()).await?;
+        self.put_whole(path, &self.plan.paths[path].nar, nar, part.bytes.clone(), bytes).await?;
         self.memory.take_back(part);
         self.session.note_sent(&self.plan.paths[path].nar);
         Ok(listing)
@@ -200,9 +207,35 @@ impl Engine {
         pending: &PendingObject,
         body: Vec<u8>,
     ) -> Result<(), PushError> {
-        self.put(path, address(pending)?, &headers(pending.kind), body.into()).await?;
+        let bytes = self.is_bound(pending).then(|| bytes_of(&body));
+        self.put_whole(path, key, pending, body.into(), bytes).await?;
         self.session.note_sent(key);
         Ok(())
+    }
+
+    /// Whether its address is to be asked for when its bytes are there.
+    fn is_bound(&self, pending: &PendingObject) -> bool {
+        self.session.bound && pending.presigned_url.is_none()
+    }
+
+    /// An object that is one PUT, by an address bound to these bytes where they are given.
+    async fn put_whole(
+        &self,
+        path: &StorePath,
+        key: &str,
+        pending: &PendingObject,
+        body: Bytes,
+        bound: Option<StoredBytes>,
+    ) -> Result<(), PushError> {
+        let mut headers = headers(pending.kind);
+        let address = match &bound {
+            Some(bytes) => {
+                add_checksum(&mut headers, bytes);
+                self.addresses.get(&self.session.client, key, bytes).await?
+            }
+            None => address(pending)?.to_owned(),
+        };
+        self.put(path, &address, &headers, body).await.map(drop)
     }
 
     async fn put(

@@ -65,6 +65,32 @@ async fn work_of_the_server_for_a_push() {
     assert!(many <= few + 10, "{many} statements for 40 paths, {few} for 5");
 }
 
+/// Where the server says that addresses are bound to bytes they are asked for when these are there, many at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_a_push_by_bound_addresses() {
+    let recorder = Recorder::start(|_, _| Treatment::Pass(Duration::ZERO)).await;
+    let url = recorder.url.clone();
+    let cache = Cache::with(|parts, _| {
+        parts.bucket.public_endpoint = Some(url);
+        parts.settings.bound = true;
+    })
+    .await;
+    let mut paths: Vec<_> = (0..40_u32)
+        .map(|index| cache.store.add(&format!("small-{index}"), &[("x", &index.to_le_bytes())]))
+        .collect();
+    paths.push(cache.store.add("large", &[("x", &noise(35_000_000))]));
+    let push: Vec<&str> = std::iter::once("push").chain(paths.iter().map(StorePath::as_str)).collect();
+    cache.niks3(&push).run().await.succeeded();
+    assert_eq!(recorder.calls().len(), 40 + 41 + 4, "NARs, listings, parts");
+    let requests = cache.requests().await;
+    let asked = requests["POST /api/pending_closures/{id}/addresses 200"];
+    println!("{asked} calls for 81 objects");
+    assert!((1..=27).contains(&asked), "{requests:?}");
+    assert_eq!(requests.values().sum::<u64>(), 6 + asked, "{requests:?}");
+    let root = &paths[0];
+    cache.store.copy_from(&cache.url, &cache.public_key.to_string(), root).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_of_a_large_push() {
     let cache = Cache::start().await;

@@ -113,7 +113,14 @@ fn begin_request(closure: &BTreeMap<String, NarInfoMetadata>) -> BeginRequest {
         }
     }
     let closure = root.map(|(_, key)| key).unwrap_or_default();
-    BeginRequest { closure, closures: Vec::new(), objects, verify_s3: false, server_narinfos: false }
+    BeginRequest {
+        closure,
+        closures: Vec::new(),
+        objects,
+        verify_s3: false,
+        server_narinfos: false,
+        bound_addresses: false,
+    }
 }
 
 async fn one(

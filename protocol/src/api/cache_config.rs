@@ -21,6 +21,9 @@ pub const GC_POLICY: &str = "gc-policy";
 pub const EXPLAIN: &str = "explain";
 /// The server has `POST /api/fsck`.
 pub const FSCK: &str = "fsck";
+/// Upload addresses are asked for when the bytes are ready, and bound to them: `POST
+/// /api/pending_closures/{id}/addresses`, [`BeginRequest::bound_addresses`](super::pending_closures::BeginRequest::bound_addresses).
+pub const BOUND_ADDRESSES: &str = "bound-addresses";
 /// Realisations may be stored as `build-trace-v2/{name}.drv/{output}.doi` too.
 pub const BUILD_TRACE: &str = "build-trace-v2";
 

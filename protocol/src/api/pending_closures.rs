@@ -38,6 +38,10 @@ pub struct BeginRequest {
     /// [`SERVER_NARINFOS`](super::cache_config::SERVER_NARINFOS)).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub server_narinfos: bool,
+    /// The client asks for the addresses of objects that are one PUT when it has their bytes (extension
+    /// [`BOUND_ADDRESSES`](super::cache_config::BOUND_ADDRESSES)): the answer has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound_addresses: bool,
 }
 
 /// One object a closure needs. The key is text here, so that the server can name the one it refuses.
@@ -76,7 +80,8 @@ pub struct BeginResponse {
     pub pending_objects: BTreeMap<String, PendingObject>,
 }
 
-/// One missing object: either an address or a multipart upload; neither for a narinfo the server writes.
+/// One missing object: either an address or a multipart upload; neither for a narinfo the server writes, nor for what the
+/// client asks an address for later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PendingObject {
@@ -99,6 +104,35 @@ pub struct MultipartInfo {
     pub upload_id: String,
     /// Addresses of the first parts, from part 1 on.
     pub part_urls: Vec<String>,
+}
+
+/// Objects of one [`AddressesRequest`] at most.
+pub const MAX_ADDRESSES: usize = 1000;
+
+/// `POST /api/pending_closures/{id}/addresses`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddressesRequest {
+    /// By key, the bytes that are to be stored.
+    pub objects: BTreeMap<String, StoredBytes>,
+}
+
+/// The bytes of an object as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct StoredBytes {
+    /// How many; the `Content-Length` of the PUT.
+    pub length: u64,
+    /// Their sha256 in base-64: the header `x-amz-checksum-sha256` of the PUT.
+    pub sha256: String,
+}
+
+/// The answer to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct AddressesResponse {
+    /// By key, where to PUT those bytes, and no others.
+    pub addresses: BTreeMap<String, String>,
 }
 
 /// `POST /api/pending_closures/{id}/sign`.

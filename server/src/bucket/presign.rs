@@ -26,7 +26,7 @@ pub struct Presigner {
     host: String,
     /// `/bucket/prefix`, encoded
     base: String,
-    /// The query up to and with `X-Amz-SignedHeaders`
+    /// The query up to `X-Amz-SignedHeaders`
     query: String,
     /// The lines of the string to sign before the canonical request's hash
     preamble: String,
@@ -74,7 +74,7 @@ impl Presigner {
         if let Some(token) = credentials.session_token() {
             query = format!("{query}&X-Amz-Security-Token={}", utf8_percent_encode(token, QUERY));
         }
-        query.push_str("&X-Amz-SignedHeaders=host");
+        query.push_str("&X-Amz-SignedHeaders=");
         let mut key = hmac_of(format!("AWS4{}", credentials.secret_access_key()).as_bytes());
         for part in [&date, &config.region, "s3", "aws4_request"] {
             key.update(part.as_bytes());
@@ -95,6 +95,16 @@ impl Presigner {
         self.address("PUT", key, "")
     }
 
+    /// Where to PUT exactly these bytes: with any others the request is not the one that was signed, or its checksum
+    /// is wrong. The sha256 is in base-64, as the header has it.
+    pub fn put_bound(&self, key: &str, length: u64, sha256: &str) -> String {
+        let signed = Signed {
+            names: "content-length;host;x-amz-checksum-sha256",
+            lines: format!("content-length:{length}\nhost:{}\nx-amz-checksum-sha256:{sha256}\n", self.host),
+        };
+        self.signed("PUT", key, "", &signed)
+    }
+
     /// Where to read an object, by a method as it is written in a request.
     pub fn read(&self, method: &str, key: &str) -> String {
         self.address(method, key, "")
@@ -107,15 +117,26 @@ impl Presigner {
     }
 
     fn address(&self, method: &str, key: &str, more: &str) -> String {
-        let Self { origin, host, base, query, preamble, key: signing_key } = self;
+        self.signed(method, key, more, &Signed { names: "host", lines: format!("host:{}\n", self.host) })
+    }
+
+    fn signed(&self, method: &str, key: &str, more: &str, Signed { names, lines }: &Signed) -> String {
+        let Self { origin, base, query, preamble, key: signing_key, .. } = self;
         let path = format!("{base}{}", utf8_percent_encode(key, PATH));
-        let request = format!("{method}\n{path}\n{query}{more}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
+        let query = format!("{query}{}{more}", utf8_percent_encode(names, QUERY));
+        let request = format!("{method}\n{path}\n{query}\n{lines}\n{names}\nUNSIGNED-PAYLOAD");
         let mut mac = signing_key.clone();
         mac.update(preamble.as_bytes());
         mac.update(hex::encode(Sha256::digest(request.as_bytes())).as_bytes());
         let signature = hex::encode(mac.finalize().into_bytes());
-        format!("{origin}{path}?{query}{more}&X-Amz-Signature={signature}")
+        format!("{origin}{path}?{query}&X-Amz-Signature={signature}")
     }
+}
+
+/// The headers that a request has to have: their names, sorted, and a line for each.
+struct Signed {
+    names: &'static str,
+    lines: String,
 }
 
 fn hmac_of(key: &[u8]) -> Hmac<Sha256> {

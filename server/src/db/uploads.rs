@@ -77,6 +77,23 @@ pub async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<Uploa
     .await
 }
 
+/// Who began an upload, and those of the keys that it has to send.
+pub async fn find_missing(
+    conn: &mut PgConnection,
+    id: i64,
+    keys: &[String],
+) -> sqlx::Result<Option<(String, Vec<String>)>> {
+    let found = sqlx::query!(
+        "select owner, array(select key from unnest(missing) as key where key = any($2)) as \"missing!\"
+         from uploads where id = $1",
+        id,
+        keys
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(found.map(|row| (row.owner, row.missing)))
+}
+
 /// Locks an upload until the transaction ends; whether it is sealed, where it is still there.
 pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<bool>> {
     sqlx::query_scalar!("select sealed from uploads where id = $1 for update", id).fetch_optional(conn).await

@@ -9,8 +9,8 @@ use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use axum::response::IntoResponse;
 use niks3_protocol::api::WhoAmI;
 use niks3_protocol::api::cache_config::{
-    BUILD_TRACE, CacheConfig, CacheStats, EXPLAIN, FSCK, GC_POLICY, MULTI_ROOT, REFRESH, RESUME,
-    SERVER_NARINFOS,
+    BOUND_ADDRESSES, BUILD_TRACE, CacheConfig, CacheStats, EXPLAIN, FSCK, GC_POLICY, MULTI_ROOT, REFRESH,
+    RESUME, SERVER_NARINFOS,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -31,13 +31,13 @@ pub struct ConfigQuery {
 
 /// `GET /api/cache-config`
 pub async fn config(State(app): State<Arc<App>>, Asked(query): Asked<ConfigQuery>) -> Json<CacheConfig> {
+    let always = [MULTI_ROOT, REFRESH, RESUME, SERVER_NARINFOS, GC_POLICY, EXPLAIN, FSCK, BUILD_TRACE];
+    let bound = app.config.bound.then_some(BOUND_ADDRESSES);
     Json(CacheConfig {
         substituter_url: app.config.cache_url.clone(),
         public_keys: app.signer.public_keys(),
         oidc_audience: app.auth.audience_of(query.issuer.as_deref()),
-        extensions: [MULTI_ROOT, REFRESH, RESUME, SERVER_NARINFOS, GC_POLICY, EXPLAIN, FSCK, BUILD_TRACE]
-            .map(str::to_owned)
-            .to_vec(),
+        extensions: always.into_iter().chain(bound).map(str::to_owned).collect(),
         server_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     })
 }

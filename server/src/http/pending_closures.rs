@@ -11,7 +11,10 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures::{StreamExt as _, stream};
-use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
+use niks3_protocol::api::pending_closures::{
+    AddressesRequest, AddressesResponse, BeginRequest, BeginResponse, MAX_ADDRESSES, SignRequest,
+    SignResponse,
+};
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use tracing::Instrument as _;
@@ -63,6 +66,17 @@ fn answer(begun: BeginResponse) -> Result<Response, serde_json::Error> {
     });
     let body = axum::body::Body::from_stream(pieces);
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// `POST /api/pending_closures/{id}/addresses`
+pub async fn addresses(
+    caller: May<Push>,
+    State(app): State<Arc<App>>,
+    Segment(id): Segment,
+    Body(request): Body<AddressesRequest>,
+) -> Result<Json<AddressesResponse>, ApiError> {
+    at_most(MAX_ADDRESSES, request.objects.len(), "objects")?;
+    Ok(Json(push::addresses(&app, &caller, parse_id(&id)?, request).await?))
 }
 
 /// `POST /api/pending_closures/{id}/sign`

@@ -8,7 +8,9 @@ use niks3_protocol::api::multipart::{
     CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, RequestPartsRequest, RequestPartsResponse,
 };
 use niks3_protocol::api::paths::PathDetails;
-use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignRequest, SignResponse};
+use niks3_protocol::api::pending_closures::{
+    AddressesRequest, AddressesResponse, BeginRequest, BeginResponse, SignRequest, SignResponse,
+};
 use niks3_protocol::api::pins::{CreatePinRequest, Pin};
 use niks3_protocol::api::resign::ResignStatus;
 use niks3_protocol::api::usage::{Usage, Why};
@@ -127,6 +129,15 @@ fn pushes() -> Vec<Call> {
             .needs(GC)
             .query::<GoDuration>("older-than", true, "those begun longer ago")
             .empty(204, "done"),
+        call(
+            "post",
+            "/api/pending_closures/{id}/addresses",
+            "Addresses for bytes that are ready, and no others",
+        )
+        .needs(PUSH)
+        .body::<AddressesRequest>()
+        .json::<AddressesResponse>(200, "addresses")
+        .or(404, "no such upload"),
         call("post", "/api/pending_closures/{id}/sign", "Sign narinfos of an upload")
             .needs(PUSH)
             .body::<SignRequest>()

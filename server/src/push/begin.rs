@@ -37,7 +37,7 @@ pub async fn begin(
     identity: &Identity,
     request: BeginRequest,
 ) -> Result<BeginResponse, PushError> {
-    let BeginRequest { closure, closures, objects, verify_s3, server_narinfos } = request;
+    let BeginRequest { closure, closures, objects, verify_s3, server_narinfos, bound_addresses } = request;
     let mut roots = closures;
     roots.push(closure);
     roots.sort_unstable();
@@ -59,7 +59,7 @@ pub async fn begin(
     let (id, started_at) = db::uploads::insert(&mut conn, &upload).await?;
     drop(conn);
 
-    match open(app, id, &objects, &keys, How { verify_s3, server_narinfos }).await {
+    match open(app, id, &objects, &keys, How { verify_s3, server_narinfos, bound_addresses }).await {
         Ok(pending_objects) => Ok(BeginResponse { id: id.to_string(), started_at, pending_objects }),
         Err(error) => {
             // Nobody knows the id yet. Should this fail too, the upload expires.
@@ -76,6 +76,7 @@ pub async fn begin(
 struct How {
     verify_s3: bool,
     server_narinfos: bool,
+    bound_addresses: bool,
 }
 
 /// Everything after the first transaction.
@@ -98,6 +99,7 @@ async fn open(
     let addresses = parallel::map(&small, |object| match object.kind {
         ObjectKind::Narinfo if staging => Some(presigner.put(&staging_key(id, &object.key))),
         ObjectKind::Narinfo => None,
+        _ if how.bound_addresses => None,
         _ => Some(presigner.put(&object.key)),
     });
     let mut pending: BTreeMap<String, PendingObject> = small

@@ -5,6 +5,7 @@
 mod support;
 
 mod auth;
+mod bound;
 mod cancelled;
 mod databases;
 mod delete;

@@ -20,7 +20,14 @@ fn peak(process: &Running) -> u64 {
 
 async fn begin(http: &Client, url: &str, objects: Vec<UploadObject>, root: &TestPath) -> usize {
     let (closure, closures) = (root.key(), Vec::new());
-    let body = BeginRequest { closure, closures, objects, verify_s3: false, server_narinfos: true };
+    let body = BeginRequest {
+        closure,
+        closures,
+        objects,
+        verify_s3: false,
+        server_narinfos: true,
+        bound_addresses: false,
+    };
     let answer = http.post(format!("{url}/api/pending_closures")).bearer_auth(ADMIN).json(&body);
     let answer = answer.send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);

@@ -112,6 +112,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 VerifyUploads::Head => ServerVerify::Head,
                 VerifyUploads::Hash => ServerVerify::Hash,
             },
+            ..UploadsSection::default()
         },
         limits: cache.limits.clone(),
         ..ServerConfig::default()

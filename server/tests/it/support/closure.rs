@@ -127,6 +127,7 @@ pub(crate) fn begin_request(root: &TestPath, paths: &[&TestPath]) -> BeginReques
         objects: paths.iter().flat_map(|path| path.objects()).collect(),
         verify_s3: false,
         server_narinfos: false,
+        bound_addresses: false,
     }
 }
 

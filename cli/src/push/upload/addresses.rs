@@ -1,0 +1,109 @@
+//! Addresses that are asked for when the bytes are there, and bound to their length and sha256: S3 takes no others.
+//!
+//! One call is under way at a time, and asks for all that is ready by then, so that their number follows from the
+//! time a push takes rather than from the number of its objects.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use niks3_protocol::api::pending_closures::{AddressesRequest, MAX_ADDRESSES, StoredBytes};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::client::{Client, ClientError};
+
+const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
+/// How often, and for how long each time, more objects are waited for before a call.
+const LOOKS: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(5);
+/// With so many nothing is waited for.
+const ENOUGH: usize = 16;
+
+/// The addresses of one upload.
+pub(super) struct Addresses {
+    upload: String,
+    waiting: Mutex<Vec<Asked>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+struct Asked {
+    key: String,
+    bytes: StoredBytes,
+    answer: oneshot::Sender<String>,
+}
+
+/// What an address is bound to.
+pub(super) fn bytes_of(body: &[u8]) -> StoredBytes {
+    StoredBytes { length: body.len() as u64, sha256: STANDARD.encode(Sha256::digest(body)) }
+}
+
+/// The header that S3 compares them by.
+pub(super) fn add_checksum(headers: &mut HeaderMap, bytes: &StoredBytes) {
+    if let Ok(value) = HeaderValue::from_str(&bytes.sha256) {
+        headers.insert(CHECKSUM, value);
+    }
+}
+
+impl Addresses {
+    pub(super) fn new(upload: String) -> Self {
+        Self { upload, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Where to send these bytes.
+    pub(super) async fn get(
+        &self,
+        client: &Client,
+        key: &str,
+        bytes: &StoredBytes,
+    ) -> Result<String, ClientError> {
+        loop {
+            let (answer, mut asked) = oneshot::channel();
+            self.with(|waiting| waiting.push(Asked { key: key.to_owned(), bytes: bytes.clone(), answer }));
+            let _turn = self.turn.lock().await;
+            match asked.try_recv() {
+                Ok(address) => return Ok(address),
+                // Whoever asked for this one too failed, and says so.
+                Err(TryRecvError::Closed) => continue,
+                Err(TryRecvError::Empty) => {}
+            }
+            for _ in 0..LOOKS {
+                if self.with(|waiting| waiting.len()) >= ENOUGH {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            self.ask(client, self.with(std::mem::take)).await?;
+            if let Ok(address) = asked.try_recv() {
+                return Ok(address);
+            }
+            return Err(ClientError::NotNiks3 {
+                host: client.host(),
+                problem: format!("it gave no address for {key}"),
+            });
+        }
+    }
+
+    async fn ask(&self, client: &Client, mut all: Vec<Asked>) -> Result<(), ClientError> {
+        while !all.is_empty() {
+            let batch: Vec<Asked> = all.drain(..all.len().min(MAX_ADDRESSES)).collect();
+            let objects: BTreeMap<String, StoredBytes> =
+                batch.iter().map(|asked| (asked.key.clone(), asked.bytes.clone())).collect();
+            let mut answer = client.addresses(&self.upload, &AddressesRequest { objects }).await?.addresses;
+            for asked in batch {
+                if let Some(address) = answer.remove(&asked.key) {
+                    let _ = asked.answer.send(address);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn with<T>(&self, use_it: impl FnOnce(&mut Vec<Asked>) -> T) -> T {
+        use_it(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
