@@ -67,6 +67,9 @@ pub struct TlsSection {
     /// need not: what the others may do is for tokens to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<String>,
+    /// A PEM file of their revocation lists, one for each of those CAs: of one without, no certificate counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_crl_file: Option<String>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

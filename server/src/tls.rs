@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -26,6 +26,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// The CAs of client certificates; without them clients are asked for none.
     pub client_ca: Option<PathBuf>,
+    /// Their revocation lists; without them no certificate is revoked.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// Files that cannot be used. Their content is never repeated.
@@ -62,6 +64,7 @@ struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
+    client_crl: Option<Vec<u8>>,
 }
 
 /// What new connections are served with.
@@ -132,6 +135,7 @@ fn read(files: &TlsFiles) -> Result<Contents, TlsError> {
         certificate: read("TLS certificate", &files.certificate)?,
         key: read("TLS key", &files.key)?,
         client_ca: files.client_ca.as_ref().map(|path| read("client CA", path)).transpose()?,
+        client_crl: files.client_crl.as_ref().map(|path| read("client CRL", path)).transpose()?,
     })
 }
 
@@ -152,7 +156,8 @@ fn config(files: &TlsFiles, contents: &Contents) -> Result<ServerConfig, TlsErro
                 roots.add(certificate).map_err(|error| problem(error.to_string()))?;
             }
             // Without a certificate one may come too, and prove oneself by a token, or read.
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated();
+            let verifier = verifier.with_crls(revoked(files, contents)?).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| problem(error.to_string()))?)
         }
         _ => builder.with_no_client_auth(),
@@ -160,6 +165,22 @@ fn config(files: &TlsFiles, contents: &Contents) -> Result<ServerConfig, TlsErro
     let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The revocation lists of clients. With any, a certificate counts only where its CA has one.
+fn revoked(
+    files: &TlsFiles,
+    contents: &Contents,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let (Some(path), Some(pem)) = (&files.client_crl, &contents.client_crl) else { return Ok(Vec::new()) };
+    let all: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(all) if !all.is_empty() => Ok(all),
+        _ => {
+            let problem = "holds no revocation list in PEM".to_owned();
+            Err(TlsError::Content { what: "client CRL", path: path.clone(), problem })
+        }
+    }
 }
 
 fn certificates(

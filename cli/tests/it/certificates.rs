@@ -57,6 +57,7 @@ async fn a_certificate_is_all_that_a_push_needs() {
             certificate: folder.join("server.crt"),
             key: folder.join("server.key"),
             client_ca: Some(folder.join("clients.crt")),
+            client_crl: None,
         });
         let rule = CertificateRule {
             name: "builders".to_owned(),

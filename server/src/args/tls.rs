@@ -17,6 +17,9 @@ pub struct TlsArgs {
     /// File with the CAs of client certificates (PEM).
     #[arg(long, env = "NIKS3_TLS_CLIENT_CA", global = true)]
     pub tls_client_ca: Option<PathBuf>,
+    /// File with revocation lists of those CAs (PEM), one for each CA.
+    #[arg(long, env = "NIKS3_TLS_CLIENT_CRL", global = true)]
+    pub tls_client_crl: Option<PathBuf>,
     /// Header that a proxy in front sets to SUCCESS where it verified a client certificate.
     #[arg(long, env = "NIKS3_MTLS_PROXY_HEADER", global = true)]
     pub mtls_proxy_header: Option<String>,

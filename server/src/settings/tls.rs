@@ -22,8 +22,12 @@ pub(super) fn tls(
 ) -> anyhow::Result<(Option<TlsFiles>, bool)> {
     let path = |path: Option<PathBuf>| given(path.as_deref()).map(std::path::Path::to_owned);
     let by_flags = path(args.tls_client_ca);
+    let revoked = path(args.tls_client_crl);
     let files = match (path(args.tls_cert), path(args.tls_key)) {
-        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, client_ca: by_flags.clone() }),
+        (Some(certificate), Some(key)) => {
+            let (client_ca, client_crl) = (by_flags.clone(), revoked.clone());
+            Some(TlsFiles { certificate, key, client_ca, client_crl })
+        }
         (None, None) if by_flags.is_some() && file.is_none() => {
             bail!(
                 "NIKS3_TLS_CLIENT_CA needs NIKS3_TLS_CERT and NIKS3_TLS_KEY: it is for TLS of the server's own"
@@ -33,10 +37,14 @@ pub(super) fn tls(
             certificate: file.cert_file.into(),
             key: file.key_file.into(),
             client_ca: by_flags.clone().or(file.client_ca_file.map(PathBuf::from)),
+            client_crl: revoked.clone().or(file.client_crl_file.map(PathBuf::from)),
         }),
         _ => bail!("NIKS3_TLS_CERT and NIKS3_TLS_KEY belong together; only one is given"),
     };
     let native = files.as_ref().is_some_and(|files| files.client_ca.is_some());
+    if !native && (revoked.is_some() || files.as_ref().is_some_and(|files| files.client_crl.is_some())) {
+        bail!("NIKS3_TLS_CLIENT_CRL needs NIKS3_TLS_CLIENT_CA: it lists certificates of those CAs");
+    }
     let mut certificates = auth.client_certificates.take().unwrap_or_default();
     let header = text(args.mtls_proxy_header);
     let flags = header.is_some() || by_flags.is_some();

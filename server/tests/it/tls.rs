@@ -31,9 +31,21 @@ fn write(place: &Place, pair: &Pair) -> (String, String) {
 
 /// A server over TLS with a certificate of this CA.
 async fn over_tls(place: &Place, ca: &Ca, client_ca: Option<&Ca>, rules: Vec<CertificateRule>) -> TestServer {
+    with_revoked(place, ca, client_ca, None, rules).await
+}
+
+/// The same, with a revocation list.
+async fn with_revoked(
+    place: &Place,
+    ca: &Ca,
+    client_ca: Option<&Ca>,
+    client_crl: Option<String>,
+    rules: Vec<CertificateRule>,
+) -> TestServer {
     let (certificate, key) = write(place, &ca.server(&["127.0.0.1"]));
     let client_ca = client_ca.map(|ca| place.write_file("clients.crt", ca.pem()).into());
-    let files = TlsFiles { certificate: certificate.into(), key: key.into(), client_ca };
+    let client_crl = client_crl.map(Into::into);
+    let files = TlsFiles { certificate: certificate.into(), key: key.into(), client_ca, client_crl };
     let mut server = TestServer::launch(place.clone(), |parts| {
         parts.tls = Some(files);
         parts.auth.client_certificates = Some(ClientCertificates { rules, proxy: None });
@@ -123,6 +135,41 @@ async fn a_client_certificate_does_what_its_rules_say() {
         Ok(answer) => answer.bytes().await.is_err(),
     };
     assert!(refused, "a certificate of another CA gets no answer");
+}
+
+/// Whether the server lets a certificate in: with TLS 1.3 a client learns that after its own part is done.
+async fn is_let_in(ca: &Ca, pair: &Pair, whoami: &str) -> bool {
+    match client(ca, Some(pair)).get(whoami).send().await {
+        Ok(answer) => answer.json::<WhoAmI>().await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_refused_from_when_its_list_is_there() {
+    let (place, ca, clients) = (Place::create().await, Ca::new(), Ca::new());
+    let of = |name: &str| clients.client(&[(CommonName, name)]);
+    let (kept, lost) = (of("kept"), of("lost"));
+    let list = place.write_file("clients.crl", &clients.revoke(&[]));
+    let rules = vec![rule("CN=*", &[Permission::Push], &[])];
+    let server = with_revoked(&place, &ca, Some(&clients), Some(list), rules).await;
+    let whoami = format!("{}/api/whoami", server.url);
+    assert!(is_let_in(&ca, &kept, &whoami).await && is_let_in(&ca, &lost, &whoami).await);
+    // What is no list changes nothing.
+    place.write_file("clients.crl", "nothing");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(is_let_in(&ca, &kept, &whoami).await && is_let_in(&ca, &lost, &whoami).await);
+    place.write_file("clients.crl", &clients.revoke(&[&lost]));
+    for _ in 0..100 {
+        if !is_let_in(&ca, &lost, &whoami).await {
+            assert!(is_let_in(&ca, &kept, &whoami).await, "no other is refused");
+            let token = client(&ca, None).get(&whoami).bearer_auth(ADMIN).send().await.unwrap();
+            assert_eq!(token.status(), StatusCode::OK);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("it is not refused after 20 s");
 }
 
 #[tokio::test]
@@ -224,6 +271,9 @@ fn the_flags_of_niks3_1_7_become_rules() {
 
     let error = load(&["--mtls-bound-subject", "CN=a"]).err().unwrap().to_string();
     assert!(error.contains("nothing verifies certificates"), "{error}");
+    let error =
+        load(&["--tls-cert", "/c", "--tls-key", "/k", "--tls-client-crl", "/r"]).err().unwrap().to_string();
+    assert!(error.contains("NIKS3_TLS_CLIENT_CRL needs NIKS3_TLS_CLIENT_CA"), "{error}");
     let both = [&proxy[..], &["--tls-cert", "/c", "--tls-key", "/k", "--tls-client-ca", "/a"]].concat();
     assert!(load(&both).err().unwrap().to_string().contains("not by both"));
 }

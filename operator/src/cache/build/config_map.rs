@@ -98,6 +98,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
             cert_file: format!("{TLS_FOLDER}/tls.crt"),
             key_file: format!("{TLS_FOLDER}/tls.key"),
             client_ca_file: cache.certificates.as_ref().map(|_| format!("{CLIENT_CA_FOLDER}/{CA_FILE}")),
+            client_crl_file: None,
         }),
         read_proxy: cache.reads != ReadProxyMode::Disabled,
         reads: ReadsSection {
