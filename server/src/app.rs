@@ -1,14 +1,11 @@
 //! What every request has at hand.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use tokio::time::Instant;
-
-use niks3_protocol::api::cache_config::CacheStats;
 use niks3_protocol::nix::PublicKey;
 use niks3_protocol::server_config::{LimitsSection, ReadMode, ResignSection, VerifyUploads};
+use sqlx::PgPool;
 
 use crate::auth::Auth;
 use crate::bucket::Bucket;
@@ -18,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::reads::Reads;
 use crate::signer::Signer;
+use crate::stats::Stats;
 use crate::tls::Tls;
 
 /// The server, as its handlers see it.
@@ -47,7 +45,7 @@ pub struct App {
     /// What `/readyz` shows.
     pub health: Health,
     /// The last statistics, which anybody may ask for: counting is not free.
-    pub stats: Mutex<Option<(Instant, CacheStats)>>,
+    pub stats: Stats,
     /// The NARs that are read back at a time, by all calls.
     pub verifying: tokio::sync::Semaphore,
 }

@@ -30,6 +30,7 @@ pub mod serve;
 pub mod settings;
 pub mod shutdown;
 pub mod signer;
+pub mod stats;
 pub mod storage;
 pub mod systemd;
 pub mod telemetry;

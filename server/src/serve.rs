@@ -87,7 +87,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         gc: crate::gc::Runner::default(),
         reads: reads::Reads::default(),
         health: crate::http::health::Health::default(),
-        stats: std::sync::Mutex::default(),
+        stats: crate::stats::Stats::default(),
         verifying: tokio::sync::Semaphore::new(VERIFYING),
     })
 }

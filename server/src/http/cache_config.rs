@@ -1,7 +1,6 @@
 //! What anybody may know of the cache, and what a caller may know of itself.
 
-use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -9,20 +8,16 @@ use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use axum::response::IntoResponse;
 use niks3_protocol::api::WhoAmI;
 use niks3_protocol::api::cache_config::{
-    BOUND_ADDRESSES, BUILD_TRACE, CacheConfig, CacheStats, EXPLAIN, FSCK, GC_POLICY, MULTI_ROOT, REFRESH,
-    RESUME, SERVER_NARINFOS,
+    BOUND_ADDRESSES, BUILD_TRACE, CacheConfig, EXPLAIN, FSCK, GC_POLICY, MULTI_ROOT, REFRESH, RESUME,
+    SERVER_NARINFOS,
 };
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::Asked;
 use crate::app::App;
 use crate::auth::Identity;
 use crate::closures;
 use crate::error::ApiError;
-
-/// Statistics are counted at most so often.
-const STATS_AGE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Deserialize)]
 pub struct ConfigQuery {
@@ -44,15 +39,7 @@ pub async fn config(State(app): State<Arc<App>>, Asked(query): Asked<ConfigQuery
 
 /// `GET /api/cache-stats`
 pub async fn stats(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
-    let known = *app.stats.lock().unwrap_or_else(PoisonError::into_inner);
-    let stats: CacheStats = match known {
-        Some((counted, stats)) if counted.elapsed() < STATS_AGE => stats,
-        _ => {
-            let stats = closures::stats(&app).await?;
-            *app.stats.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), stats));
-            stats
-        }
-    };
+    let stats = app.stats.read(|| closures::stats(&app)).await?;
     Ok(([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(stats)))
 }
 
