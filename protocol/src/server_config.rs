@@ -118,6 +118,7 @@ pub struct UploadsSection {
     /// What the server looks at before it signs and commits.
     pub verify: VerifyUploads,
     /// Clients are told that they may ask for addresses bound to length and sha256.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub bound: bool,
 }
 

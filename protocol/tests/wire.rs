@@ -23,7 +23,8 @@ fn has(ours: &Value, contract: &Value) -> bool {
             contract.iter().all(|(name, value)| ours.get(name).is_some_and(|ours| has(ours, value)))
         }
         (Value::Array(ours), Value::Array(contract)) => {
-            ours.len() == contract.len() && ours.iter().zip(contract).all(|(ours, contract)| has(ours, contract))
+            ours.len() == contract.len()
+                && ours.iter().zip(contract).all(|(ours, contract)| has(ours, contract))
         }
         _ => ours == contract,
     }
@@ -46,7 +47,9 @@ fn every_body_is_read_and_written_as_niks3_1_7_does() {
     read_and_written_again::<SignResponse>(include_str!("golden/sign-response.json"));
     read_and_written_again::<RequestPartsRequest>(include_str!("golden/request-parts-request.json"));
     read_and_written_again::<RequestPartsResponse>(include_str!("golden/request-parts-response.json"));
-    read_and_written_again::<CompleteMultipartRequest>(include_str!("golden/complete-multipart-request.json"));
+    read_and_written_again::<CompleteMultipartRequest>(include_str!(
+        "golden/complete-multipart-request.json"
+    ));
     read_and_written_again::<Closure>(include_str!("golden/closure.json"));
     read_and_written_again::<GcStatus>(include_str!("golden/gc-status.json"));
     read_and_written_again::<GcConflict>(include_str!("golden/gc-conflict.json"));

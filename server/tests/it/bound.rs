@@ -85,7 +85,7 @@ async fn s3_takes_the_bytes_an_address_is_bound_to_and_no_others() {
         let mut other = bytes.clone();
         other[0] ^= 1;
         let longer = [bytes.as_slice(), b"x"].concat();
-        let encoding = key.ends_with(".ls");
+        let encoding = *key == path.listing_key();
         for (bytes, checksum, what) in [
             (&other, Some(&*checksum), "other bytes"),
             (&other, Some(&*digest(&other)), "other bytes, and their checksum"),
