@@ -9,14 +9,16 @@ mod error;
 mod look;
 mod multipart;
 mod narinfos;
+mod plan;
 mod realisations;
 mod room;
 mod sign;
+mod signed;
 mod staging;
 mod verify;
 
 pub use addresses::addresses;
-pub use begin::begin;
+pub use begin::{Begun, PutAddresses, begin};
 pub use commit::complete;
 pub use error::PushError;
 pub use multipart::{complete_multipart, list_parts, request_parts};

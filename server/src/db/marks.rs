@@ -187,7 +187,7 @@ pub async fn give_back(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::
 /// Gives the space of deleted rows back to the tables. Their files do not get shorter: for that nobody could read them
 /// meanwhile.
 pub async fn vacuum(conn: &mut PgConnection) -> sqlx::Result<()> {
-    let tables = "objects, uploads, upload_narinfos, multipart_uploads, closures, narinfos, pin_revisions, reads, gc_runs";
+    let tables = "objects, uploads, signed_narinfos, multipart_uploads, closures, narinfos, pin_revisions, reads, gc_runs";
     sqlx::raw_sql(AssertSqlSafe(format!("vacuum (analyze, truncate off) {tables}"))).execute(conn).await?;
     Ok(())
 }

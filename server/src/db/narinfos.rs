@@ -1,98 +1,67 @@
-//! `upload_narinfos` and `narinfos`: what each narinfo is to say, and says, and who pushed it.
+//! `signed_narinfos` and `narinfos`: what each narinfo is to say, and says, and who pushed it.
 
-use niks3_protocol::nix::Signature;
+use niks3_protocol::api::pending_closures::NarInfoMetadata;
+use niks3_protocol::nix::{Signature, StorePath};
 use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-/// A narinfo that was signed for an upload.
-#[derive(Debug)]
-pub struct Signed {
-    /// Its key.
-    pub key: String,
-    /// What it is to say.
-    pub narinfo: Value,
-    /// One a signing key.
-    pub signatures: Vec<String>,
-}
-
-/// Keeps what was signed until the commit; narinfos as JSON.
-pub async fn insert_signed(
-    conn: &mut PgConnection,
-    id: i64,
-    keys: &[String],
-    narinfos: &[String],
-    signatures: &[Vec<Signature>],
-    nar_etags: &[Option<String>],
-) -> sqlx::Result<()> {
-    let literals: Vec<String> = signatures.iter().map(|list| array_literal(list)).collect();
-    sqlx::query!(
-        "insert into upload_narinfos (upload_id, key, narinfo, signatures, nar_etag)
-         select $1, signed.key, signed.narinfo::jsonb, signed.signatures::text[], signed.nar_etag
-         from unnest($2::text[], $3::text[], $4::text[], $5::text[])
-             as signed (key, narinfo, signatures, nar_etag)
-         on conflict (upload_id, key) do update set narinfo = excluded.narinfo,
-             signatures = excluded.signatures, nar_etag = excluded.nar_etag",
-        id,
-        keys,
-        narinfos,
-        &literals,
-        nar_etags as &[Option<String>]
-    )
-    .execute(conn)
-    .await?;
+/// Keeps what one call signed for an upload until its commit.
+pub async fn insert_signed(conn: &mut PgConnection, upload: i64, narinfos: &[u8]) -> sqlx::Result<()> {
+    sqlx::query!("insert into signed_narinfos (upload_id, narinfos) values ($1, $2)", upload, narinfos)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
-/// What NARs were when they were read back for an upload: `(key, entity tag)`.
-pub async fn list_nar_etags(conn: &mut PgConnection, id: i64) -> sqlx::Result<Vec<(String, String)>> {
-    let rows = sqlx::query!(
-        "select narinfo ->> 'url' as \"nar_key!\", nar_etag as \"nar_etag!\"
-         from upload_narinfos where upload_id = $1 and nar_etag is not null",
-        id
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().map(|row| (row.nar_key, row.nar_etag)).collect())
+/// What each call signed for an upload, the last at the end.
+pub async fn list_signed(conn: &mut PgConnection, upload: i64) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_scalar!("select narinfos from signed_narinfos where upload_id = $1 order by id", upload)
+        .fetch_all(conn)
+        .await
 }
 
-/// Those of the keys that were signed for an upload.
-pub async fn list_signed(conn: &mut PgConnection, id: i64, keys: &[String]) -> sqlx::Result<Vec<Signed>> {
-    sqlx::query_as!(
-        Signed,
-        "select key, narinfo, signatures from upload_narinfos where upload_id = $1 and key = any($2)",
-        id,
-        keys
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// Keeps of an upload what its new narinfos say.
+/// Keeps what the new narinfos of an upload say, as pushed by who began it.
 pub async fn insert_of_upload(
     conn: &mut PgConnection,
-    upload_id: i64,
-    new_keys: &[String],
+    upload: i64,
+    narinfos: &[(&NarInfoMetadata, &[Signature])],
 ) -> sqlx::Result<()> {
+    let said = |text: fn(&NarInfoMetadata) -> String| -> Vec<String> {
+        narinfos.iter().map(|(narinfo, _)| text(narinfo)).collect()
+    };
+    let sizes: Vec<i64> =
+        narinfos.iter().map(|(narinfo, _)| i64::try_from(narinfo.nar_size).unwrap_or(i64::MAX)).collect();
+    let derivers: Vec<Option<&str>> =
+        narinfos.iter().map(|(narinfo, _)| narinfo.deriver.as_ref().map(StorePath::as_str)).collect();
+    let cas: Vec<Option<&str>> = narinfos.iter().map(|(narinfo, _)| narinfo.ca.as_deref()).collect();
+    let signatures: Vec<String> = narinfos.iter().map(|(_, signatures)| array_literal(signatures)).collect();
     sqlx::query!(
         "insert into narinfos (key, store_path, nar_key, compression, nar_hash, nar_size, refs, deriver, ca,
                                signatures, pushed_by, origin)
-         select signed.key, signed.narinfo ->> 'store_path', signed.narinfo ->> 'url',
-                signed.narinfo ->> 'compression', signed.narinfo ->> 'nar_hash',
-                (signed.narinfo ->> 'nar_size')::bigint,
-                array(select jsonb_array_elements_text(signed.narinfo -> 'references')),
-                signed.narinfo ->> 'deriver', signed.narinfo ->> 'ca', signed.signatures,
-                upload.owner, upload.origin
-         from upload_narinfos signed join uploads upload on upload.id = signed.upload_id
-         where signed.upload_id = $1 and signed.key = any($2)
-         order by signed.key
+         select said.key, said.store_path, said.nar_key, said.compression, said.nar_hash, said.nar_size,
+                said.refs::text[], said.deriver, said.ca, said.signatures::text[], upload.owner, upload.origin
+         from uploads upload, unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+                                     $8::text[], $9::text[], $10::text[], $11::text[])
+             as said (key, store_path, nar_key, compression, nar_hash, nar_size, refs, deriver, ca, signatures)
+         where upload.id = $1
+         order by said.key collate \"C\"
          on conflict (key) do update set
              store_path = excluded.store_path, nar_key = excluded.nar_key, compression = excluded.compression,
              nar_hash = excluded.nar_hash, nar_size = excluded.nar_size, refs = excluded.refs,
              deriver = excluded.deriver, ca = excluded.ca, signatures = excluded.signatures,
              pushed_by = excluded.pushed_by, origin = excluded.origin, pushed_at = now()",
-        upload_id,
-        new_keys
+        upload,
+        &said(|narinfo| narinfo.store_path.narinfo_key()),
+        &said(|narinfo| narinfo.store_path.to_string()),
+        &said(|narinfo| narinfo.url.clone()),
+        &said(|narinfo| narinfo.compression.clone()),
+        &said(|narinfo| narinfo.nar_hash.to_string()),
+        &sizes,
+        &said(|narinfo| array_literal(&narinfo.references)),
+        &derivers as &[Option<&str>],
+        &cas as &[Option<&str>],
+        &signatures
     )
     .execute(conn)
     .await?;
@@ -157,8 +126,9 @@ pub async fn list_derivers(conn: &mut PgConnection, keys: &[String]) -> sqlx::Re
     Ok(rows.into_iter().map(|row| (row.key, row.deriver)).collect())
 }
 
-/// A PostgreSQL array literal; a signature's text has neither quotes nor backslashes.
-fn array_literal(signatures: &[Signature]) -> String {
-    let quoted: Vec<String> = signatures.iter().map(|signature| format!("\"{signature}\"")).collect();
+/// A PostgreSQL array literal, as PostgreSQL has no ragged arrays; of signatures or store paths, which have neither
+/// quotes nor backslashes.
+fn array_literal<T: std::fmt::Display>(texts: &[T]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
     format!("{{{}}}", quoted.join(","))
 }

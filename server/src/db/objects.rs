@@ -1,7 +1,5 @@
 //! `objects`: what the bucket holds or was promised.
 
-use std::collections::HashSet;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
@@ -38,46 +36,92 @@ pub struct CommittedObjects {
     pub settled: Option<OffsetDateTime>,
 }
 
-/// Gives every key without a row one, as expected, and uncondemns what is condemned and not yet claimed; then how
-/// each stands. A key whose row goes meanwhile is left out.
-///
-/// Most keys are either there and wanted, or unknown: each of the three statements is for those alone that need it.
-pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<ObjectState>> {
-    let mut states = list_states(conn, keys).await?;
-    let known: HashSet<&str> = states.iter().map(|state| state.key.as_str()).collect();
-    let unknown: Vec<String> = keys.iter().filter(|key| !known.contains(key.as_str())).cloned().collect();
-    let condemned = |state: &ObjectState| state.condemned && !state.deleting;
-    let mut unsettled: Vec<String> =
-        states.iter().filter(|state| condemned(state)).map(|state| state.key.clone()).collect();
-    states.retain(|state| !condemned(state));
-    if !unknown.is_empty() {
-        let inserted = insert_expected(conn, &unknown).await?;
-        // Another push may have been quicker with some.
-        if inserted.len() < unknown.len() {
-            let ours: HashSet<&str> = inserted.iter().map(|state| state.key.as_str()).collect();
-            unsettled.extend(unknown.into_iter().filter(|key| !ours.contains(key.as_str())));
-        }
-        states.extend(inserted);
-    }
-    if !unsettled.is_empty() {
-        lift_condemnations(conn, &unsettled).await?;
-        states.extend(list_states(conn, &unsettled).await?);
-    }
-    Ok(states)
+/// How the keys of an upload stand that are not simply there and wanted.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// Those that are not live.
+    pub missing: Vec<String>,
+    /// One that is being deleted, or was until a moment ago.
+    pub deleting: Option<String>,
 }
 
-/// Gives the keys rows where they have none; those that are new.
-async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<ObjectState>> {
+/// Gives every key without a row one, as expected, and uncondemns what is condemned and not yet claimed; then how
+/// they stand.
+///
+/// Most keys are either there and wanted, or unknown: only what is not there and wanted is told at all, and each
+/// further statement is for those alone that need it.
+pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Expected> {
+    let (mut expected, mut unknown, mut unsettled) = (Expected::default(), Vec::new(), Vec::new());
+    for state in list_exceptions(conn, keys).await? {
+        if state.id.is_none() {
+            unknown.push(state.key);
+        } else if state.condemned && !state.deleting {
+            unsettled.push(state.key);
+        } else {
+            expected.add(state);
+        }
+    }
+    // Another push may have been quicker with some.
+    if insert_expected(conn, &unknown).await? == unknown.len() as u64 {
+        expected.missing.append(&mut unknown);
+    }
+    unsettled.append(&mut unknown);
+    if !unsettled.is_empty() {
+        lift_condemnations(conn, &unsettled).await?;
+        list_exceptions(conn, &unsettled).await?.into_iter().for_each(|state| expected.add(state));
+    }
+    Ok(expected)
+}
+
+impl Expected {
+    fn add(&mut self, state: Exception) {
+        // It may have lost its row between two statements: its deletion was just confirmed.
+        if state.deleting || state.id.is_none() {
+            self.deleting.get_or_insert_with(|| state.key.clone());
+        }
+        if !state.live {
+            self.missing.push(state.key);
+        }
+    }
+}
+
+/// A key that is not there and wanted.
+#[derive(Debug)]
+struct Exception {
+    key: String,
+    /// Its row, where it has one.
+    id: Option<i64>,
+    live: bool,
+    condemned: bool,
+    deleting: bool,
+}
+
+async fn list_exceptions(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<Exception>> {
     sqlx::query_as!(
-        ObjectState,
-        "insert into objects (key) select key from unnest($1::text[]) as wanted (key) order by key collate \"C\"
-         on conflict (key) do nothing
-         returning id, key, live, condemned_at is not null as \"condemned!\",
-             deleting_since is not null as \"deleting!\", writing_by",
+        Exception,
+        "select wanted.key as \"key!\", o.id as \"id?\", coalesce(o.live, false) as \"live!\",
+             o.condemned_at is not null as \"condemned!\", o.deleting_since is not null as \"deleting!\"
+         from unnest($1::text[]) as wanted (key) left join objects o on o.key = wanted.key collate \"C\"
+         where o.id is null or not o.live or o.condemned_at is not null or o.deleting_since is not null",
         keys
     )
     .fetch_all(conn)
     .await
+}
+
+/// Gives the keys rows where they have none; how many it gave.
+async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<u64> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query!(
+        "insert into objects (key) select key from unnest($1::text[]) as wanted (key) order by key collate \"C\"
+         on conflict (key) do nothing",
+        keys
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// Uncondemns what is condemned and not yet claimed.

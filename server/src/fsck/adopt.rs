@@ -181,10 +181,9 @@ async fn commit(app: &App, id: i64, own: &str, narinfo: NarInfo, parts: &Parts) 
         committed.refs.push(format!("{{{}}}", leads_to.join(",")));
     }
     let roots = [own.to_owned()];
-    let signatures = narinfo.signatures.clone();
-    let body = serde_json::to_string(&NarInfoMetadata::from(narinfo))?;
-    db::narinfos::insert_signed(&mut transaction, id, &roots, &[body], &[signatures], &[None]).await?;
-    db::narinfos::insert_of_upload(&mut transaction, id, &roots).await?;
+    let narinfo = NarInfoMetadata::from(narinfo);
+    db::narinfos::insert_of_upload(&mut transaction, id, &[(&narinfo, narinfo.signatures.as_slice())])
+        .await?;
     db::objects::set_live(&mut transaction, &committed).await?;
     db::closures::upsert(&mut transaction, &roots, ADOPTED).await?;
     db::uploads::delete(&mut transaction, id).await?;

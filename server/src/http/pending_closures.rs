@@ -1,7 +1,6 @@
 //! Pushes. (`/api/pending_closures`)
 
-use std::collections::BTreeMap;
-use std::iter::once;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use niks3_protocol::api::pending_closures::{
     SignResponse,
 };
 use niks3_protocol::duration::GoDuration;
+use niks3_protocol::object_key::ObjectKind;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
@@ -23,10 +23,10 @@ use super::permit::{Gc, May, Push};
 use super::{Asked, Body, Segment, at_most};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::push::{self, PushError};
+use crate::push::{self, Begun, PushError, PutAddresses};
 
-/// Objects of an answer that are made at a time: some ten kilobytes.
-const PIECE: usize = 128;
+/// Objects of an answer that are made at a time: some hundred kilobytes, and a millisecond.
+const PIECE: usize = 256;
 /// The end of an answer to a begin: of its last field, and of itself.
 const END: &str = "}}";
 
@@ -46,26 +46,43 @@ pub async fn begin(
     answer(begun?).map_err(|error| ApiError::Internal(Box::new(error)))
 }
 
-/// The answer to a begin, made a piece at a time: the addresses of a hundred thousand objects are tens of MiB.
-fn answer(begun: BeginResponse) -> Result<Response, serde_json::Error> {
-    let BeginResponse { id, started_at, pending_objects } = begun;
-    let mut head = serde_json::to_vec(&BeginResponse { id, started_at, pending_objects: BTreeMap::new() })?;
-    // It ends with the object that is empty here.
+/// The answer to a begin, made a piece at a time on all cores: the addresses of a hundred thousand objects are tens of
+/// MiB.
+fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
+    let Begun { id, started_at, multiparts, missing, addresses } = begun;
+    let head =
+        BeginResponse { id: id.to_string(), started_at, pending_objects: multiparts.into_iter().collect() };
+    let empty = head.pending_objects.is_empty();
+    let mut head = serde_json::to_vec(&head)?;
     let tail = head.split_off(head.len() - END.len());
-    let fields = pending_objects.into_iter().enumerate().map(|(number, (key, object))| {
-        let mut field = if number == 0 { Vec::new() } else { vec![b','] };
-        serde_json::to_writer(&mut field, &key)?;
-        field.push(b':');
-        serde_json::to_writer(&mut field, &object)?;
-        Ok(field)
+    let pieces = stream::iter(missing).chunks(PIECE).enumerate().map(move |(number, objects)| {
+        let (addresses, first) = (Arc::clone(&addresses), empty && number == 0);
+        tokio::task::spawn_blocking(move || fields(&addresses, objects, first))
     });
-    let texts = once(Ok(head)).chain(fields).chain(once(Ok(tail)));
-    let pieces = stream::iter(texts).chunks(PIECE).map(|texts| {
-        let texts = texts.into_iter().collect::<Result<Vec<Vec<u8>>, serde_json::Error>>()?;
-        Ok::<_, serde_json::Error>(texts.concat())
-    });
-    let body = axum::body::Body::from_stream(pieces);
-    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let pieces =
+        pieces.buffered(cores).map(|piece| piece.map_err(std::io::Error::other)?.map_err(Into::into));
+    let whole =
+        stream::once(ready(Ok::<_, std::io::Error>(head))).chain(pieces).chain(stream::once(ready(Ok(tail))));
+    Ok(([(CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(whole)).into_response())
+}
+
+/// Fields of the answer's last object, a comma before each but its first.
+fn fields(
+    addresses: &PutAddresses,
+    objects: Vec<(String, ObjectKind)>,
+    first: bool,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut text = Vec::new();
+    for (number, (key, kind)) in objects.into_iter().enumerate() {
+        if number > 0 || !first {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut text, &key)?;
+        text.push(b':');
+        serde_json::to_writer(&mut text, &addresses.of(&key, kind))?;
+    }
+    Ok(text)
 }
 
 /// `POST /api/pending_closures/{id}/addresses`

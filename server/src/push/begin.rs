@@ -4,25 +4,27 @@
 //! order is what makes it safe: a collection that did not see the upload took its snapshot before the states
 //! were read, so whatever it claims was condemned before, and such a condemnation is lifted here first.
 
-use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use niks3_protocol::api::pending_closures::{
-    BeginRequest, BeginResponse, MULTIPART_THRESHOLD, MultipartInfo, PendingObject, UploadObject, part_size,
+    BeginRequest, MULTIPART_THRESHOLD, MultipartInfo, PendingObject, part_size,
 };
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use super::PushError;
 use super::look::ask;
+use super::plan::Plan;
 use super::staging::staging_key;
-use super::{MAX_NAR_SIZE, PushError};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::bucket::Presigner;
 use crate::db;
+use crate::db::objects::Expected;
 use crate::db::uploads::NewUpload;
-use crate::parallel;
 
 /// How long a begin waits for objects that a collection is deleting.
 const WAIT_FOR_DELETES: Duration = Duration::from_secs(10);
@@ -31,20 +33,54 @@ const FIRST_PARTS: u64 = 100;
 /// Multipart uploads opened at S3 at a time for one begin.
 const CONCURRENT_OPENS: usize = 16;
 
+/// An open upload.
+pub struct Begun {
+    /// Its id.
+    pub id: i64,
+    /// When it began.
+    pub started_at: OffsetDateTime,
+    /// What is missing and sent in parts.
+    pub multiparts: Vec<(String, PendingObject)>,
+    /// What else is missing.
+    pub missing: Vec<(String, ObjectKind)>,
+    /// How that is sent.
+    pub addresses: Arc<PutAddresses>,
+}
+
+/// Where the objects of an upload go that are not sent in parts. They are signed one after the other while the answer is
+/// sent: a hundred thousand of them are tens of MiB.
+pub struct PutAddresses {
+    upload: i64,
+    presigner: Presigner,
+    /// The client sends narinfos of its own.
+    staged: bool,
+    /// The client asks for each when it knows its bytes.
+    bound: bool,
+}
+
+impl PutAddresses {
+    /// Where to send an object.
+    pub fn of(&self, key: &str, kind: ObjectKind) -> PendingObject {
+        // Never the address of a narinfo: whoever has one may replace what others committed since.
+        let presigned_url = match kind {
+            ObjectKind::Narinfo if self.staged => Some(self.presigner.put(&staging_key(self.upload, key))),
+            ObjectKind::Narinfo => None,
+            _ if self.bound => None,
+            _ => Some(self.presigner.put(key)),
+        };
+        PendingObject { kind, presigned_url, multipart_info: None }
+    }
+}
+
 /// Opens an upload and says what is missing and where to send it.
-pub async fn begin(
-    app: &App,
-    identity: &Identity,
-    request: BeginRequest,
-) -> Result<BeginResponse, PushError> {
+pub async fn begin(app: &App, identity: &Identity, request: BeginRequest) -> Result<Begun, PushError> {
     let BeginRequest { closure, closures, objects, verify_s3, server_narinfos, bound_addresses } = request;
     let mut roots = closures;
     roots.push(closure);
     roots.sort_unstable();
     roots.dedup();
-    let objects = check(&roots, objects)?;
-    let keys: Vec<String> = objects.iter().map(|object| object.key.clone()).collect();
-    let plan = serde_json::to_vec(&objects).map_err(|error| PushError::Invalid(error.to_string()))?;
+    let (keys, plan) = Plan::new(objects)?;
+    check_roots(&roots, &keys)?;
 
     let mut conn = app.db.acquire().await?;
     let upload = NewUpload {
@@ -52,136 +88,95 @@ pub async fn begin(
         origin: &identity.origin,
         roots: &roots,
         keys: &keys,
-        plan: &plan,
+        plan: &plan.to_bytes()?,
         addresses: app.config.presign_expiry,
         staged: !server_narinfos,
     };
     let (id, started_at) = db::uploads::insert(&mut conn, &upload).await?;
     drop(conn);
 
-    match open(app, id, &objects, &keys, How { verify_s3, server_narinfos, bound_addresses }).await {
-        Ok(pending_objects) => Ok(BeginResponse { id: id.to_string(), started_at, pending_objects }),
-        Err(error) => {
-            // Nobody knows the id yet. Should this fail too, the upload expires.
-            if let Ok(mut conn) = app.db.acquire().await {
-                let _ = db::uploads::delete(&mut conn, id).await;
-            }
-            Err(error)
-        }
+    let upload = Opening { id, started_at, keys, plan, staged: !server_narinfos, bound: bound_addresses };
+    let begun = open(app, upload, verify_s3).await;
+    if begun.is_err()
+        // Nobody knows the id yet. Should this fail too, the upload expires.
+        && let Ok(mut conn) = app.db.acquire().await
+    {
+        let _ = db::uploads::delete(&mut conn, id).await;
     }
+    begun
 }
 
-/// What the client asked for.
-#[derive(Clone, Copy)]
-struct How {
-    verify_s3: bool,
-    server_narinfos: bool,
-    bound_addresses: bool,
+fn check_roots(roots: &[String], keys: &[String]) -> Result<(), PushError> {
+    for root in roots {
+        if !matches!(root.parse(), Ok(ObjectKey::Narinfo(_))) {
+            return Err(PushError::Invalid(format!(
+                "the closure {root:?} is not a narinfo's key ({{32 digits}}.narinfo)"
+            )));
+        }
+        if keys.binary_search(root).is_err() {
+            return Err(PushError::Invalid(format!("the closure {root} is not among the objects")));
+        }
+    }
+    Ok(())
+}
+
+/// An upload after the first transaction.
+struct Opening {
+    id: i64,
+    started_at: OffsetDateTime,
+    keys: Vec<String>,
+    plan: Plan,
+    staged: bool,
+    bound: bool,
 }
 
 /// Everything after the first transaction.
-async fn open(
-    app: &App,
-    id: i64,
-    objects: &[UploadObject],
-    keys: &[String],
-    how: How,
-) -> Result<BTreeMap<String, PendingObject>, PushError> {
-    if how.verify_s3 {
-        forget_lost(app, keys).await?;
+async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, PushError> {
+    let Opening { id, started_at, keys, plan, staged, bound } = upload;
+    if verify_s3 {
+        forget_lost(app, &keys).await?;
     }
-    let (missing, presigner) = read_states(app, id, keys).await?;
-    let missing: Vec<&UploadObject> =
-        objects.iter().filter(|object| missing.contains(object.key.as_str())).collect();
-    let (large, small): (Vec<_>, Vec<_>) = missing.into_iter().partition(|object| is_multipart(object));
-    let staging = !how.server_narinfos;
-    // Never the address of a narinfo: whoever has one may replace what others committed since.
-    let addresses = parallel::map(&small, |object| match object.kind {
-        ObjectKind::Narinfo if staging => Some(presigner.put(&staging_key(id, &object.key))),
-        ObjectKind::Narinfo => None,
-        _ if how.bound_addresses => None,
-        _ => Some(presigner.put(&object.key)),
-    });
-    let mut pending: BTreeMap<String, PendingObject> = small
-        .into_iter()
-        .zip(addresses)
-        .map(|(object, presigned_url)| {
-            (object.key.clone(), PendingObject { kind: object.kind, presigned_url, multipart_info: None })
-        })
-        .collect();
-    pending.extend(open_multiparts(app, id, &presigner, large).await?);
-    Ok(pending)
-}
-
-/// Parses what the request says; the objects come back sorted by key, each once.
-fn check(roots: &[String], mut objects: Vec<UploadObject>) -> Result<Vec<UploadObject>, PushError> {
-    let invalid = |message: String| Err(PushError::Invalid(message));
-    objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    objects.dedup_by(|again, first| {
-        let same = again.key == first.key && again.kind == first.kind;
-        if same {
-            first.refs.append(&mut again.refs);
-            first.nar_size = first.nar_size.max(again.nar_size);
-        }
-        same
-    });
-    for object in &mut objects {
-        object.refs.sort_unstable();
-        object.refs.dedup();
-        let key: ObjectKey = object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
-        if key.kind() != object.kind {
-            return invalid(format!("{key} is named as {:?}, which its key is not", object.kind));
-        }
-        if object.nar_size.is_some_and(|size| size > MAX_NAR_SIZE) {
-            return invalid(format!("{key} is larger than the 5 TiB S3 can hold"));
-        }
-        for reference in &object.refs {
-            reference.parse::<ObjectKey>().map_err(|error| {
-                PushError::Invalid(format!("{key} refers to a key that is none: {error}"))
-            })?;
+    let (absent, presigner) = read_states(app, id, &keys).await?;
+    let (mut large, mut missing) = (Vec::new(), Vec::new());
+    for key in absent {
+        let parsed: ObjectKey = key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
+        let number = keys.binary_search(&key).ok();
+        let nar_size = number.and_then(|number| plan.get(number)?.nar_size);
+        match parsed.kind() {
+            // A NAR of unknown size may be large.
+            ObjectKind::Nar if nar_size.is_none_or(|size| size == 0 || size > MULTIPART_THRESHOLD) => {
+                large.push((key, parsed, nar_size.unwrap_or(0)));
+            }
+            kind => missing.push((key, kind)),
         }
     }
-    if let Some(pair) = objects.windows(2).find(|pair| pair[0].key == pair[1].key) {
-        return invalid(format!("{} is named twice, as different kinds", pair[0].key));
-    }
-    for root in roots {
-        if !matches!(root.parse(), Ok(ObjectKey::Narinfo(_))) {
-            return invalid(format!("the closure {root:?} is not a narinfo's key ({{32 digits}}.narinfo)"));
-        }
-        if objects.binary_search_by(|object| object.key.cmp(root)).is_err() {
-            return invalid(format!("the closure {root} is not among the objects"));
-        }
-    }
-    Ok(objects)
+    let multiparts = open_multiparts(app, id, &presigner, large).await?;
+    let addresses = Arc::new(PutAddresses { upload: id, presigner, staged, bound });
+    Ok(Begun { id, started_at, multiparts, missing, addresses })
 }
 
 /// The second transaction, again until nothing of the upload is being deleted. Gives the missing keys, and what signs
 /// their addresses: dated before the transaction says when these end, however long the deletions were waited for.
-async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<(HashSet<String>, Presigner), PushError> {
+async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<(Vec<String>, Presigner), PushError> {
     let give_up = Instant::now() + WAIT_FOR_DELETES;
     let mut pause = Duration::from_millis(20);
     let addresses = app.config.presign_expiry;
     loop {
         let presigner = app.bucket.presigner(addresses).await?;
         let mut transaction = db::begin(&app.db).await?;
-        let states = db::objects::expect(&mut transaction, keys).await?;
-        let deleting = states.iter().find(|state| state.deleting).map(|state| state.key.clone());
-        // A key may have lost its row between two statements: its deletion was just confirmed.
-        let complete = states.len() == keys.len();
-        let missing: Vec<String> =
-            states.into_iter().filter(|state| !state.live).map(|state| state.key).collect();
+        let Expected { missing, deleting } = db::objects::expect(&mut transaction, keys).await?;
         let open = db::uploads::set_missing(&mut transaction, id, &missing, addresses).await?;
         transaction.commit().await?;
         if !open {
             return Err(PushError::UploadNotFound(id));
         }
         match deleting {
-            None if complete => return Ok((missing.into_iter().collect(), presigner)),
-            _ if Instant::now() < give_up => {
+            None => return Ok((missing, presigner)),
+            Some(_) if Instant::now() < give_up => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
-            deleting => return Err(PushError::BeingDeleted(deleting.unwrap_or_default())),
+            Some(deleting) => return Err(PushError::BeingDeleted(deleting)),
         }
     }
 }
@@ -203,25 +198,16 @@ async fn forget_lost(app: &App, keys: &[String]) -> Result<(), PushError> {
     Ok(())
 }
 
-/// A NAR of unknown size may be large.
-fn is_multipart(object: &UploadObject) -> bool {
-    object.kind == ObjectKind::Nar
-        && object.nar_size.is_none_or(|size| size == 0 || size > MULTIPART_THRESHOLD)
-}
-
 async fn open_multiparts(
     app: &App,
     id: i64,
     presigner: &Presigner,
-    objects: Vec<&UploadObject>,
+    objects: Vec<(String, ObjectKey, u64)>,
 ) -> Result<Vec<(String, PendingObject)>, PushError> {
-    let objects: Vec<UploadObject> = objects.into_iter().cloned().collect();
     let mut opening = futures::stream::iter(objects)
-        .map(|object| async move {
-            let key: ObjectKey =
-                object.key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
-            let s3_id = app.bucket.create_multipart(&key).await?;
-            Ok::<_, PushError>((object, s3_id))
+        .map(|(key, parsed, nar_size)| async move {
+            let s3_id = app.bucket.create_multipart(&parsed).await?;
+            Ok::<_, PushError>((key, nar_size, s3_id))
         })
         .buffer_unordered(CONCURRENT_OPENS);
     // Where one fails, those under way are waited for: what S3 opened is written down, to be ended.
@@ -233,7 +219,7 @@ async fn open_multiparts(
         }
     }
     let (keys, ids): (Vec<String>, Vec<String>) =
-        opened.iter().map(|(object, s3_id)| (object.key.clone(), s3_id.clone())).unzip();
+        opened.iter().map(|(key, _, s3_id)| (key.clone(), s3_id.clone())).unzip();
     if !keys.is_empty() {
         let mut conn = app.db.acquire().await?;
         db::multipart_uploads::insert(&mut conn, id, &keys, &ids).await?;
@@ -243,15 +229,12 @@ async fn open_multiparts(
     }
     Ok(opened
         .into_iter()
-        .map(|(object, upload_id)| {
-            let nar_size = object.nar_size.unwrap_or(0);
+        .map(|(key, nar_size, upload_id)| {
             let parts = nar_size.div_ceil(part_size(nar_size)).clamp(2, FIRST_PARTS);
             let parts = u32::try_from(parts).unwrap_or(2);
-            let part_urls =
-                (1..=parts).map(|number| presigner.part(&object.key, &upload_id, number)).collect();
+            let part_urls = (1..=parts).map(|number| presigner.part(&key, &upload_id, number)).collect();
             let multipart_info = Some(MultipartInfo { upload_id, part_urls });
-            let pending = PendingObject { kind: object.kind, presigned_url: None, multipart_info };
-            (object.key, pending)
+            (key, PendingObject { kind: ObjectKind::Nar, presigned_url: None, multipart_info })
         })
         .collect())
 }

@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use niks3_protocol::api::pending_closures::UploadObject;
 use niks3_protocol::object_key::is_narinfo;
 use sqlx::{PgConnection, PgTransaction};
 use time::OffsetDateTime;
 
 use super::look::look_for_sent;
 use super::narinfos::Written;
+use super::plan::Plan;
+use super::signed::Signed;
 use super::{PushError, load_own, multipart, narinfos, realisations, staging};
 use crate::app::App;
 use crate::auth::Identity;
@@ -24,15 +25,14 @@ const ATTEMPTS: u32 = 5;
 /// Commits an upload: afterwards everything its roots reach is in the bucket.
 pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<(), PushError> {
     let upload = load_own(app, identity, id).await?;
-    let plan: Vec<UploadObject> =
-        serde_json::from_slice(&upload.plan).map_err(|error| PushError::Invalid(error.to_string()))?;
+    let plan = Plan::from_bytes(&upload.plan, id)?;
 
     let mut sizes = look_for_sent(app, id, &upload, &plan).await?;
     realisations::look_into(app, &upload).await?;
     let outside = protect_outside(app, id, &upload, &plan).await?;
-    let Written { sizes: written, settled } = narinfos::write(app, id, &upload.missing).await?;
-    let narinfos: Vec<String> = written.keys().cloned().collect();
-    sizes.extend(written.into_iter().map(|(key, size)| (key, Some(size))));
+    let Written { narinfos, settled } = narinfos::write(app, id, &upload.missing).await?;
+    sizes.extend(narinfos.iter().map(|(signed, size)| (signed.key.clone(), Some(*size))));
+    let narinfos: Vec<Signed> = narinfos.into_iter().map(|(signed, _)| signed).collect();
     let seen = Seen { upload: &upload, plan: &plan, sizes: &sizes, outside: &outside, narinfos, settled };
     let mut attempt = 1;
     loop {
@@ -55,12 +55,12 @@ pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<()
 /// What the commit knows before its transaction.
 struct Seen<'a> {
     upload: &'a Upload,
-    plan: &'a [UploadObject],
+    plan: &'a Plan,
     sizes: &'a HashMap<String, Option<i64>>,
     /// What the upload depends on beside its own keys, and the rows of that.
     outside: &'a HashMap<String, i64>,
-    /// Keys of the narinfos that this commit wrote.
-    narinfos: Vec<String>,
+    /// The narinfos that this commit wrote.
+    narinfos: Vec<Signed>,
     /// Until when they were claimed, where nothing is under way any more.
     settled: Option<OffsetDateTime>,
 }
@@ -71,17 +71,11 @@ async fn protect_outside(
     app: &App,
     id: i64,
     upload: &Upload,
-    plan: &[UploadObject],
+    plan: &Plan,
 ) -> Result<HashMap<String, i64>, PushError> {
     let own: HashSet<&str> = upload.keys.iter().map(String::as_str).collect();
-    let mut outside: Vec<String> = plan
-        .iter()
-        .flat_map(|object| &object.refs)
-        .filter(|reference| !own.contains(reference.as_str()))
-        .cloned()
-        .collect();
-    outside.sort_unstable();
-    outside.dedup();
+    let outside: Vec<String> =
+        plan.outside.iter().filter(|key| !own.contains(key.as_str())).cloned().collect();
     if outside.is_empty() {
         return Ok(HashMap::new());
     }
@@ -144,17 +138,21 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
         }
     }
 
-    db::narinfos::insert_of_upload(conn, id, narinfos).await?;
+    let written: Vec<_> =
+        narinfos.iter().map(|signed| (&signed.narinfo, signed.signatures.as_slice())).collect();
+    db::narinfos::insert_of_upload(conn, id, &written).await?;
     let logs = logs_of(conn, &upload.keys, &rows).await?;
     let mut committed = CommittedObjects { settled: *settled, ..CommittedObjects::default() };
-    for object in *plan {
-        let Some(row) = rows.get(object.key.as_str()) else { continue };
-        let ids = object.refs.iter().filter_map(|key| rows.get(key.as_str())).map(|row| row.id);
-        let ids: Vec<String> = ids.chain(logs.get(&object.key).copied()).map(|id| id.to_string()).collect();
-        committed.ids.push(row.id);
-        committed.stored_sizes.push(sizes.get(&object.key).copied().flatten());
-        committed.nar_sizes.push(object.nar_size.and_then(|size| i64::try_from(size).ok()));
-        committed.refs.push(format!("{{{}}}", ids.join(",")));
+    let ids: Vec<Option<i64>> =
+        plan.keys(&upload.keys).map(|key| rows.get(key.as_str()).map(|row| row.id)).collect();
+    for (number, (key, planned)) in plan.objects(&upload.keys).enumerate() {
+        let Some(own) = ids[number] else { continue };
+        let refs = planned.refs.iter().filter_map(|number| ids.get(*number).copied().flatten());
+        let refs: Vec<String> = refs.chain(logs.get(key).copied()).map(|id| id.to_string()).collect();
+        committed.ids.push(own);
+        committed.stored_sizes.push(sizes.get(key).copied().flatten());
+        committed.nar_sizes.push(planned.nar_size.and_then(|size| i64::try_from(size).ok()));
+        committed.refs.push(format!("{{{}}}", refs.join(",")));
     }
     db::objects::set_live(conn, &committed).await?;
     db::closures::upsert(conn, &upload.roots, &upload.owner).await?;

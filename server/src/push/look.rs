@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use niks3_protocol::api::pending_closures::UploadObject;
-use niks3_protocol::object_key::{NarCompression, ObjectKey, ObjectKind, is_narinfo};
+use niks3_protocol::object_key::{NarCompression, ObjectKey, is_narinfo};
 use niks3_protocol::server_config::VerifyUploads;
 
-use super::PushError;
+use super::plan::Plan;
+use super::{PushError, signed};
 use crate::app::App;
 use crate::bucket::{BucketError, ObjectHead};
-use crate::db;
 use crate::db::uploads::Upload;
 
 /// From so many keys of one folder on, pages of a listing are tried before each key is asked for.
@@ -87,7 +86,7 @@ pub(super) async fn look_for_sent(
     app: &App,
     id: i64,
     upload: &Upload,
-    plan: &[UploadObject],
+    plan: &Plan,
 ) -> Result<HashMap<String, Option<i64>>, PushError> {
     let sent: Vec<String> = upload.missing.iter().filter(|key| !is_narinfo(key)).cloned().collect();
     if app.config.verify == VerifyUploads::None {
@@ -105,11 +104,15 @@ pub(super) async fn look_for_sent(
         absent.sort_unstable();
         return Err(PushError::NotUploaded(absent));
     }
-    for object in plan.iter().filter(|object| object.kind == ObjectKind::Nar) {
-        let Some(Some(stored)) = sizes.get(&object.key) else { continue };
-        let expected = object.nar_size.filter(|_| is_plain(&object.key));
-        if *stored == 0 || expected.is_some_and(|expected| u64::try_from(*stored) != Ok(expected)) {
-            return Err(PushError::Replaced(object.key.clone()));
+    for (key, planned) in plan.objects(&upload.keys) {
+        let Some(Some(stored)) = sizes.get(key) else { continue };
+        let (is_nar, is_plain) = match key.parse() {
+            Ok(ObjectKey::Nar(_, compression)) => (true, compression == NarCompression::None),
+            _ => (false, false),
+        };
+        let expected = planned.nar_size.filter(|_| is_plain);
+        if is_nar && (*stored == 0 || expected.is_some_and(|size| u64::try_from(*stored) != Ok(size))) {
+            return Err(PushError::Replaced(key.clone()));
         }
     }
     match replaced(app, id, &sizes).await? {
@@ -124,18 +127,17 @@ async fn replaced(
     id: i64,
     sent: &HashMap<String, Option<i64>>,
 ) -> Result<Option<String>, PushError> {
+    if app.config.verify != VerifyUploads::Hash {
+        return Ok(None);
+    }
     let mut conn = app.db.acquire().await?;
-    let read_back: HashMap<String, String> =
-        db::narinfos::list_nar_etags(&mut conn, id).await?.into_iter().collect();
+    let signed = signed::read(&mut conn, id).await?;
     drop(conn);
+    let read_back: HashMap<String, String> =
+        signed.into_values().filter_map(|signed| Some((signed.narinfo.url, signed.nar_etag?))).collect();
     let keys: Vec<String> = read_back.keys().filter(|key| sent.contains_key(*key)).cloned().collect();
     let now = ask(app, &keys).await?.into_iter();
     let changed =
         |key: &String, head: Option<ObjectHead>| head.map(|head| head.etag).as_ref() != read_back.get(key);
     Ok(now.into_iter().find_map(|(key, head)| changed(&key, head).then_some(key)))
-}
-
-/// A NAR that is stored as it is.
-fn is_plain(key: &str) -> bool {
-    matches!(key.parse(), Ok(ObjectKey::Nar(_, NarCompression::None)))
 }

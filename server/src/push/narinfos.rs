@@ -4,22 +4,21 @@
 //! last request to write has happened or never will, so no late one can replace what another upload wrote since.
 //! What is live by now was written by another upload and is left as that committed it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use niks3_protocol::api::pending_closures::NarInfoMetadata;
-use niks3_protocol::nix::{Signature, StorePath};
+use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::{ObjectKey, is_narinfo};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::PushError;
+use super::signed::{self, Signed};
 use crate::app::App;
 use crate::bucket::BucketError;
 use crate::db;
-use crate::db::narinfos::Signed;
 
 /// How long a commit waits for another that writes the same narinfos.
 const WAIT_FOR_WRITER: Duration = Duration::from_secs(20);
@@ -31,8 +30,8 @@ const LEVEL: i32 = 3;
 /// What was written.
 #[derive(Default)]
 pub(super) struct Written {
-    /// Stored bytes of each.
-    pub(super) sizes: HashMap<String, i64>,
+    /// Each, and its stored bytes.
+    pub(super) narinfos: Vec<(Signed, i64)>,
     /// Until when they were claimed, where nothing is under way any more.
     pub(super) settled: Option<OffsetDateTime>,
 }
@@ -44,14 +43,16 @@ pub(super) async fn write(app: &App, id: i64, missing: &[String]) -> Result<Writ
         return Ok(Written::default());
     }
     let claim = claim(app, id, &keys).await?;
-    let render = tokio::task::spawn_blocking(move || claim.signed.into_iter().map(Body::render).collect());
-    let bodies: Result<Vec<Body>, PushError> =
-        render.await.map_err(|error| PushError::Invalid(error.to_string()))?;
-    let bodies = bodies?;
+    let signed = claim.signed;
+    let render = tokio::task::spawn_blocking(move || {
+        let bodies: Result<Vec<Body>, PushError> = signed.iter().map(Body::render).collect();
+        Ok::<_, PushError>((bodies?, signed))
+    });
+    let (bodies, signed) = render.await.map_err(|error| PushError::Invalid(error.to_string()))??;
     let answered = send_all(app, &bodies, claim.send_until).await?;
-    let size = |body: &Body| i64::try_from(body.bytes.len()).unwrap_or(i64::MAX);
+    let sizes = bodies.iter().map(|body| i64::try_from(body.bytes.len()).unwrap_or(i64::MAX));
     Ok(Written {
-        sizes: bodies.iter().map(|body| (body.key.to_string(), size(body))).collect(),
+        narinfos: signed.into_iter().zip(sizes).collect(),
         settled: claim.until.filter(|_| answered && !claim.again),
     })
 }
@@ -106,12 +107,17 @@ async fn try_claim(app: &App, id: i64, keys: &[String]) -> Result<Claim, PushErr
     }
     let again = rows.iter().any(|row| !row.live && row.writing_by == Some(id));
     let wanted: Vec<String> = rows.into_iter().filter(|row| !row.live).map(|row| row.key).collect();
-    let signed = db::narinfos::list_signed(&mut transaction, id, &wanted).await?;
-    if signed.len() < wanted.len() {
-        let known: Vec<&String> = signed.iter().map(|signed| &signed.key).collect();
-        return Err(PushError::NotSigned(
-            wanted.iter().filter(|key| !known.contains(key)).cloned().collect(),
-        ));
+    let mut known =
+        if wanted.is_empty() { BTreeMap::new() } else { signed::read(&mut transaction, id).await? };
+    let (mut signed, mut unsigned) = (Vec::with_capacity(wanted.len()), Vec::new());
+    for key in &wanted {
+        match known.remove(key) {
+            Some(one) => signed.push(one),
+            None => unsigned.push(key.clone()),
+        }
+    }
+    if !unsigned.is_empty() {
+        return Err(PushError::NotSigned(unsigned));
     }
     let until = if wanted.is_empty() {
         None
@@ -132,20 +138,13 @@ struct Body {
 }
 
 impl Body {
-    fn render(signed: Signed) -> Result<Self, PushError> {
-        let invalid = |error: &dyn std::fmt::Display| PushError::Invalid(format!("{}: {error}", signed.key));
-        let metadata: NarInfoMetadata =
-            serde_json::from_value(signed.narinfo).map_err(|error| invalid(&error))?;
-        let signatures: Vec<Signature> = signed
-            .signatures
-            .iter()
-            .map(|text| text.parse())
-            .collect::<Result<_, _>>()
-            .map_err(|error| invalid(&error))?;
-        let references = metadata.references.iter().map(StorePath::narinfo_key).collect();
-        let text = metadata.into_narinfo(signatures).to_string();
+    fn render(signed: &Signed) -> Result<Self, PushError> {
+        let Signed { key, narinfo, signatures, .. } = signed;
+        let invalid = |error: &dyn std::fmt::Display| PushError::Invalid(format!("{key}: {error}"));
+        let references = narinfo.references.iter().map(StorePath::narinfo_key).collect();
+        let text = narinfo.clone().into_narinfo(signatures.clone()).to_string();
         let bytes = zstd::bulk::compress(text.as_bytes(), LEVEL).map_err(|error| invalid(&error))?;
-        let key = signed.key.parse().map_err(|error| invalid(&error))?;
+        let key = key.parse().map_err(|error| invalid(&error))?;
         Ok(Self { key, bytes, references })
     }
 }

@@ -55,7 +55,7 @@ async fn a_narinfo_that_contradicts_its_upload_is_refused() {
     let (status, text) = sign(&server, &begun.id, &body).await;
     assert_eq!(status, StatusCode::FORBIDDEN, "{text}");
     assert!(text.contains("is not part of upload"), "{text}");
-    let rows = server.place().rows::<(i64,)>("select count(*) from upload_narinfos").await;
+    let rows = server.place().rows::<(i64,)>("select count(*) from signed_narinfos").await;
     assert_eq!(rows, [(0,)], "nothing was signed");
     assert_eq!(server.sign(ADMIN, &begun.id, &[&root]).await.signatures[&root.key()].len(), 1);
 }

@@ -42,7 +42,7 @@ async fn with_hash_no_narinfo_is_signed_whose_nar_is_another() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{sentence}: {text}");
         assert!(text.contains(sentence) && text.contains(&path.nar_key()), "{text}");
     }
-    let rows = server.place().rows::<(i64,)>("select count(*) from upload_narinfos").await;
+    let rows = server.place().rows::<(i64,)>("select count(*) from signed_narinfos").await;
     assert_eq!(rows, [(0,)], "nothing was signed");
 
     server.upload(ADMIN, &begun, &[&path]).await;

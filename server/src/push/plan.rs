@@ -1,0 +1,165 @@
+//! What an upload says of its objects, as its row keeps it between its calls.
+//!
+//! The keys stand in the row already, so references are numbers: as the request's JSON ten thousand objects were 2.5 MB,
+//! written once and read twice.
+
+use std::collections::HashMap;
+
+use niks3_protocol::api::pending_closures::UploadObject;
+use niks3_protocol::object_key::ObjectKey;
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_NAR_SIZE, PushError};
+
+/// An upload's objects, in the order of its keys.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Plan {
+    objects: Vec<Planned>,
+    /// Keys that are referred to and are not in the upload.
+    pub(super) outside: Vec<String>,
+}
+
+/// What an upload says of one object.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Planned {
+    /// Bytes of the NAR, uncompressed; of NARs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) nar_size: Option<u64>,
+    /// Numbers of what it refers to, ascending: of the upload's keys first, then of those outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) refs: Vec<usize>,
+}
+
+impl Plan {
+    /// Checks what a request says; gives the keys, in order, and all else.
+    pub(super) fn new(mut objects: Vec<UploadObject>) -> Result<(Vec<String>, Self), PushError> {
+        let invalid = |message: String| Err(PushError::Invalid(message));
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        objects.dedup_by(|again, first| {
+            let same = again.key == first.key && again.kind == first.kind;
+            if same {
+                first.refs.append(&mut again.refs);
+                first.nar_size = first.nar_size.max(again.nar_size);
+            }
+            same
+        });
+        let (mut keys, mut said) = (Vec::with_capacity(objects.len()), Vec::with_capacity(objects.len()));
+        for UploadObject { key, kind, refs, nar_size } in objects {
+            let parsed: ObjectKey = key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
+            if parsed.kind() != kind {
+                return invalid(format!("{key} is named as {kind:?}, which its key is not"));
+            }
+            if nar_size.is_some_and(|size| size > MAX_NAR_SIZE) {
+                return invalid(format!("{key} is larger than the 5 TiB S3 can hold"));
+            }
+            if keys.last() == Some(&key) {
+                return invalid(format!("{key} is named twice, as different kinds"));
+            }
+            keys.push(key);
+            said.push((nar_size, refs));
+        }
+        let plan = Self::number(&keys, said)?;
+        Ok((keys, plan))
+    }
+
+    fn number(keys: &[String], said: Vec<(Option<u64>, Vec<String>)>) -> Result<Self, PushError> {
+        let own: HashMap<&str, usize> =
+            keys.iter().enumerate().map(|(number, key)| (key.as_str(), number)).collect();
+        let (mut outside, mut others) = (Vec::new(), HashMap::new());
+        let mut objects = Vec::with_capacity(keys.len());
+        for (key, (nar_size, refs)) in keys.iter().zip(said) {
+            let mut numbers = Vec::with_capacity(refs.len());
+            for reference in refs {
+                let known = own.get(reference.as_str()).or_else(|| others.get(&reference)).copied();
+                let number = known.unwrap_or(keys.len() + outside.len());
+                if known.is_none() {
+                    reference.parse::<ObjectKey>().map_err(|error| {
+                        PushError::Invalid(format!("{key} refers to a key that is none: {error}"))
+                    })?;
+                    outside.push(reference.clone());
+                    others.insert(reference, number);
+                }
+                numbers.push(number);
+            }
+            numbers.sort_unstable();
+            numbers.dedup();
+            objects.push(Planned { nar_size, refs: numbers });
+        }
+        Ok(Self { objects, outside })
+    }
+
+    /// As it is kept.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, PushError> {
+        serde_json::to_vec(self).map_err(|error| PushError::Invalid(error.to_string()))
+    }
+
+    /// Reads what an upload's row keeps.
+    pub(super) fn from_bytes(bytes: &[u8], upload: i64) -> Result<Self, PushError> {
+        // Another version of the server wrote it, or a hand in the database.
+        serde_json::from_slice(bytes).map_err(|_| PushError::Changed(format!("the plan of upload {upload}")))
+    }
+
+    /// Each key of the upload with what is said of it; `keys` begin with those it was made from.
+    pub(super) fn objects<'a>(
+        &'a self,
+        keys: &'a [String],
+    ) -> impl Iterator<Item = (&'a String, &'a Planned)> {
+        keys.iter().zip(&self.objects)
+    }
+
+    /// All keys by number: the upload's own, then those outside.
+    pub(super) fn keys<'a>(&'a self, keys: &'a [String]) -> impl Iterator<Item = &'a String> {
+        keys.iter().take(self.objects.len()).chain(&self.outside)
+    }
+
+    /// What is said of the object of this number; nothing of one outside.
+    pub(super) fn get(&self, number: usize) -> Option<&Planned> {
+        self.objects.get(number)
+    }
+}
+
+impl Planned {
+    /// Whether it refers to what has this number.
+    pub(super) fn refers_to(&self, number: usize) -> bool {
+        self.refs.binary_search(&number).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use niks3_protocol::object_key::ObjectKind;
+
+    use super::*;
+
+    fn object(key: &str, kind: ObjectKind, refs: &[&str], nar_size: Option<u64>) -> UploadObject {
+        let refs = refs.iter().map(|key| (*key).to_owned()).collect();
+        UploadObject { key: key.to_owned(), kind, refs, nar_size }
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_said() {
+        let [a, b, c] = ["a", "b", "c"].map(|digit| format!("{}.narinfo", digit.repeat(32)));
+        let nar = format!("nar/{}.nar.zst", "0".repeat(52));
+        let said = vec![
+            object(&b, ObjectKind::Narinfo, &[&c, &nar, &a, &c], None),
+            object(&nar, ObjectKind::Nar, &[], Some(5)),
+            object(&a, ObjectKind::Narinfo, &[&c], None),
+            object(&b, ObjectKind::Narinfo, &[&b], None),
+        ];
+        let (keys, plan) = Plan::new(said).unwrap();
+        assert_eq!(keys, [a.as_str(), &b, &nar]);
+        let plan = Plan::from_bytes(&plan.to_bytes().unwrap(), 1).unwrap();
+        assert_eq!(plan.outside, std::slice::from_ref(&c));
+        assert_eq!(plan.keys(&keys).collect::<Vec<_>>(), [&a, &b, &nar, &c]);
+        let refs: Vec<&[usize]> = plan.objects(&keys).map(|(_, planned)| planned.refs.as_slice()).collect();
+        assert_eq!(refs, [&[3][..], &[0, 1, 2, 3], &[]]);
+        assert_eq!(plan.get(2).and_then(|planned| planned.nar_size), Some(5));
+        assert!(plan.get(3).is_none());
+    }
+
+    #[test]
+    fn plans_of_other_versions_are_refused_with_a_sentence() {
+        let error = Plan::from_bytes(br#"[{"key":"x","type":"nar"}]"#, 7).unwrap_err();
+        assert_eq!(error.to_string(), "the plan of upload 7 changed while the upload was open; begin again");
+    }
+}
