@@ -11,9 +11,11 @@ use crate::auth::Auth;
 use crate::bucket::Bucket;
 use crate::gc::Runner;
 use crate::http::health::Health;
+use crate::http::proxy::Narinfo;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::reads::Reads;
+use crate::recent::Recent;
 use crate::signer::Signer;
 use crate::stats::Stats;
 use crate::tls::Tls;
@@ -42,6 +44,8 @@ pub struct App {
     pub gc: Runner,
     /// What was read and is not noted yet.
     pub reads: Reads,
+    /// Narinfos that were read a moment ago.
+    pub recent: Recent<Narinfo>,
     /// What `/readyz` shows.
     pub health: Health,
     /// The last statistics, which anybody may ask for: counting is not free.

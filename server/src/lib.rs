@@ -23,6 +23,7 @@ pub mod pins;
 pub mod push;
 pub mod rates;
 pub mod reads;
+pub mod recent;
 pub mod resign;
 pub mod router;
 pub mod runs;

@@ -18,7 +18,7 @@ use crate::rates::Rates;
 use crate::settings::Parts;
 use crate::signer::Signer;
 use crate::tls::Tls;
-use crate::{db, fsck, listen, reads, resign, router, shutdown, storage, systemd, tls};
+use crate::{db, fsck, listen, reads, recent, resign, router, shutdown, storage, systemd, tls};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -86,6 +86,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         config: parts.settings,
         gc: crate::gc::Runner::default(),
         reads: reads::Reads::default(),
+        recent: recent::Recent::default(),
         health: crate::http::health::Health::default(),
         stats: crate::stats::Stats::default(),
         verifying: tokio::sync::Semaphore::new(VERIFYING),

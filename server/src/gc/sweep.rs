@@ -145,6 +145,9 @@ async fn delete(
     }
     let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();
     let outcomes = app.bucket.delete(&keys).await;
+    for key in &keys {
+        app.recent.forget(key);
+    }
     let (mut confirmed, mut refused, mut bytes, mut failed) = (Vec::new(), Vec::new(), 0, 0);
     for (object, outcome) in claimed.iter().zip(&outcomes) {
         match outcome {

@@ -1,6 +1,8 @@
 //! Reads, where the bucket is private: narinfos and NARs from the bucket, streamed in bounded memory, or NARs by
 //! addresses of the bucket; to everybody, or to whoever proves to have the permission.
 
+mod narinfo;
+
 use std::sync::Arc;
 
 use async_compression::tokio::bufread::ZstdDecoder;
@@ -14,8 +16,10 @@ use niks3_protocol::api::Permission;
 use niks3_protocol::object_key::{CACHE_INFO, ObjectKey, ObjectKind};
 use niks3_protocol::server_config::ReadMode;
 use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
+pub use self::narinfo::Narinfo;
 use super::cache_info;
 use crate::app::App;
 use crate::auth::Identity;
@@ -93,6 +97,15 @@ async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Re
         if_none_match: if_none_match.clone(),
     };
     let (name, bucket) = (key.to_string(), &app.bucket);
+    let plain = kind.content_encoding().is_some() && !accepts_zstd(text(header::ACCEPT_ENCODING));
+    let unconditional = wanted.if_none_match.is_none() && wanted.if_modified_since.is_none();
+    let may_be_kept = kind == ObjectKind::Narinfo && unconditional;
+    if may_be_kept && let Some(narinfo) = app.recent.get(&name) {
+        app.reads.note(&name);
+        count_read(app, head, narinfo.stored_bytes());
+        return Ok(narinfo.answer(plain));
+    }
+    let asked_at = Instant::now();
     let answer = if head { bucket.peek(&name, wanted).await? } else { bucket.get(&name, wanted).await? };
     if kind == ObjectKind::Narinfo && matches!(answer, ReadAnswer::Found(_) | ReadAnswer::NotModified) {
         app.reads.note(&name);
@@ -101,13 +114,24 @@ async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Re
         ReadAnswer::NotFound => Ok(miss("not in this cache")),
         ReadAnswer::NotModified => Ok(not_modified(kind, if_none_match.as_deref())),
         ReadAnswer::RangeNotSatisfiable => not_satisfiable(app, &name).await,
-        ReadAnswer::Found(object) => {
-            let plain = kind.content_encoding().is_some() && !accepts_zstd(text(header::ACCEPT_ENCODING));
-            if !head {
-                app.metrics.count_read(u64::try_from(object.content_length).unwrap_or(0));
+        ReadAnswer::Found(mut object) => {
+            count_read(app, head, usize::try_from(object.content_length).unwrap_or(0));
+            if may_be_kept
+                && !head
+                && let Some(narinfo) = Narinfo::read(&mut object).await?
+            {
+                let narinfo = Arc::new(narinfo);
+                app.recent.keep(name, asked_at, Arc::clone(&narinfo));
+                return Ok(narinfo.answer(plain));
             }
             Ok(found(kind, *object, plain))
         }
+    }
+}
+
+fn count_read(app: &App, head: bool, bytes: usize) {
+    if !head {
+        app.metrics.count_read(bytes as u64);
     }
 }
 
@@ -116,19 +140,10 @@ fn found(kind: ObjectKind, object: ObjectRead, plain: bool) -> Response {
     let encoded = object.content_encoding.as_deref() == Some("zstd");
     let decode = plain && encoded;
     let partial = object.content_range.is_some();
-    let mut headers = common_headers(kind);
-    let mut set = |name, value: Option<&str>| {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(name, value);
-        }
-    };
-    set(header::CONTENT_TYPE, Some(kind.content_type()));
-    set(header::LAST_MODIFIED, object.last_modified.as_deref());
-    set(header::ETAG, object.etag.map(|tag| entity_tag(kind, &tag)).as_deref());
-    set(header::CONTENT_RANGE, object.content_range.as_deref());
+    let mut headers = headers_of(kind, &object);
     if !decode {
-        set(header::CONTENT_LENGTH, Some(&object.content_length.to_string()));
-        set(header::CONTENT_ENCODING, encoded.then_some("zstd"));
+        set(&mut headers, header::CONTENT_LENGTH, Some(&object.content_length.to_string()));
+        set(&mut headers, header::CONTENT_ENCODING, encoded.then_some("zstd"));
     }
     let body = if decode {
         let stored = object.body.into_async_read();
@@ -139,6 +154,23 @@ fn found(kind: ObjectKind, object: ObjectRead, plain: bool) -> Response {
     };
     let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     (status, headers, body).into_response()
+}
+
+/// What is said of an object, however it is sent.
+fn headers_of(kind: ObjectKind, object: &ObjectRead) -> HeaderMap {
+    let mut headers = common_headers(kind);
+    let tag = object.etag.as_deref().map(|tag| entity_tag(kind, tag));
+    set(&mut headers, header::CONTENT_TYPE, Some(kind.content_type()));
+    set(&mut headers, header::LAST_MODIFIED, object.last_modified.as_deref());
+    set(&mut headers, header::ETAG, tag.as_deref());
+    set(&mut headers, header::CONTENT_RANGE, object.content_range.as_deref());
+    headers
+}
+
+fn set(headers: &mut HeaderMap, name: HeaderName, value: Option<&str>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+        headers.insert(name, value);
+    }
 }
 
 /// The headers that a 304 has too.

@@ -240,7 +240,10 @@ async fn put(app: &App, body: &Body, until: Instant) -> Sent {
             return Sent::Late;
         }
         let error = match app.bucket.put_once(&body.key, body.bytes.clone()).await {
-            Ok(()) => return Sent::Written(attempt == 1),
+            Ok(()) => {
+                app.recent.forget(&body.key.to_string());
+                return Sent::Written(attempt == 1);
+            }
             Err(error) if error.is_definite() => return Sent::Refused(attempt == 1, error),
             Err(error) => error,
         };
