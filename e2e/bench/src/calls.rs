@@ -228,18 +228,8 @@ fn narinfo(said: &NarInfoMetadata, signatures: Option<Vec<Signature>>) -> NarInf
 fn table(programs: &[Program], figures: &[Figures]) -> Table {
     let mut rows = Vec::new();
     let mut add = |number, what: &str, samples: fn(&Figures) -> &Samples, goal: Option<f64>| {
-        for (program, figures) in programs.iter().zip(figures) {
-            let ours = program.name == "this";
-            rows.push(Row {
-                number,
-                what: what.to_owned(),
-                unit: "ms",
-                who: program.name.to_owned(),
-                samples: samples(figures).clone(),
-                against: ours.then(|| "niks3 1.7".to_owned()),
-                goal: goal.filter(|_| ours).map(Goal::RatioAtMost),
-            });
-        }
+        let goal = goal.map(Goal::RatioAtMost);
+        rows.extend(Row::of_each((number, what, "ms"), programs, figures, samples, goal));
     };
     add("P3", "begin, 10 000 objects missing", |figures| &figures.begin, Some(0.3));
     add("P4", "commit of those (ours looks in the bucket)", |figures| &figures.commit, Some(1.0));

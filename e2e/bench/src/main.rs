@@ -7,7 +7,6 @@ mod calls;
 mod collections;
 mod machine;
 mod nginx;
-mod presign;
 mod push;
 mod reads;
 mod report;

@@ -183,17 +183,7 @@ fn table(programs: &[Program], figures: &[Figures], floor: &Samples) -> Table {
     ];
     let mut all = Vec::new();
     for (number, what, unit, figure, goal) in rows {
-        for (program, figures) in programs.iter().zip(figures) {
-            all.push(Row {
-                number,
-                what: what.to_owned(),
-                unit,
-                who: program.name.to_owned(),
-                samples: figure(figures).clone(),
-                against: (program.name == "this").then(|| "niks3 1.7".to_owned()),
-                goal: goal.filter(|_| program.name == "this"),
-            });
-        }
+        all.extend(Row::of_each((number, what, unit), programs, figures, figure, goal));
         if what == "cold push" {
             all.push(Row {
                 number,

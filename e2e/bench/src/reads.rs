@@ -1,14 +1,16 @@
 //! P8 and P9: narinfos and NARs through the server, beside nginx.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
+use crate::Args;
 use crate::nginx::Nginx;
 use crate::push::Closure;
 use crate::report::{Goal, Row, Table, say};
 use crate::samples::Samples;
 use crate::server::{Program, Server, run};
-use crate::{Args, presign};
 
 /// Bytes of the NARs that are read, which do not compress.
 const NARS: [(usize, &str); 2] = [(169_000, "169 kB"), (20_000_000, "20 MB")];
@@ -74,14 +76,15 @@ async fn one(
     }
     if let Some(figures) = nginx {
         let text = server.http.get(&narinfo).send().await?.bytes().await?;
-        let (host, (access, secret)) = (args.services.s3_host(), args.services.s3_keys());
+        let addresses =
+            args.services.bucket(&server.bucket).await?.presigner(Duration::from_hours(1)).await?;
         let key = narinfo.trim_start_matches(&server.url).trim_start_matches('/').to_owned();
         let objects = nars
             .iter()
             .chain([&key])
-            .map(|nar| presign::get(host, &format!("/{}/{nar}", server.bucket), access, secret))
-            .collect::<Result<Vec<_>, _>>()?;
-        let nginx = Nginx::start(&text, host, &objects).await?;
+            .map(|key| addresses.read("GET", key).replacen(&args.services.s3_endpoint, "", 1))
+            .collect::<Vec<_>>();
+        let nginx = Nginx::start(&text, args.services.s3_host(), &objects).await?;
         figures.narinfos.push(rate(&format!("{}/file", nginx.url), 16).await?);
         figures.passed_on.push(rate(&format!("{}/objects/{}", nginx.url, nars.len()), 16).await?);
         for (number, samples) in figures.nars.iter_mut().enumerate() {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use crate::Args;
 use crate::samples::{Samples, figure};
+use crate::server::Program;
 
 /// Some figures beside each other.
 #[derive(Debug)]
@@ -28,6 +29,31 @@ pub(crate) struct Row {
     /// Whose figure of the same row it is held against.
     pub(crate) against: Option<String>,
     pub(crate) goal: Option<Goal>,
+}
+
+impl Row {
+    /// A figure of each program, ours held against that of niks3 1.7.
+    pub(crate) fn of_each<F>(
+        (number, what, unit): (&'static str, &str, &'static str),
+        programs: &[Program],
+        figures: &[F],
+        samples: fn(&F) -> &Samples,
+        goal: Option<Goal>,
+    ) -> Vec<Self> {
+        let row = |(program, figures): (&Program, &F)| {
+            let ours = program.name == "this";
+            Self {
+                number,
+                what: what.to_owned(),
+                unit,
+                who: program.name.to_owned(),
+                samples: samples(figures).clone(),
+                against: ours.then(|| "niks3 1.7".to_owned()),
+                goal: goal.filter(|_| ours),
+            }
+        };
+        programs.iter().zip(figures).map(row).collect()
+    }
 }
 
 /// What the median is to be, or its ratio to the other's.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use niks3_server::bucket::{Bucket, BucketConfig, StaticCredentials};
 use reqwest::{Client, StatusCode};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -41,9 +42,22 @@ impl Services {
         self.s3_endpoint.trim_start_matches("http://")
     }
 
-    /// What requests to S3 are signed with.
-    pub(crate) fn s3_keys(&self) -> (&str, &str) {
-        (&self.s3_access_key, &self.s3_secret_key)
+    /// A bucket, as our server sees it.
+    pub(crate) async fn bucket(&self, name: &str) -> anyhow::Result<Bucket> {
+        let credentials = StaticCredentials {
+            access_key: self.s3_access_key.clone(),
+            secret_key: self.s3_secret_key.clone(),
+        };
+        let config = BucketConfig {
+            endpoint: Some(self.s3_endpoint.clone()),
+            bucket: name.to_owned(),
+            region: "us-east-1".to_owned(),
+            path_style: true,
+            credentials: Some(credentials),
+            request_timeout: Duration::from_secs(30),
+            ..BucketConfig::default()
+        };
+        Ok(Bucket::open(config).await?)
     }
 
     /// Seconds that PostgreSQL and S3 have spent on the cores, with what PostgreSQL has for each connection, also
