@@ -200,7 +200,7 @@ impl From<PushError> for ApiError {
             | PushError::Incomplete
             | PushError::Changed(_)
             | PushError::Lost(_) => Self::Conflict(message),
-            PushError::BeingDeleted(_) | PushError::BeingWritten(_) => {
+            PushError::BeingDeleted(_) | PushError::BeingWritten(_) | PushError::Late(_) => {
                 Self::Unavailable { after: Duration::from_secs(5), message }
             }
             PushError::TooMany(_) => Self::Throttled { after: Duration::from_secs(30), message },

@@ -39,6 +39,9 @@ pub enum PushError {
     /// Another push writes the same narinfo at this moment, or died doing so.
     #[error("{0} is being written by another push at this moment; try again")]
     BeingWritten(String),
+    /// The right to write narinfos ended before all were sent: another push may have it next.
+    #[error("S3 took so long that {0} could not be written in time; complete again")]
+    Late(String),
     /// The closure refers to what the cache does not have.
     #[error("the closure refers to {0}, which is neither in the upload nor in the cache; push it too")]
     DanglingReference(String),

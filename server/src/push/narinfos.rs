@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use super::PushError;
 use super::signed::{self, Signed};
 use crate::app::App;
-use crate::bucket::BucketError;
 use crate::db;
 
 /// How long a commit waits for another that writes the same narinfos.
@@ -196,14 +195,17 @@ async fn send_all(app: &App, bodies: &[Body], until: Instant) -> Result<bool, Pu
 
 /// Sends one; whether every request was answered. The SDK's own retries are off: they would hide a request that
 /// is still outstanding behind a later answer.
-async fn send(app: &App, body: &Body, until: Instant) -> Result<bool, BucketError> {
+async fn send(app: &App, body: &Body, until: Instant) -> Result<bool, PushError> {
     let mut pause = Duration::from_millis(100);
     for attempt in 1.. {
+        if Instant::now() > until {
+            return Err(PushError::Late(body.key.to_string()));
+        }
         match app.bucket.put_once(&body.key, body.bytes.clone()).await {
             Ok(()) => return Ok(attempt == 1),
             Err(error) => {
                 if error.is_definite() || attempt == ATTEMPTS || Instant::now() + pause > until {
-                    return Err(error);
+                    return Err(error.into());
                 }
             }
         }
