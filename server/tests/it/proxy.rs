@@ -71,6 +71,31 @@ async fn narinfos_listings_and_logs_come_plain_or_as_stored() {
 }
 
 #[tokio::test]
+async fn a_narinfo_is_read_from_memory_for_a_moment_and_says_the_same() {
+    let (server, path, _) = with_path().await;
+    let url = format!("/{}", path.key());
+    let encoded = [("accept-encoding", "zstd")];
+    let what = async |method: Method, headers: &[(&str, &str)]| {
+        let answer = server.read(method, &url, headers).await;
+        let told = ["content-type", "etag", "last-modified", "cache-control", "vary", "content-encoding"]
+            .map(|name| answer.headers().get(name).cloned());
+        (answer.status(), told, answer.bytes().await.unwrap())
+    };
+    let (plain, stored) = (what(Method::GET, &[]).await, what(Method::GET, &encoded).await);
+    assert_eq!(zstd::decode_all(&stored.2[..]).unwrap(), plain.2);
+    // Behind the server's back: what it says now it does not have from the bucket.
+    server.place().write_encoded(&path.key(), b"something else").await;
+    assert_eq!(what(Method::GET, &[]).await, plain);
+    assert_eq!(what(Method::GET, &encoded).await, stored);
+    let (status, told, body) = what(Method::HEAD, &[]).await;
+    assert_eq!((status, &told, body.len()), (plain.0, &plain.1, 0));
+    // Who asks whether it changed is asking the bucket.
+    let tag = plain.1[1].as_ref().unwrap().to_str().unwrap().to_owned();
+    let changed = what(Method::GET, &[("if-none-match", &tag)]).await;
+    assert_eq!((changed.0, &changed.2[..]), (StatusCode::OK, &b"something else"[..]));
+}
+
+#[tokio::test]
 async fn a_nar_comes_whole_or_in_ranges() {
     let (server, path, stored) = with_path().await;
     let url = format!("/{}", path.nar_key());

@@ -15,7 +15,7 @@ const STUCK: u64 = 10;
 const STUCK_CHANGES: u64 = 60;
 /// The commit of a push's transaction: until it comes, everybody else sees what was there before, and a whole
 /// collection may go by.
-const STUCK_PUSHES: u64 = 300;
+const STUCK_PUSHES: u64 = 60;
 const STUCK_PUSHES_BY: u64 = 3000;
 /// The same where nothing else fails: a collection then takes a tenth of that.
 const HELD_PUSHES: u64 = 500;

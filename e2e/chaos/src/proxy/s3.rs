@@ -108,11 +108,11 @@ fn fault(way: &Way, method: &str, deletes: bool, dice: &mut Dice) -> Fault {
     let roll = dice.roll(1000);
     let late = |dice: &mut Dice| Fault::Late(Duration::from_millis(dice.roll(way.latest)));
     match (deletes, roll) {
-        (true, ..80) => late(dice),
-        (true, 80..100) | (false, 10..14) => Fault::Lost,
-        (true, 100..110) | (false, 14..18) => Fault::Broken,
-        (true, 110..130) | (false, ..10) => Fault::Refused,
-        (true, 130..140) | (false, 18..24) => Fault::Reset,
+        (true, ..150) => late(dice),
+        (true, 150..170) | (false, 10..14) => Fault::Lost,
+        (true, 170..180) | (false, 14..18) => Fault::Broken,
+        (true, 180..200) | (false, ..10) => Fault::Refused,
+        (true, 200..210) | (false, 18..24) => Fault::Reset,
         (false, 24..60) => Fault::Late(dice.millis(150)),
         // A server's PUT of a narinfo may act long after it was given up. That of a client acts before: one that
         // acts after its upload leaves garbage (docs/gc.md).

@@ -122,5 +122,9 @@ async fn forward(
             return;
         }
     }
+    if late.is_some() {
+        // MinIO drops what it is at when its client hangs up: what is late is to act.
+        sleep(Duration::from_secs(1)).await;
+    }
     let _ = to.shutdown().await;
 }
