@@ -167,10 +167,11 @@ pub async fn delete_expired(
     limit: i64,
 ) -> sqlx::Result<u64> {
     let done = sqlx::query!(
-        "delete from uploads where id in (
+        "with expired as materialized (
              select id from uploads where started_at < now() - $1::interval and addresses_until < now() - $2::interval
              limit $3 for update skip locked
-         )",
+         )
+         delete from uploads using expired where uploads.id = expired.id",
         interval(older_than),
         interval(settle),
         limit
