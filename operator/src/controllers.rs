@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::labels::{MANAGED_BY, OPERATOR, POLICY_LABEL};
+use crate::telemetry::chain;
 use crate::watches::{self, Stored};
 use crate::{cache, known, policy, scope, settled, unreadable};
 
@@ -87,10 +88,8 @@ async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, 
     let (of_job, of_cache) = (Arc::clone(context), Arc::clone(context));
     let news = News::default();
     let jobs = watches::children::<GCPolicy, Job>(context, part, POLICY_LABEL, policy::observe::policy_of);
-    let caches = watcher(
-        scope::api::<PartialObjectMeta<BinaryCache>>(&context.client, part),
-        watcher::Config::default().page_size(watches::PAGE),
-    );
+    let caches = scope::api::<PartialObjectMeta<BinaryCache>>(&context.client, part);
+    let caches = watches::watch(caches, watcher::Config::default());
     let controller = owns::<CronJob, _>(controller, context, part);
     let run = owns::<ServiceAccount, _>(controller, context, part)
         .watches_stream(jobs, move |job| {
@@ -273,18 +272,4 @@ async fn drain<T, E: std::error::Error>(run: impl Stream<Item = Result<T, E>>) {
         }
     })
     .await;
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use backon::ExponentialBuilder;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{Event, ExponentialBackoff};
 use kube::runtime::{WatchStreamExt as _, reflector as reflected, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -17,9 +19,15 @@ use crate::context::Context;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::known::Whose;
 use crate::scope::api;
+use crate::telemetry::chain;
 
 /// Objects in one answer of a first list: all at once would stay in the process's memory for good.
-pub const PAGE: u32 = 100;
+const PAGE: u32 = 100;
+
+/// A watch that failed waits this long, twice as long each time, and up to as much again by chance. `kube`'s own
+/// default goes to a minute: as long would the operator be blind after an API server is back.
+const FIRST_WAIT: Duration = Duration::from_millis(800);
+const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 /// An object as it is stored, readable or not: one that is not must not stop the watch.
 pub type Stored<K> = DeserializeGuard<K>;
@@ -108,10 +116,30 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store();
-    let told = watcher(api::<Stored<K>>(&context.client, part), watcher::Config::default().page_size(PAGE));
+    let told = watch(api::<Stored<K>>(&context.client, part), watcher::Config::default());
     // Who wrote which field is half of an object, and nothing to anybody here.
     let told = told.modify(|object| object.meta_mut().managed_fields = None);
     (store, reflected(writer, told))
+}
+
+/// A watch that is begun again when it fails, after a while of its own. A controller never sees the failure: it would
+/// hold all its watches up for each failure of any one, for minutes after an API server was away.
+pub fn watch<K>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Told<K>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let path = api.resource_url().to_owned();
+    let waits = ExponentialBuilder::default()
+        .with_min_delay(FIRST_WAIT)
+        .with_max_delay(LONGEST_WAIT)
+        .with_jitter()
+        .without_max_times();
+    watcher(api, config.page_size(PAGE)).backoff(ExponentialBackoff::from(waits)).filter_map(move |told| {
+        if let Err(error) = &told {
+            tracing::warn!(path, error = chain(error), "a watch failed and is begun again");
+        }
+        std::future::ready(told.is_ok().then_some(told))
+    })
 }
 
 /// Under which name the children of the kind `K` of owners of the kind `P` are known.
@@ -133,7 +161,7 @@ where
 {
     let all: Api<PartialObjectMeta<K>> = api(&context.client, part);
     let (context, part, kind) = (Arc::clone(context), part.map(str::to_owned), kin::<P, K>());
-    watcher(all, watcher::Config::default().labels(labels).page_size(PAGE))
+    watch(all, watcher::Config::default().labels(labels))
         .inspect(move |told| {
             if let Ok(event) = told {
                 context.known.hear(&kind, part.as_deref(), event, whose);
