@@ -18,13 +18,10 @@ use super::PushError;
 use super::signed::{self, Signed};
 use crate::app::App;
 use crate::db;
+use crate::writing::{self, Sent};
 
 /// How long a commit waits for another that writes the same narinfos.
 const WAIT_FOR_WRITER: Duration = Duration::from_secs(20);
-/// Requests for one narinfo, as long as none is answered.
-const ATTEMPTS: u32 = 4;
-/// Level of zstd for a few hundred bytes of text.
-const LEVEL: i32 = 3;
 
 /// What was written.
 #[derive(Default)]
@@ -141,8 +138,8 @@ impl Body {
         let Signed { key, narinfo, signatures, .. } = signed;
         let invalid = |error: &dyn std::fmt::Display| PushError::Invalid(format!("{key}: {error}"));
         let references = narinfo.references.iter().map(StorePath::narinfo_key).collect();
-        let text = narinfo.clone().into_narinfo(signatures.clone()).to_string();
-        let bytes = zstd::bulk::compress(text.as_bytes(), LEVEL).map_err(|error| invalid(&error))?;
+        let narinfo = narinfo.clone().into_narinfo(signatures.clone());
+        let bytes = writing::compress(&narinfo).map_err(|error| invalid(&error))?;
         let key = key.parse().map_err(|error| invalid(&error))?;
         Ok(Self { key, bytes, references })
     }
@@ -193,24 +190,11 @@ async fn send_all(app: &App, bodies: &[Body], until: Instant) -> Result<bool, Pu
     }
 }
 
-/// Sends one; whether every request was answered. The SDK's own retries are off: they would hide a request that
-/// is still outstanding behind a later answer.
+/// Sends one; whether every request was answered. A client waits for this: it is told at once where S3 throttles.
 async fn send(app: &App, body: &Body, until: Instant) -> Result<bool, PushError> {
-    let mut pause = Duration::from_millis(100);
-    for attempt in 1.. {
-        if Instant::now() > until {
-            return Err(PushError::Late(body.key.to_string()));
-        }
-        match app.bucket.put_once(&body.key, body.bytes.clone()).await {
-            Ok(()) => return Ok(attempt == 1),
-            Err(error) => {
-                if error.is_definite() || attempt == ATTEMPTS || Instant::now() + pause > until {
-                    return Err(error.into());
-                }
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 4;
+    match writing::send(app, &body.key, &body.bytes, until, false).await {
+        Sent::Written(answered) => Ok(answered),
+        Sent::Refused(_, error) | Sent::Unknown(error) => Err(error.into()),
+        Sent::Late => Err(PushError::Late(body.key.to_string())),
     }
-    Ok(false)
 }

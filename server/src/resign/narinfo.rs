@@ -7,9 +7,7 @@ use niks3_protocol::object_key::ObjectKey;
 use crate::db::resign::StoredNarinfo;
 use crate::fsck::ADOPTED;
 use crate::signer::Signer;
-
-/// Level of zstd for a few hundred bytes of text.
-const LEVEL: i32 = 3;
+use crate::writing;
 
 /// Whose signatures a narinfo is to have, and whose not.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +51,7 @@ pub(super) fn renew(keys: &Keys, stored: &StoredNarinfo) -> Result<Option<Body>,
     }
     let joined: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     narinfo.signatures = wanted;
-    let bytes = zstd::bulk::compress(narinfo.to_string().as_bytes(), LEVEL).map_err(text)?;
+    let bytes = writing::compress(&narinfo).map_err(text)?;
     let key = stored.key.parse().map_err(text)?;
     Ok(Some(Body { key, bytes, signatures: joined.join(" ") }))
 }

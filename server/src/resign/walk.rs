@@ -13,32 +13,18 @@ use super::ResignError;
 use super::narinfo::{Body, Keys, renew};
 use super::run::{Progress, change};
 use crate::app::App;
-use crate::bucket::{BucketError, Failure};
 use crate::db;
 use crate::db::resign::{StoredNarinfo, Written};
+use crate::writing::{self, Sent};
 
 /// Narinfos read at a time.
 const PAGE: i64 = 1000;
 /// Narinfos claimed at a time.
 const CLAIM: usize = 200;
-/// Requests for one narinfo, as long as none is answered.
-const ATTEMPTS: u32 = 4;
 /// So many failures in a row are S3's, not the narinfos'.
 const STREAK: usize = 20;
 /// Keys that are remembered for later; where there are more, all are looked at once more.
 const LEFT: usize = 10_000;
-
-/// What became of a narinfo that was claimed.
-enum Sent {
-    /// It is in the bucket, and whether nothing is under way any more.
-    Written(bool),
-    /// S3 will not have it; the same.
-    Refused(bool, BucketError),
-    /// It may be, or may come to be.
-    Unknown(BucketError),
-    /// The time for that was over.
-    Late,
-}
 
 pub(super) struct Walk<'a> {
     app: &'a App,
@@ -228,35 +214,7 @@ async fn send<'a>(
     (narinfo, body): &'a (StoredNarinfo, Body),
     until: Instant,
 ) -> (&'a StoredNarinfo, &'a Body, Sent) {
-    (narinfo, body, put(app, body, until).await)
-}
-
-/// Sends one, as a commit does: by requests that are each sent once, for T after the claim.
-async fn put(app: &App, body: &Body, until: Instant) -> Sent {
-    let mut pause = Duration::from_millis(100);
-    let mut attempt = 1;
-    loop {
-        if Instant::now() > until {
-            return Sent::Late;
-        }
-        let error = match app.bucket.put_once(&body.key, body.bytes.clone()).await {
-            Ok(()) => {
-                app.recent.forget(&body.key.to_string());
-                return Sent::Written(attempt == 1);
-            }
-            Err(error) if error.is_definite() => return Sent::Refused(attempt == 1, error),
-            Err(error) => error,
-        };
-        if let Failure::Throttled(wanted) = error.failure {
-            pause = pause.max(wanted);
-        }
-        if attempt == ATTEMPTS || Instant::now() + pause > until {
-            return Sent::Unknown(error);
-        }
-        tokio::time::sleep(pause).await;
-        attempt += 1;
-        pause *= 4;
-    }
+    (narinfo, body, writing::send(app, &body.key, &body.bytes, until, true).await)
 }
 
 fn as_count(length: usize) -> u64 {
