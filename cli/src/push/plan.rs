@@ -112,10 +112,8 @@ impl Plan {
 impl PlannedPath {
     fn new(info: PathInfo) -> Self {
         let hash = info.path.hash();
-        let log = info.deriver.as_ref().and_then(|deriver| {
-            let key = ObjectKey::BuildLog(deriver.base_name().to_owned()).to_string();
-            Some((key, store::log_file(deriver)?))
-        });
+        let log = info.deriver.as_ref();
+        let log = log.and_then(|deriver| Some((deriver.log_key(), store::log_file(deriver)?)));
         Self {
             narinfo: info.path.narinfo_key(),
             nar: ObjectKey::Nar(info.nar_hash, NarCompression::Zstd).to_string(),

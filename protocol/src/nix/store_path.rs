@@ -102,6 +102,11 @@ impl StorePath {
         format!("{}.ls", self.hash())
     }
 
+    /// The key of the log of its build in a binary cache, `log/{base name}`; of a derivation.
+    pub fn log_key(&self) -> String {
+        format!("log/{}", self.base_name())
+    }
+
     /// The name after the hash part.
     pub fn name(&self) -> &str {
         &self.path[self.base + 33..]

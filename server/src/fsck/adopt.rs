@@ -121,7 +121,7 @@ async fn adopt_one(app: &App, key: &str) -> anyhow::Result<Outcome> {
 
 /// The key of a path's build log, where it may have one: no narinfo names its log, yet it is to live as long.
 fn log_key(narinfo: &NarInfo) -> Option<String> {
-    let key = format!("log/{}", narinfo.deriver.as_ref()?.base_name());
+    let key = narinfo.deriver.as_ref()?.log_key();
     key.parse::<ObjectKey>().is_ok().then_some(key)
 }
 

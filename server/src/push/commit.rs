@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::is_narinfo;
 use sqlx::{PgConnection, PgTransaction};
 use time::OffsetDateTime;
@@ -172,8 +173,8 @@ async fn logs_of(
     }
     let derivers = db::narinfos::list_derivers(conn, keys).await?;
     let logs = derivers.into_iter().filter_map(|(key, deriver)| {
-        let base = deriver.rsplit('/').next()?;
-        Some((key, rows.get(format!("log/{base}").as_str())?.id))
+        let deriver: StorePath = deriver.parse().ok()?;
+        Some((key, rows.get(deriver.log_key().as_str())?.id))
     });
     Ok(logs.collect())
 }
