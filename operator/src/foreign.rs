@@ -71,65 +71,45 @@ impl<K: Kind> Metadata for Foreign<K> {
     }
 }
 
-/// `HTTPRoute` of the Gateway API.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpRouteKind;
+/// Says what a kind is called, and what its objects are called here.
+macro_rules! kind {
+    ($(#[$doc:meta])* $object:ident, $marker:ident, $group:literal, $version:literal, $kind:literal, $plural:literal) => {
+        #[doc = concat!("`", $kind, "` of `", $group, "`.")]
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $marker;
 
-impl Kind for HttpRouteKind {
-    const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
-    const GROUP: &'static str = "gateway.networking.k8s.io";
-    const KIND: &'static str = "HTTPRoute";
-    const VERSION: &'static str = "v1";
-    const PLURAL: &'static str = "httproutes";
+        impl Kind for $marker {
+            const API_VERSION: &'static str = concat!($group, "/", $version);
+            const GROUP: &'static str = $group;
+            const KIND: &'static str = $kind;
+            const VERSION: &'static str = $version;
+            const PLURAL: &'static str = $plural;
+        }
+
+        $(#[$doc])*
+        pub type $object = Foreign<$marker>;
+    };
 }
 
-/// A route from Gateways to a Service.
-pub type HttpRoute = Foreign<HttpRouteKind>;
-
-/// `BackendTLSPolicy` of the Gateway API, since 1.4.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BackendTlsPolicyKind;
-
-impl Kind for BackendTlsPolicyKind {
-    const API_VERSION: &'static str = "gateway.networking.k8s.io/v1";
-    const GROUP: &'static str = "gateway.networking.k8s.io";
-    const KIND: &'static str = "BackendTLSPolicy";
-    const VERSION: &'static str = "v1";
-    const PLURAL: &'static str = "backendtlspolicies";
+kind! {
+    /// A route from Gateways to a Service.
+    HttpRoute, HttpRouteKind, "gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"
 }
 
-/// How Gateways speak TLS to a Service.
-pub type BackendTlsPolicy = Foreign<BackendTlsPolicyKind>;
-
-/// `Certificate` of cert-manager.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CertificateKind;
-
-impl Kind for CertificateKind {
-    const API_VERSION: &'static str = "cert-manager.io/v1";
-    const GROUP: &'static str = "cert-manager.io";
-    const KIND: &'static str = "Certificate";
-    const VERSION: &'static str = "v1";
-    const PLURAL: &'static str = "certificates";
+kind! {
+    /// How Gateways speak TLS to a Service, since 1.4 of the Gateway API.
+    BackendTlsPolicy, BackendTlsPolicyKind, "gateway.networking.k8s.io", "v1", "BackendTLSPolicy", "backendtlspolicies"
 }
 
-/// A certificate that is made and renewed in a Secret.
-pub type Certificate = Foreign<CertificateKind>;
-
-/// `ServiceMonitor` of the prometheus-operator.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ServiceMonitorKind;
-
-impl Kind for ServiceMonitorKind {
-    const API_VERSION: &'static str = "monitoring.coreos.com/v1";
-    const GROUP: &'static str = "monitoring.coreos.com";
-    const KIND: &'static str = "ServiceMonitor";
-    const VERSION: &'static str = "v1";
-    const PLURAL: &'static str = "servicemonitors";
+kind! {
+    /// A certificate that cert-manager makes and renews in a Secret.
+    Certificate, CertificateKind, "cert-manager.io", "v1", "Certificate", "certificates"
 }
 
-/// How Prometheus reads the metrics behind a Service.
-pub type ServiceMonitor = Foreign<ServiceMonitorKind>;
+kind! {
+    /// How Prometheus reads the metrics behind a Service, by the prometheus-operator.
+    ServiceMonitor, ServiceMonitorKind, "monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"
+}
 
 /// Whether the cluster was found to lack a kind a moment ago, so that caches that want none need not look for old
 /// ones.
