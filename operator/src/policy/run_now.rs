@@ -4,6 +4,7 @@
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
+use crate::asked::{asked, asked_at};
 use crate::crd::GCPolicy;
 use crate::crd::gc_policy::{RUN_NOW, RunNow};
 use crate::labels::Names;
@@ -50,8 +51,7 @@ pub enum How {
 impl How {
     /// The annotation's value for a collection at this time.
     pub fn value(self, at: Timestamp) -> String {
-        // To the millisecond: who asks twice in a second means two collections.
-        let at = at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        let at = asked(at);
         match self {
             Self::AsScheduled => at,
             Self::DryRun => format!("{at} DryRun"),
@@ -104,8 +104,9 @@ pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Tim
     let why =
         |message: String| RunNow { requested: requested.clone(), job_name: None, message: Some(message) };
     let (time, word) = requested.split_once(' ').unwrap_or((&requested, ""));
-    let Ok(at) = time.parse::<Timestamp>() else {
-        return Request::Refused(why(format!("{time:?} is no RFC 3339 time such as {now:.0}")));
+    let at = match asked_at(time, now) {
+        Ok(at) => at,
+        Err(wrong) => return Request::Refused(why(wrong)),
     };
     let Some(how) = How::of(word.trim()) else {
         return Request::Refused(why(format!(

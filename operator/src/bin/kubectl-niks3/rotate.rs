@@ -4,6 +4,7 @@ use anyhow::{Context as _, bail, ensure};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
+use niks3_operator::asked::asked;
 use niks3_operator::crd::BinaryCache;
 use niks3_operator::crd::binary_cache::{KeyStage, Promotion, ROTATE_CREDENTIALS, SigningKeyStatus};
 use niks3_operator::crd::conditions::{ConditionType, Reason};
@@ -51,7 +52,7 @@ async fn credentials(cluster: &Cluster, cache: &BinaryCache, dry_run: bool) -> a
     if let Some(moving) = moving {
         bail!("BinaryCache {full}: one rotation is under way: {}", moving.message);
     }
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    let now = asked(Timestamp::now());
     let patch = json!({"metadata": {"annotations": {ROTATE_CREDENTIALS: now}}});
     let how = PatchParams { dry_run, ..PatchParams::default() };
     let patched = cluster.api::<BinaryCache>().patch(&name, &how, &Patch::Merge(patch)).await;

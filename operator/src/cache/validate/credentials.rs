@@ -8,6 +8,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use serde::{Deserialize, Serialize};
 
+use crate::asked::asked_at;
 use crate::crd::BinaryCache;
 use crate::crd::binary_cache::ROTATE_CREDENTIALS;
 use crate::crd::conditions::Reason;
@@ -108,10 +109,8 @@ pub enum Request {
 /// What the annotation of a cache asks for.
 pub fn request(cache: &BinaryCache, now: Timestamp) -> Request {
     let Some(text) = cache.annotations().get(ROTATE_CREDENTIALS) else { return Request::None };
-    match text.parse::<Timestamp>() {
-        Err(_) => Request::Refused(format!(
-            "annotation {ROTATE_CREDENTIALS}: {text:?} is no RFC 3339 time such as {now:.0}"
-        )),
+    match asked_at(text, now) {
+        Err(wrong) => Request::Refused(format!("annotation {ROTATE_CREDENTIALS}: {wrong}")),
         Ok(at) if at > now => {
             Request::Refused(format!("annotation {ROTATE_CREDENTIALS}: the time {text} has not come"))
         }
