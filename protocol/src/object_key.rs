@@ -143,6 +143,14 @@ impl FromStr for ObjectKey {
     }
 }
 
+/// What names of the store have beside letters and digits.
+const NAME: &[u8] = b"+._?=-";
+
+/// Letters, digits and `more`, at least one.
+fn is_word(text: &str, more: &[u8]) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+}
+
 fn parse(key: &str) -> Option<ObjectKey> {
     if key.len() > MAX_KEY {
         return None;
@@ -156,27 +164,20 @@ fn parse(key: &str) -> Option<ObjectKey> {
         return Some(ObjectKey::Nar(NarHash(base32::decode(digits)?), compression));
     }
     if let Some(name) = key.strip_prefix("log/") {
-        let stem = name.strip_suffix(".drv")?;
-        let fits =
-            !stem.is_empty() && stem.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._?=-".contains(&b));
+        let fits = is_word(name.strip_suffix(".drv")?, NAME);
         return (fits && !key.contains("..")).then(|| ObjectKey::BuildLog(name.to_owned()));
     }
     if let Some(name) = key.strip_prefix("realisations/") {
         let (hash, output) = name.strip_suffix(".doi")?.split_once('!')?;
         let (algorithm, digits) = hash.split_once(':')?;
-        let word = |text: &str, more: &[u8]| {
-            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
-        };
-        let fits = word(algorithm, b"") && word(digits, b"+/=") && word(output, b"+._?=-");
+        let fits = is_word(algorithm, b"") && is_word(digits, b"+/=") && is_word(output, NAME);
         return (fits && !key.contains("..") && !key.contains("//"))
             .then(|| ObjectKey::Realisation(name.to_owned()));
     }
     if let Some(name) = key.strip_prefix("build-trace-v2/") {
         let (derivation, output) = name.strip_suffix(".doi")?.split_once('/')?;
         let path = StorePath::in_dir(DEFAULT_STORE_DIR, derivation).ok()?;
-        let fits = path.name().strip_suffix(".drv").is_some()
-            && !output.is_empty()
-            && output.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._?=-".contains(&b));
+        let fits = path.name().strip_suffix(".drv").is_some() && is_word(output, NAME);
         return (fits && !key.contains("..")).then(|| ObjectKey::BuildTrace(name.to_owned()));
     }
     if let Some(hash) = key.strip_suffix(".narinfo") {

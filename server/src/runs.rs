@@ -1,5 +1,5 @@
-//! What collections and comparisons have in common: a run is a row of the database, one is active at a time across
-//! replicas, and it gives signs of life.
+//! What collections, comparisons and signing again have in common: a run is a row of the database, one is active at a
+//! time across replicas, and it gives signs of life.
 
 use std::error::Error;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::interval;
@@ -187,7 +187,8 @@ pub async fn give_back(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::
 /// Gives the space of deleted rows back to the tables. Their files do not get shorter: for that nobody could read them
 /// meanwhile.
 pub async fn vacuum(conn: &mut PgConnection) -> sqlx::Result<()> {
-    let tables = "objects, uploads, signed_narinfos, multipart_uploads, closures, narinfos, pin_revisions, reads, gc_runs";
-    sqlx::raw_sql(AssertSqlSafe(format!("vacuum (analyze, truncate off) {tables}"))).execute(conn).await?;
+    let vacuum = "vacuum (analyze, truncate off) objects, uploads, signed_narinfos, multipart_uploads, closures, \
+                  narinfos, pin_revisions, reads, gc_runs";
+    sqlx::raw_sql(vacuum).execute(conn).await?;
     Ok(())
 }

@@ -15,7 +15,6 @@ use super::Segment;
 use crate::app::App;
 use crate::auth::{AuthError, Identity};
 use crate::error::ApiError;
-
 use crate::layers::{BodyLimit, too_large};
 
 /// Permissions of which one suffices.
