@@ -148,16 +148,25 @@ where
             if found.is_some_and(as_left) {
                 continue;
             }
-            let how = PatchParams::apply(OPERATOR).force();
-            let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
-                .await
-                .map_err(|source| ApplyError::new::<K>("apply", &name, source))?;
-            self.context.written.put(key, wanted, look(object, &Seen::of(made.meta())), made.meta());
-            let part = self.context.scope.part_of(&self.namespace);
-            self.context.known.wrote(&self.kin, part, made.meta(), controller);
-            written.push(made);
+            written.push(self.write(object, key, wanted).await?);
         }
         Ok(written)
+    }
+
+    /// Writes what the API server takes in the place of what is wanted, and from then on takes the one for the other.
+    pub async fn apply_instead(&mut self, object: &K, wanted: &K) -> Result<K, ApplyError> {
+        self.write(object, key_of::<K>(wanted.meta()), of_body(wanted)).await
+    }
+
+    async fn write(&self, object: &K, key: String, wanted: u64) -> Result<K, ApplyError> {
+        let (name, how) = (object.name_any(), PatchParams::apply(OPERATOR).force());
+        let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
+            .await
+            .map_err(|source| ApplyError::new::<K>("apply", &name, source))?;
+        self.context.written.put(key, wanted, look(object, &Seen::of(made.meta())), made.meta());
+        let part = self.context.scope.part_of(&self.namespace);
+        self.context.known.wrote(&self.kin, part, made.meta(), controller);
+        Ok(made)
     }
 
     /// Leaves one as it is, whatever is wanted.

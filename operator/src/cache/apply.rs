@@ -1,6 +1,7 @@
 //! Writes the children, in an order in which each finds what it needs, and deletes what is no longer wanted.
 
 mod published;
+mod volumes;
 
 use std::fmt::Debug;
 
@@ -27,6 +28,7 @@ use super::build::{Resources, credentials_note, key_upkeep};
 use super::validate::ValidCache;
 
 pub use published::{Published, sweep};
+pub use volumes::{Standing, Volume};
 
 /// Keeps the number of pods between the operator's last word and the autoscaler's first.
 const HAND_OVER: &str = "niks3-operator-scale";
@@ -46,6 +48,8 @@ pub struct Applied {
     pub monitoring: bool,
     /// What clients of other namespaces find, where any are wanted.
     pub published: Option<Published>,
+    /// The volumes of embedded servers.
+    pub volumes: Vec<Volume>,
     /// Whether the server's pods wait for other caches to be rolled out.
     pub waits: bool,
     /// The names of the Secrets that were made.
@@ -84,7 +88,9 @@ pub async fn apply_all(
     let mut services = children::<Service>(cache, context).await?;
     services.apply(&resources.services).await?;
     let mut stateful_sets = children::<StatefulSet>(cache, context).await?;
-    stateful_sets.apply(&resources.stateful_sets).await?;
+    Box::pin(volumes::apply_sets(client, &mut stateful_sets, &resources.stateful_sets)).await?;
+    // What was made a moment ago has no claims yet.
+    let volumes = if before.is_some() { Box::pin(volumes::grow(client, cache)).await? } else { Vec::new() };
     hand_over(client, cache).await?;
     let mut deployments = children::<Deployment>(cache, context).await?;
     if waits {
@@ -131,7 +137,7 @@ pub async fn apply_all(
         Some(deployment) => deployment,
         None => read(client, cache).await?,
     };
-    Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, waits, made })
+    Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, volumes, waits, made })
 }
 
 /// The cache's children of a kind, as they are.

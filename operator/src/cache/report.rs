@@ -5,6 +5,7 @@ mod exposure;
 mod findings;
 mod keys;
 mod resign;
+mod volumes;
 
 use std::time::Duration;
 
@@ -84,10 +85,11 @@ pub async fn report(
     for condition in conditions::changed(&old.conditions, &new.conditions) {
         let starting = condition.type_ == ConditionType::Available.as_str()
             && findings.iter().any(|f| f.about == ConditionType::Progressing && f.verdict == Verdict::True);
-        let rotates = condition.reason == Reason::RotationInProgress.as_str();
+        let moves = [Reason::RotationInProgress, Reason::Resizing].map(Reason::as_str);
+        let moves = moves.contains(&condition.reason.as_str());
         let calm = condition.type_ == ConditionType::Progressing.as_str()
             && (condition.status != Verdict::False.as_str() || condition.reason == Reason::Stable.as_str());
-        if !starting && !calm && !rotates {
+        if !starting && !calm && !moves {
             status::publish_condition(context, &reference, condition).await;
         }
     }
@@ -100,11 +102,14 @@ pub async fn report(
     if !waits(outcome) {
         context.rollouts.note(&settled::key_of::<BinaryCache>(&cache.metadata), rolling);
     }
+    // Nor are claims.
+    let grows =
+        findings.iter().any(|f| f.about == ConditionType::VolumesResized && f.verdict == Verdict::False);
     let published = findings.iter().any(|f| f.about == ConditionType::Published);
     let now = Timestamp::now();
     let due = outcome.valid.as_ref().ok().and_then(credentials::due);
     let due = due.map_or(Duration::MAX, |at| at.duration_since(now).try_into().unwrap_or(RETRY).max(RETRY));
-    Ok(due.min(match (well && !rolling, published) {
+    Ok(due.min(match (well && !rolling && !grows, published) {
         (false, _) => retry(&new.conditions, context.rollouts.count(), now),
         (true, true) => context.resync.min(PUBLISH),
         (true, false) => context.resync,

@@ -64,6 +64,8 @@ words! {
         /// Generated credentials were followed by new ones as asked for, and open nothing any more. Absent where that was
         /// never asked for.
         CredentialsRotated,
+        /// The volumes of embedded servers are as large as the spec says. Absent before there are any.
+        VolumesResized,
         /// The operator keeps its hands off. Absent unless it does.
         ReconciliationPaused,
         /// The cache to collect is there.

@@ -40,5 +40,6 @@ mod tls;
 mod trouble;
 mod unreadable;
 mod upgrade;
+mod volumes;
 mod workload;
 mod world;

@@ -11,7 +11,7 @@ use crate::crd::binary_cache::ResignProgress;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
 use crate::labels::Component;
 
-use super::{Outcome, credentials, exposure, keys};
+use super::{Outcome, credentials, exposure, keys, volumes};
 
 /// What `Ready` sums up, the causes before their effects.
 const PARTS: [ConditionType; 7] = [
@@ -45,6 +45,7 @@ pub(super) fn findings(outcome: &Outcome<'_>, resign: Option<&ResignProgress>) -
                     findings.extend(exposure::exposed(valid, applied));
                     findings.extend(exposure::monitored(valid, applied));
                     findings.extend(exposure::published(valid, applied));
+                    findings.extend(volumes::resized(applied));
                 }
                 Some(Err(error)) => findings.extend(not_applied(error)),
                 None => findings.extend(unknown(Reason::Reconciling, "not looked at yet")),

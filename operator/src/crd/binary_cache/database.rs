@@ -193,11 +193,11 @@ impl CloudNativePg {
 /// A PostgreSQL that the operator runs, with a generated password.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new(
-    "self.size == oldSelf.size && has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
-).message("embedded: size and storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message("embedded: the storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
 #[serde(rename_all = "camelCase")]
 pub struct EmbeddedDatabase {
-    /// The size of its volume. It cannot be changed.
+    /// The size of its volume. It can grow where the StorageClass lets volumes grow, and cannot shrink.
     #[serde(default = "EmbeddedDatabase::default_size")]
     pub size: Quantity,
     /// The StorageClass of its volume. Left out, it is the cluster's default. It cannot be changed.

@@ -106,11 +106,11 @@ pub enum AddressingStyle {
 /// An S3 server (versitygw) that the operator runs, with generated credentials and a bucket.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new(
-    "self.size == oldSelf.size && has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
-).message("embedded: size and storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message("embedded: the storageClassName of a volume cannot be changed").reason(Reason::FieldValueForbidden))]
 #[serde(rename_all = "camelCase")]
 pub struct EmbeddedStorage {
-    /// The size of its volume. It cannot be changed.
+    /// The size of its volume. It can grow where the StorageClass lets volumes grow, and cannot shrink.
     #[serde(default = "EmbeddedStorage::default_size")]
     pub size: Quantity,
     /// The StorageClass of its volume. Left out, it is the cluster's default. It cannot be changed.

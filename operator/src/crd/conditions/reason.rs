@@ -55,6 +55,12 @@ words! {
         KeyNameMismatch,
         /// One signing key, or one generation of credentials, follows another one.
         RotationInProgress,
+        /// A volume of an embedded server grows.
+        Resizing,
+        /// The API server does not let a volume of an embedded server grow.
+        ResizeRefused,
+        /// A volume of an embedded server is larger than the spec says.
+        CannotShrink,
         /// An annotation asks for what cannot be done.
         InvalidRequest,
         /// A signing key is published and signs when it is told to.

@@ -37,6 +37,10 @@ impl Reason {
             Self::PodsNotCreated => "the message has the cluster's own words",
             Self::Unschedulable => "make room on the nodes, or change server.scheduling or resources",
             Self::StorageClassNotFound => "make the StorageClass, or make the cache anew with another",
+            Self::ResizeRefused => {
+                "let the StorageClass grow volumes (allowVolumeExpansion: true), or set the size back"
+            }
+            Self::CannotShrink => "set the size back to what the message says that the claim has",
             Self::ServerUnreachable => "wait for a pod to be ready; Available says what keeps it",
             Self::ProgressDeadlineExceeded => "look at the newest pods: they do not become ready",
             Self::GatewayAPINotInstalled => "install the Gateway API, or use server.ingress",

@@ -30,13 +30,13 @@ async fn refused_changes() {
         ),
         (
             embedded(),
-            json!({"storage": {"embedded": {"size": "20Gi"}}}),
-            "size and storageClassName of a volume cannot be changed",
+            json!({"storage": {"embedded": {"storageClassName": "fast"}}}),
+            "the storageClassName of a volume cannot be changed",
         ),
         (
             embedded(),
             json!({"database": {"embedded": {"storageClassName": "fast"}}}),
-            "size and storageClassName of a volume cannot be changed",
+            "the storageClassName of a volume cannot be changed",
         ),
         (
             with(&embedded(), &own_key),

@@ -1,0 +1,204 @@
+//! The volumes of embedded servers grow with the spec. Their claims are asked to: the template that a StatefulSet made
+//! them from cannot be changed, and stays as it was.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt as _};
+use niks3_protocol::api::gc::policy::ByteSize;
+use serde_json::json;
+
+use crate::apply::{ApplyError, Children, refusal};
+use crate::cache::validate::{Database, Embedded, Storage, ValidCache};
+use crate::crd::conditions::Reason;
+use crate::labels::Names;
+
+const STORAGE: &str = "storage";
+
+/// The volume of an embedded server.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// The server, as people call it.
+    pub server: &'static str,
+    /// The field of the spec that says its size.
+    pub field: &'static str,
+    /// Its claim.
+    pub claim: String,
+    /// What the spec asks for.
+    pub wanted: String,
+    /// What the claim asks for.
+    pub asked: String,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// How a volume stands to the spec.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is as large.
+    Fits,
+    /// It grows; what it has, and what whoever carries that out says.
+    Grows(String, Vec<String>),
+    /// The API server does not let it grow: why.
+    Refused(Reason, String),
+    /// It is larger, and volumes do not shrink.
+    Larger,
+}
+
+/// Asks claims that are smaller than the spec says for more. Of servers whose claim is not there yet, nothing is said.
+pub(super) async fn grow(client: &Client, cache: &ValidCache) -> Result<Vec<Volume>, ApplyError> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &cache.namespace);
+    let mut volumes = Vec::new();
+    for (server, field, base, embedded) in servers(cache) {
+        let name = format!("data-{base}-0");
+        let read = |source| ApplyError::new::<PersistentVolumeClaim>("read", &name, source);
+        let claim = api.get_opt(&name).await.map_err(read)?;
+        let Some(claim) = claim.filter(|claim| claim.metadata.deletion_timestamp.is_none()) else { continue };
+        let asked = asked(&claim);
+        let standing = if is_smaller(&asked, &embedded.size) {
+            let size = json!({"spec": {"resources": {"requests": {STORAGE: embedded.size}}}});
+            match Box::pin(api.patch(&name, &PatchParams::default(), &Patch::Merge(size))).await {
+                Ok(claim) => {
+                    tracing::info!(claim = name, from = asked, to = embedded.size, "a volume is to grow");
+                    standing(&claim, &embedded.size)
+                }
+                Err(kube::Error::Api(answer)) if (400..500).contains(&answer.code) => {
+                    let reason = refusal(&answer.message).unwrap_or(Reason::ResizeRefused);
+                    Standing::Refused(reason, answer.message)
+                }
+                Err(source) => {
+                    return Err(ApplyError::new::<PersistentVolumeClaim>("grow", &name, source));
+                }
+            }
+        } else {
+            standing(&claim, &embedded.size)
+        };
+        volumes.push(Volume { server, field, claim: name, wanted: embedded.size.clone(), asked, standing });
+    }
+    Ok(volumes)
+}
+
+fn servers(cache: &ValidCache) -> impl Iterator<Item = (&'static str, &'static str, String, &Embedded)> {
+    let names = Names(&cache.name);
+    let storage = match &cache.storage {
+        Storage::Embedded(server) => Some(("S3", "storage.embedded.size", names.s3(), &**server)),
+        Storage::Own { .. } => None,
+    };
+    let database = match &cache.database {
+        Database::Embedded(server) => {
+            Some(("PostgreSQL", "database.embedded.size", names.postgres(), &**server))
+        }
+        Database::Own(_) | Database::Connection { .. } => None,
+    };
+    storage.into_iter().chain(database)
+}
+
+fn asked(claim: &PersistentVolumeClaim) -> String {
+    let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
+    let size = resources.and_then(|resources| resources.requests.as_ref()?.get(STORAGE));
+    size.map(|size| size.0.clone()).unwrap_or_default()
+}
+
+fn bytes(size: &str) -> Option<ByteSize> {
+    size.parse().ok()
+}
+
+/// Of sizes in a notation that only the API server reads, it is for it to say.
+fn is_smaller(asked: &str, wanted: &str) -> bool {
+    match (bytes(asked), bytes(wanted)) {
+        (Some(asked), Some(wanted)) => asked < wanted,
+        _ => asked != wanted,
+    }
+}
+
+fn standing(claim: &PersistentVolumeClaim, wanted: &str) -> Standing {
+    let asked = asked(claim);
+    let less =
+        |small: &str, large: &str| bytes(small).zip(bytes(large)).is_some_and(|(small, large)| small < large);
+    if less(wanted, &asked) {
+        return Standing::Larger;
+    }
+    let status = claim.status.as_ref();
+    let has = status.and_then(|status| status.capacity.as_ref()?.get(STORAGE));
+    match has {
+        // What is not bound has nothing yet, and will have what it asks for.
+        Some(has) if less(&has.0, &asked) => {
+            let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            let said = conditions.map(|condition| {
+                let message = condition.message.as_deref().unwrap_or_default();
+                format!("{} {message}", condition.type_).trim().to_owned()
+            });
+            Standing::Grows(has.0.clone(), said.collect())
+        }
+        _ => Standing::Fits,
+    }
+}
+
+/// Writes StatefulSets. Where only the size of a claim's template keeps the API server from taking one, the template is
+/// left as it is.
+pub(super) async fn apply_sets(
+    client: &Client,
+    sets: &mut Children<'_, StatefulSet>,
+    wanted: &[StatefulSet],
+) -> Result<(), ApplyError> {
+    for set in wanted {
+        let Err(error) = sets.apply(std::slice::from_ref(set)).await else { continue };
+        let invalid = error.status().is_some_and(|status| status.code == 422);
+        let kept = if invalid { with_the_template_it_has(client, set).await? } else { None };
+        let Some(kept) = kept else { return Err(error) };
+        sets.apply_instead(&kept, set).await?;
+    }
+    Ok(())
+}
+
+/// Nothing where the sizes are the same.
+async fn with_the_template_it_has(
+    client: &Client,
+    wanted: &StatefulSet,
+) -> Result<Option<StatefulSet>, ApplyError> {
+    let name = wanted.name_any();
+    let api: Api<StatefulSet> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
+    let read = |source| ApplyError::new::<StatefulSet>("read", &name, source);
+    let Some(found) = api.get_opt(&name).await.map_err(read)? else { return Ok(None) };
+    let mut kept = wanted.clone();
+    let sizes: Vec<_> = templates(&found).map(asked).collect();
+    let ours = kept.spec.iter_mut().flat_map(|spec| spec.volume_claim_templates.iter_mut().flatten());
+    for (claim, size) in ours.zip(sizes) {
+        let resources = claim.spec.as_mut().and_then(|spec| spec.resources.as_mut());
+        let requests = resources.and_then(|resources| resources.requests.as_mut());
+        if let Some(asked) = requests.and_then(|requests| requests.get_mut(STORAGE)) {
+            asked.0 = size;
+        }
+    }
+    Ok((kept != *wanted).then_some(kept))
+}
+
+fn templates(set: &StatefulSet) -> impl Iterator<Item = &PersistentVolumeClaim> {
+    set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(asked: &str, has: &str) -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "spec": {"resources": {"requests": {"storage": asked}}},
+            "status": {"capacity": {"storage": has},
+                "conditions": [{"type": "FileSystemResizePending", "status": "True", "message": "waits for a pod"}]}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn sizes_are_compared_by_what_they_mean() {
+        assert!(is_smaller("10Gi", "20Gi") && is_smaller("1Gi", "1025Mi"));
+        assert!(!is_smaller("1Gi", "1024Mi") && !is_smaller("20Gi", "10Gi"));
+        assert!(is_smaller("10Gi", "2e10"), "the API server reads that");
+        assert_eq!(standing(&claim("1Gi", "1Gi"), "1024Mi"), Standing::Fits);
+        assert_eq!(standing(&claim("1Gi", "2Gi"), "1Gi"), Standing::Fits, "clouds round up");
+        assert_eq!(standing(&claim("20Gi", "20Gi"), "10Gi"), Standing::Larger);
+        let said = vec!["FileSystemResizePending waits for a pod".to_owned()];
+        assert_eq!(standing(&claim("2Gi", "1Gi"), "2Gi"), Standing::Grows("1Gi".to_owned(), said));
+    }
+}
