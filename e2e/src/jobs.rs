@@ -29,7 +29,7 @@ pub struct Outcome {
 impl Outcome {
     /// What a user would want to see of it: not what Nix builds and copies, nor what is meant for the story.
     pub fn told(&self) -> String {
-        let noise = ["HASH ", "PINNED ", "UNPINNED ", "PUSHED ", "built ", "copying path "];
+        let noise = ["HASH ", "PINNED ", "UNPINNED ", "PUSHED ", "SERVED ", "built ", "copying path "];
         let lines = self.log.lines().filter(|line| !noise.iter().any(|word| line.starts_with(word)));
         lines.collect::<Vec<_>>().join("\n")
     }

@@ -1,16 +1,20 @@
-//! The story in ten steps, and what a cache goes through in its life in five more. Each shows what a user would want
+//! The story in ten steps, and what a cache goes through in its life in seven more. Each shows what a user would want
 //! to see, and ends the story where it does not hold.
 
 mod changes;
 mod ci;
 mod collection;
+mod credentials;
 mod deletion;
+mod pushing;
 mod reading;
 mod retention;
 mod rotation;
 mod set_up;
+mod tls;
 mod uninstall;
 
+use self::tls::Speaker;
 use crate::cluster::Cluster;
 use crate::teller::Teller;
 
@@ -65,11 +69,13 @@ pub fn tell(teller: &Teller, extent: Extent) -> anyhow::Result<()> {
     reading::read_back(cluster, teller, &cache, &closures)?;
     teller.step("The same push again");
     ci::push_again(cluster, teller, &cache, &closures)?;
+    // Becomes ready while a schedule is waited for.
+    let speaker = if extent == Extent::Whole { Some(tls::declare(cluster)?) } else { None };
     teller.step("The policy collects what nobody keeps");
     collection::collect(cluster, teller, &closures)?;
     reading::read_back(cluster, teller, &cache, &closures)?;
-    if extent == Extent::Whole {
-        live(cluster, teller, &cache, &closures)?;
+    if let Some(speaker) = speaker {
+        live(cluster, teller, &cache, &closures, speaker)?;
     }
     teller.step("Deleting the cache keeps what cannot be made again");
     deletion::delete(cluster, teller)?;
@@ -78,13 +84,23 @@ pub fn tell(teller: &Teller, extent: Extent) -> anyhow::Result<()> {
 }
 
 /// Between the first collection and the end.
-fn live(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache, closures: &Closures) -> anyhow::Result<()> {
+fn live(
+    cluster: &Cluster<'_>,
+    teller: &Teller,
+    cache: &Cache,
+    closures: &Closures,
+    mut speaker: Speaker,
+) -> anyhow::Result<()> {
+    teller.step("A cache that speaks TLS itself gets another certificate while a CI pod pushes");
+    speaker.exchange(cluster, teller)?;
     teller.step("Everything under the cache changes while a CI pod pushes without pause");
     changes::begin_pushing(cluster, teller, cache)?;
     changes::go_through(cluster, teller)?;
     teller.step("One signing key follows another");
     rotation::rotate(cluster, teller, cache)?;
     changes::end_pushing(cluster, teller)?;
+    teller.step("The other certificate is served by the same pods");
+    speaker.served(cluster, teller)?;
     teller.step("A policy keeps the last three pins and a size");
     retention::collect(cluster, teller)?;
     teller.step("Bucket and database are compared");

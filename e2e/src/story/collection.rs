@@ -82,7 +82,6 @@ pub(super) fn count(cluster: &Cluster<'_>, query: &str) -> anyhow::Result<i64> {
 }
 
 pub(super) fn sql(cluster: &Cluster<'_>, statement: &str) -> anyhow::Result<String> {
-    let psql =
-        "PGPASSWORD=$(cat /var/run/niks3/password) psql -h 127.0.0.1 -U niks3 -v ON_ERROR_STOP=1 -tA niks3";
+    let psql = "PGPASSWORD=$(cat /var/run/niks3/password) psql -h 127.0.0.1 -U $POSTGRES_USER -v ON_ERROR_STOP=1 -tA niks3";
     cluster.run(&format!("kubectl exec -i main-postgres-0 -n {NAMESPACE} -- sh -c '{psql}'"), Some(statement))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::changes::{goes_on, patch, rolled};
+use super::changes::{LIFE, patch, rolled};
 use super::{Cache, NAMESPACE};
 use crate::cluster::Cluster;
 use crate::jobs::Job;
@@ -43,11 +43,11 @@ pub(super) fn rotate(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> a
     patch(cluster, &keys("Sign", "Sign"))?;
     let signing = rolled_to(cluster, &["Sign", "Sign"])?;
     let new = signing[1]["publicKey"].as_str().context("a key without its public half")?.to_owned();
-    goes_on(cluster, teller, "both keys sign")?;
+    LIFE.goes_on(cluster, teller, "both keys sign")?;
     let both = push(cluster, cache, "both")?;
     patch(cluster, &keys("Retire", "Sign"))?;
     rolled_to(cluster, &["Retire", "Sign"])?;
-    goes_on(cluster, teller, "the old key is retired")?;
+    LIFE.goes_on(cluster, teller, "the old key is retired")?;
     let after = push(cluster, cache, "after")?;
 
     teller.command("nix copy of a path pushed before, in and after the overlap, by clients that trust the old key, the new one");

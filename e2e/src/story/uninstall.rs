@@ -2,13 +2,11 @@
 
 use anyhow::ensure;
 
-use super::changes::ready;
+use super::changes::{SERVERS, ready};
 use super::set_up::{OPERATOR_NAMESPACE, helm};
 use super::{Cache, Closures, NAMESPACE, reading};
 use crate::cluster::Cluster;
 use crate::teller::Teller;
-
-const SERVERS: &str = "pods -l app.kubernetes.io/instance=main,app.kubernetes.io/component=server";
 
 pub(super) fn leave_and_return(
     cluster: &Cluster<'_>,
