@@ -27,11 +27,14 @@ pub struct ServerConfig {
     pub database: DatabaseSection,
     /// The bucket.
     pub s3: S3Section,
-    /// Files with one `name:base64` secret key each.
+    /// Files with secret keys, `name:base64`, one a line; read again when they change.
     pub signing_key_files: Vec<String>,
     /// Public keys (`name:base64`) that are trusted no more: their signatures are taken out of stored narinfos.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub revoked_keys: Vec<String>,
+    /// A file with more of them, separated by white space; read again when it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_keys_file: Option<String>,
     /// How stored narinfos are signed again when the keys change.
     #[serde(skip_serializing_if = "is_default")]
     pub resign: ResignSection,

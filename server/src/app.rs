@@ -1,5 +1,6 @@
 //! What every request has at hand.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::reads::Reads;
 use crate::recent::Recent;
-use crate::signer::Signer;
+use crate::signer::WatchedKeys;
 use crate::stats::Stats;
 use crate::tls::Tls;
 
@@ -28,8 +29,8 @@ pub struct App {
     pub schema: Option<String>,
     /// S3.
     pub bucket: Bucket,
-    /// The signing keys.
-    pub signer: Signer,
+    /// The signing keys, and those that are revoked.
+    pub keys: WatchedKeys,
     /// Who may do what.
     pub auth: Auth,
     /// TLS, where it is the server's own.
@@ -90,6 +91,8 @@ pub struct Settings {
     pub limits: LimitsSection,
     /// Keys whose signatures are taken out of stored narinfos.
     pub revoked_keys: Vec<PublicKey>,
+    /// A file with more of them.
+    pub revoked_keys_file: Option<PathBuf>,
     /// How stored narinfos are signed again.
     pub resign: ResignSection,
 }
@@ -111,6 +114,7 @@ impl Default for Settings {
             bound: false,
             limits: LimitsSection::default(),
             revoked_keys: Vec::new(),
+            revoked_keys_file: None,
             resign: ResignSection::default(),
         }
     }

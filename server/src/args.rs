@@ -177,7 +177,7 @@ pub struct CacheArgs {
     #[arg(long, env = "NIKS3_PRIVATE_READS", value_parser = switch, num_args = 0..=1,
         default_value = "false", default_missing_value = "true", global = true)]
     pub private_reads: bool,
-    /// File with a signing key; may be given several times.
+    /// File with signing keys, one a line, read again when it changes; may be given several times.
     #[arg(long = "sign-key-path", global = true)]
     pub sign_key_path: Vec<PathBuf>,
     /// Files with signing keys, separated by white space.

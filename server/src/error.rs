@@ -241,7 +241,7 @@ impl From<ResignError> for ApiError {
             | ResignError::Refused { .. } => {
                 Self::Unavailable { after: Duration::from_secs(5), message: error.to_string() }
             }
-            ResignError::Row(_) => Self::Internal(Box::new(error)),
+            ResignError::Changed | ResignError::Row(_) => Self::Internal(Box::new(error)),
         }
     }
 }

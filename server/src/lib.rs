@@ -36,4 +36,5 @@ pub mod storage;
 pub mod systemd;
 pub mod telemetry;
 pub mod tls;
+pub mod watched;
 pub mod writing;

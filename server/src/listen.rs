@@ -77,7 +77,7 @@ pub async fn listen(
                 connections.spawn(serve(builder, watcher, stream, router, Peer(address), None));
             }
             Some(tls) => {
-                let acceptor = TlsAcceptor::from(tls.config());
+                let acceptor = TlsAcceptor::from(tls.now());
                 connections.spawn(async move {
                     // Who speaks no TLS, or has a certificate that is not to be believed, gets no further.
                     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {

@@ -48,6 +48,7 @@ pub struct Metrics {
     collections: Family<OutcomeLabels, Histogram>,
     read_bytes: Counter<u64, AtomicU64>,
     resigned: Family<OutcomeLabels, Counter>,
+    keys_read: Gauge,
 }
 
 impl Default for Metrics {
@@ -76,6 +77,7 @@ impl Metrics {
             collections: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.1, 4.0, 9))),
             read_bytes: Counter::default(),
             resigned: Family::default(),
+            keys_read: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("http_requests", "HTTP requests answered", metrics.requests.clone());
@@ -109,6 +111,12 @@ impl Metrics {
             "Stored narinfos looked at because the keys changed",
             metrics.resigned.clone(),
         );
+        registry.register(
+            "signing_keys_last_reload_successful",
+            "Whether what the key files hold is in force",
+            metrics.keys_read.clone(),
+        );
+        metrics.keys_read.set(1);
         s3.register(&mut registry);
         registry.register("proxy_read_bytes", "Bytes of objects sent to readers", metrics.read_bytes.clone());
         Self { registry, ..metrics }
@@ -164,6 +172,11 @@ impl Metrics {
     /// Notes stored narinfos that were looked at.
     pub fn count_resigned(&self, outcome: &'static str, narinfos: u64) {
         self.resigned.get_or_create(&OutcomeLabels { outcome }).inc_by(narinfos);
+    }
+
+    /// Notes whether what the key files hold is in force.
+    pub fn note_keys(&self, in_force: bool) {
+        self.keys_read.set(i64::from(in_force));
     }
 
     /// The text of `/metrics`.

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use niks3_protocol::api::gc::GcState;
 use niks3_protocol::api::resign::{ResignCounts, ResignParams, ResignStatus};
+use niks3_protocol::nix::PublicKey;
 use niks3_protocol::server_config::ResignMode;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -23,8 +24,8 @@ use crate::bucket::BucketError;
 use crate::db;
 use crate::db::resign_runs::{NewRun, ResignRun};
 use crate::runs::{SILENCE, named};
+use crate::signer::Keys;
 use due::{DONE, Next, Seen};
-pub use narinfo::Keys;
 use run::State;
 
 /// Where it is not known yet whether database and bucket are there, it is looked again so often.
@@ -54,6 +55,9 @@ pub enum ResignError {
         /// What it says.
         message: String,
     },
+    /// Other keys are in force.
+    #[error("other keys are in force meanwhile; a run with those follows")]
+    Changed,
     /// The server ends.
     #[error("the server is shutting down; another one goes on where this one was")]
     Stopped,
@@ -70,13 +74,14 @@ pub enum ResignError {
 
 /// Signs again whatever is not signed by the keys of now, for as long as the server runs.
 pub async fn keep(app: Arc<App>) {
-    if app.config.resign.mode == ResignMode::Manual || params(&app).is_none() {
+    if app.config.resign.mode == ResignMode::Manual {
         return;
     }
     while app.health.require_database().is_err() || app.health.require_storage().is_err() {
         tokio::time::sleep(NOT_READY).await;
     }
     let mut keeper = Keeper::default();
+    let mut changes = app.keys.subscribe();
     loop {
         let wait = match keeper.look(&app).await {
             Ok(wait) => wait,
@@ -85,7 +90,10 @@ pub async fn keep(app: Arc<App>) {
                 DONE
             }
         };
-        tokio::time::sleep(wait).await;
+        // Where nothing can change any more, waiting is all there is to do.
+        if let Ok(Err(_)) = tokio::time::timeout(wait, changes.changed()).await {
+            tokio::time::sleep(wait).await;
+        }
     }
 }
 
@@ -97,11 +105,21 @@ struct Keeper {
     failed: Option<i64>,
     /// When this server last began a run over all.
     began: Option<Instant>,
+    /// What that is about, and since when it is in force where the server had other keys before.
+    of: Option<ResignParams>,
+    taken: Option<OffsetDateTime>,
 }
 
 impl Keeper {
     async fn look(&mut self, app: &Arc<App>) -> Result<Duration, ResignError> {
-        let Some(params) = params(app) else { return Ok(DONE) };
+        let (keys, params) = params(app);
+        if self.of.as_ref() != Some(&params) {
+            let taken = self.of.as_ref().map(|_| OffsetDateTime::now_utc());
+            *self = Self { of: Some(params.clone()), taken, ..Self::default() };
+        }
+        if params == ResignParams::default() {
+            return Ok(DONE);
+        }
         let mut conn = app.db.acquire().await?;
         db::resign_runs::fail_silent(&mut conn, SILENCE).await?;
         let newest = db::resign_runs::find_newest(&mut conn, false).await?;
@@ -118,11 +136,11 @@ impl Keeper {
             Some(GcState::Succeeded) => (self.failures, self.failed) = (0, None),
             _ => {}
         }
-        let since =
-            match due::next(newest, whole, self.failures, app.upload_lifetime(), OffsetDateTime::now_utc()) {
-                Next::Wait(wait) => return Ok(wait),
-                Next::Start(since) => since,
-            };
+        let (lifetime, now) = (app.upload_lifetime(), OffsetDateTime::now_utc());
+        let since = match due::next(newest, whole, self.failures, self.taken, lifetime, now) {
+            Next::Wait(wait) => return Ok(wait),
+            Next::Start(since) => since,
+        };
         let others = whole.is_some_and(|run| !run.mine);
         if others && self.began.is_some_and(|began| began.elapsed() < TAKE_TURNS) {
             return Ok(DONE);
@@ -130,7 +148,7 @@ impl Keeper {
         if since.is_none() {
             self.began = Some(Instant::now());
         }
-        match begin(app, params, since).await {
+        match begin(app, keys, params, since).await {
             // Another replica was quicker.
             Ok(_) | Err(ResignError::Conflict(_)) => Ok(due::BUSY),
             Err(error) => Err(error),
@@ -148,21 +166,27 @@ fn seen(run: &ResignRun, params: &ResignParams) -> Result<Seen, ResignError> {
 }
 
 /// What this server would bring narinfos in line with.
-fn params(app: &App) -> Option<ResignParams> {
-    let text = |keys: Vec<_>| -> Vec<String> { keys.iter().map(ToString::to_string).collect() };
-    let (mut keys, mut revoked) = (text(app.signer.public_keys()), text(app.config.revoked_keys.clone()));
+fn params(app: &App) -> (Arc<Keys>, ResignParams) {
+    let in_force = app.keys.now();
+    let text = |keys: &[PublicKey]| -> Vec<String> { keys.iter().map(ToString::to_string).collect() };
+    let (mut keys, mut revoked) = (text(&in_force.signer.public_keys()), text(&in_force.revoked));
     keys.sort_unstable();
     revoked.sort_unstable();
-    (!keys.is_empty() || !revoked.is_empty()).then_some(ResignParams { keys, revoked })
+    (in_force, ResignParams { keys, revoked })
 }
 
 /// Looks at all narinfos, or joins the run that does so.
 pub async fn start(app: &Arc<App>) -> Result<ResignStatus, ResignError> {
-    begin(app, params(app).ok_or(ResignError::NoKey)?, None).await
+    let (keys, params) = params(app);
+    if params == ResignParams::default() {
+        return Err(ResignError::NoKey);
+    }
+    begin(app, keys, params, None).await
 }
 
 async fn begin(
     app: &Arc<App>,
+    in_force: Arc<Keys>,
     params: ResignParams,
     since: Option<OffsetDateTime>,
 ) -> Result<ResignStatus, ResignError> {
@@ -194,7 +218,7 @@ async fn begin(
     if let Some(row) = db::resign_runs::insert_running(&mut conn, &new).await? {
         let (id, status, task) = (row.id, status_of(row)?, Arc::clone(app));
         tracing::info!(run = id, keys = ?params.keys, revoked = ?params.revoked, after = state.after, "narinfos are looked at");
-        app.gc.spawn(|stop| async move { run::run(&task, id, state, &stop).await });
+        app.gc.spawn(|stop| async move { run::run(&task, id, state, in_force, &stop).await });
         return Ok(status);
     }
     let active = db::resign_runs::find_newest(&mut conn, false).await?.ok_or(ResignError::Lost)?;

@@ -16,9 +16,9 @@ use crate::bucket::Bucket;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::settings::Parts;
-use crate::signer::Signer;
+use crate::signer::{KeyFiles, WatchedKeys};
 use crate::tls::Tls;
-use crate::{db, fsck, listen, reads, recent, resign, router, shutdown, storage, systemd, tls};
+use crate::{db, fsck, listen, reads, recent, resign, router, shutdown, storage, systemd, watched};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -69,15 +69,15 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 /// Builds the server; neither the database nor the bucket is asked anything yet.
 pub async fn open(parts: Parts) -> anyhow::Result<App> {
     let bucket = Bucket::open(parts.bucket).await?;
-    let signer = Signer::from_files(&parts.signing_keys)?;
-    if let Some(key) = signer.public_keys().into_iter().find(|key| parts.settings.revoked_keys.contains(key))
-    {
-        anyhow::bail!("the key {} is revoked and is to sign; take it out of one of the two", key.name());
-    }
+    let keys = WatchedKeys::open(KeyFiles {
+        signing: parts.signing_keys,
+        revoked: parts.settings.revoked_keys_file.clone(),
+        always_revoked: parts.settings.revoked_keys.clone(),
+    })?;
     Ok(App {
         db: db::pool(parts.database.options, parts.database.max_connections),
         schema: parts.database.schema,
-        signer,
+        keys,
         auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
         tls: parts.tls.map(Tls::open).transpose()?.map(Arc::new),
         metrics: Metrics::new(bucket.calls()),
@@ -106,9 +106,7 @@ pub async fn serve(
     tasks.spawn(prepare(Arc::clone(&app)));
     tasks.spawn(reads::keep(Arc::clone(&app)));
     tasks.spawn(resign::keep(Arc::clone(&app)));
-    if let Some(tls) = &app.tls {
-        tasks.spawn(tls::watch(Arc::clone(tls)));
-    }
+    tasks.spawn(watched::keep(Arc::clone(&app)));
     let stopping = CancellationToken::new();
     let drain = async {
         stop.await;
@@ -161,7 +159,10 @@ async fn check(app: App) -> anyhow::Result<()> {
     db::ping(&app.db).await.context("the database")?;
     app.bucket.probe().await?;
     app.bucket.try_rights().await?;
-    tracing::info!(keys = app.signer.public_keys().len(), "configuration, database and bucket are in order");
+    tracing::info!(
+        keys = app.keys.now().signer.public_keys().len(),
+        "configuration, database and bucket are in order"
+    );
     Ok(())
 }
 

@@ -114,6 +114,9 @@ impl Parts {
                 bound: args.cache.bound_uploads || file.uploads.bound,
                 limits: limits::limits(args.limits, &file.limits)?,
                 revoked_keys: resign::revoked_keys(args.resign.revoked_keys.take(), &file.revoked_keys)?,
+                revoked_keys_file: given(args.resign.revoked_keys_file.as_deref())
+                    .map(Path::to_owned)
+                    .or(file.revoked_keys_file.map(PathBuf::from)),
                 resign: resign::section(args.resign, file.resign)?,
             },
             bucket,

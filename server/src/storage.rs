@@ -55,6 +55,11 @@ pub async fn prepare(app: &App) -> Result<(), StorageError> {
     app.bucket.try_rights().await?;
     claim(app).await?;
     app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
+    write_page(app).await
+}
+
+/// Writes the page that people see who open the bucket in a browser.
+pub async fn write_page(app: &App) -> Result<(), StorageError> {
     // Without a URL there is nothing to say, and as in niks3 1.7 a page that is there stays.
     if app.config.cache_url.is_empty() {
         return Ok(());

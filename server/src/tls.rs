@@ -4,8 +4,7 @@
 mod subject;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -14,8 +13,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 pub(crate) use subject::subject_of;
 
-/// The files are looked at so often.
-const PERIOD: Duration = Duration::from_secs(5);
+use crate::watched::{Source, Watched};
 
 /// Where certificate, key and the CAs of clients are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +58,7 @@ pub enum TlsError {
 
 /// What the files held.
 #[derive(PartialEq, Eq)]
-struct Contents {
+pub struct Contents {
     certificate: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
@@ -68,62 +66,20 @@ struct Contents {
 }
 
 /// What new connections are served with.
-pub struct Tls {
-    files: TlsFiles,
-    current: RwLock<(Contents, Arc<ServerConfig>)>,
-}
+pub type Tls = Watched<TlsFiles>;
 
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.files.fmt(f)
-    }
-}
+impl Source for TlsFiles {
+    type Contents = Contents;
+    type Made = ServerConfig;
+    type Error = TlsError;
+    const WHAT: &'static str = "TLS files";
 
-impl Tls {
-    /// Reads the files.
-    pub fn open(files: TlsFiles) -> Result<Self, TlsError> {
-        let contents = read(&files)?;
-        let config = Arc::new(config(&files, &contents)?);
-        Ok(Self { files, current: RwLock::new((contents, config)) })
+    fn read(&self) -> Result<Contents, TlsError> {
+        read(self)
     }
 
-    /// For a new connection.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1)
-    }
-
-    /// Reads the files again. Whether something changed; what cannot be used changes nothing.
-    fn reload(&self) -> Result<bool, TlsError> {
-        let contents = read(&self.files)?;
-        if self.current.read().unwrap_or_else(PoisonError::into_inner).0 == contents {
-            return Ok(false);
-        }
-        let config = Arc::new(config(&self.files, &contents)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = (contents, config);
-        Ok(true)
-    }
-}
-
-/// Takes what changes, for as long as the server runs.
-pub async fn watch(tls: Arc<Tls>) {
-    let mut failed = false;
-    loop {
-        tokio::time::sleep(PERIOD).await;
-        match tls.reload() {
-            Ok(true) => {
-                tracing::info!("the TLS files changed: new connections are served with what they hold now");
-            }
-            Ok(false) => {}
-            // Certificate and key are two files: between their changes they may not fit.
-            Err(error) if !failed => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the TLS files cannot be used now; what they held before still is");
-                failed = true;
-                continue;
-            }
-            Err(_) => continue,
-        }
-        failed = false;
+    fn make(&self, contents: &Contents) -> Result<ServerConfig, TlsError> {
+        config(self, contents)
     }
 }
 

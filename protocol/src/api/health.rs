@@ -12,6 +12,20 @@ pub struct Readiness {
     pub checks: Vec<ReadinessCheck>,
     /// The server's version.
     pub server_version: String,
+    /// The keys in force; a server that takes no others without a restart does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<KeysInForce>,
+}
+
+/// What a server signs with, as public keys, each list sorted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct KeysInForce {
+    /// Those that sign.
+    pub keys: Vec<String>,
+    /// Those whose signatures are taken out of stored narinfos.
+    pub revoked: Vec<String>,
 }
 
 /// One dependency. No secret and no address stands in it: the page needs no identity.

@@ -1,5 +1,7 @@
 //! Signing stored narinfos again.
 
+use std::path::PathBuf;
+
 use clap::Args as ClapArgs;
 use niks3_protocol::server_config::ResignMode;
 
@@ -12,6 +14,9 @@ pub struct ResignArgs {
     /// Public keys, separated by white space, whose signatures are taken out of stored narinfos.
     #[arg(long, env = "NIKS3_REVOKED_KEYS", global = true)]
     pub revoked_keys: Option<String>,
+    /// File with more of them; read again when it changes.
+    #[arg(long, env = "NIKS3_REVOKED_KEYS_FILE", global = true)]
+    pub revoked_keys_file: Option<PathBuf>,
     /// Whether stored narinfos are signed again when the keys that sign change: auto or manual.
     #[arg(long, env = "NIKS3_RESIGN", value_parser = resign_mode, global = true)]
     pub resign: Option<ResignMode>,

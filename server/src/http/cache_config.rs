@@ -30,7 +30,7 @@ pub async fn config(State(app): State<Arc<App>>, Asked(query): Asked<ConfigQuery
     let bound = app.config.bound.then_some(BOUND_ADDRESSES);
     Json(CacheConfig {
         substituter_url: app.config.cache_url.clone(),
-        public_keys: app.signer.public_keys(),
+        public_keys: app.keys.now().signer.public_keys(),
         oidc_audience: app.auth.audience_of(query.issuer.as_deref()),
         extensions: always.into_iter().chain(bound).map(str::to_owned).collect(),
         server_version: Some(env!("CARGO_PKG_VERSION").to_owned()),

@@ -7,7 +7,8 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
+use niks3_protocol::api::health::{Dependency, KeysInForce, Readiness, ReadinessCheck};
+use niks3_protocol::nix::PublicKey;
 use sqlx::migrate::MigrateError;
 use tokio::time::Instant;
 
@@ -167,7 +168,11 @@ async fn check_storage(app: &App) -> ReadinessCheck {
 /// A cache without keys serves and stores, as niks3 1.7 does; only the operator insists on one.
 fn check_keys(app: &App) -> ReadinessCheck {
     let mut check = check(Dependency::SigningKeys, None);
-    if app.signer.public_keys().is_empty() {
+    if let Some(problem) = app.keys.problem() {
+        "InvalidKey".clone_into(&mut check.reason);
+        check.message =
+            format!("the key files cannot be used now; what they held before still is: {problem}");
+    } else if app.keys.now().signer.public_keys().is_empty() {
         "NoActiveKey".clone_into(&mut check.reason);
         "no signing key is configured: narinfos are not signed".clone_into(&mut check.message);
     }
@@ -198,7 +203,8 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if query.is_some_and(|query| query.starts_with("verbose")) {
         let server_version = env!("CARGO_PKG_VERSION").to_owned();
-        return (status, Json(Readiness { ready, checks, server_version })).into_response();
+        return (status, Json(Readiness { ready, checks, server_version, signing: Some(signing(&app)) }))
+            .into_response();
     }
     if ready {
         return (status, "ok").into_response();
@@ -212,6 +218,17 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
         lines.push("the server is stopping".to_owned());
     }
     (status, lines.join("\n")).into_response()
+}
+
+/// The keys in force, in an order that says nothing.
+fn signing(app: &App) -> KeysInForce {
+    let keys = app.keys.now();
+    let sorted = |keys: &[PublicKey]| {
+        let mut texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        texts.sort_unstable();
+        texts
+    };
+    KeysInForce { keys: sorted(&keys.signer.public_keys()), revoked: sorted(&keys.revoked) }
 }
 
 /// `GET /metrics`

@@ -15,7 +15,8 @@ pub async fn index(State(app): State<Arc<App>>) -> Html<String> {
 /// The page's text; also written into the bucket.
 pub fn page(app: &App) -> String {
     let url = escape(&app.config.cache_url);
-    let keys: Vec<String> = app.signer.public_keys().iter().map(|key| escape(&key.to_string())).collect();
+    let keys = app.keys.now().signer.public_keys();
+    let keys: Vec<String> = keys.iter().map(|key| escape(&key.to_string())).collect();
     let keys = keys.join(" ");
     format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Nix binary cache</title>\n\

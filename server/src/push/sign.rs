@@ -39,10 +39,10 @@ pub async fn sign(
     };
 
     // 10 000 signatures are a good tenth of a second of computing: not on a thread that serves others.
-    let signer = app.signer.clone();
+    let keys = app.keys.now();
     let make = move || {
         let narinfos: Vec<(String, NarInfoMetadata)> = request.narinfos.into_iter().collect();
-        let signatures = parallel::map(&narinfos, |(_, narinfo)| signer.sign(&fingerprint(narinfo)));
+        let signatures = parallel::map(&narinfos, |(_, narinfo)| keys.signer.sign(&fingerprint(narinfo)));
         let signed: Vec<Signed> = narinfos
             .into_iter()
             .zip(signatures)

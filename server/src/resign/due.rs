@@ -36,11 +36,12 @@ pub(super) enum Next {
     Wait(Duration),
 }
 
-/// What follows from the newest run, and from the newest one that looked at all narinfos.
+/// What follows, where this server has its keys since it started or was `taken` since, from the newest run, and from the newest one that looked at all narinfos.
 pub(super) fn next(
     newest: Option<Seen>,
     whole: Option<Seen>,
     failures: u32,
+    taken: Option<OffsetDateTime>,
     upload_lifetime: Duration,
     now: OffsetDateTime,
 ) -> Next {
@@ -63,8 +64,10 @@ pub(super) fn next(
         .filter(|run| run.mine && run.state == GcState::Succeeded)
         .map_or(whole.began_at, |run| run.began_at);
     let last = upload_lifetime + MARGIN;
+    // Until then this server itself signed with its former keys.
+    let former = taken.map_or(whole.began_at, |taken| taken.max(whole.began_at));
     let due = FOLLOW_UPS.iter().chain([&last]).any(|after| {
-        let at = whole.began_at + *after;
+        let at = former + *after;
         at <= now && looked < at
     });
     if due { Next::Start(Some(whole.began_at - MARGIN)) } else { Next::Wait(DONE) }
@@ -90,37 +93,46 @@ mod tests {
 
     #[test]
     fn other_keys_are_a_run_and_a_run_of_another_server_is_waited_for() {
-        assert_eq!(next(None, None, 0, HOUR, at(0)), Next::Start(None));
+        assert_eq!(next(None, None, 0, None, HOUR, at(0)), Next::Start(None));
         let running = run(GcState::Running, 0);
-        assert_eq!(next(Some(running), None, 0, HOUR, at(1)), Next::Wait(BUSY));
+        assert_eq!(next(Some(running), None, 0, None, HOUR, at(1)), Next::Wait(BUSY));
         let done = Some(run(GcState::Succeeded, 0));
-        assert_eq!(next(done, done, 0, HOUR, at(60)), Next::Wait(DONE));
+        assert_eq!(next(done, done, 0, None, HOUR, at(60)), Next::Wait(DONE));
         let others = done.map(|run| Seen { mine: false, ..run });
-        assert_eq!(next(others, others, 0, HOUR, at(60)), Next::Start(None));
+        assert_eq!(next(others, others, 0, None, HOUR, at(60)), Next::Start(None));
     }
 
     #[test]
     fn what_failed_is_tried_again_ever_more_rarely() {
         let failed = Some(run(GcState::Failed, 0));
-        let tried = |failures, second| next(failed, failed, failures, HOUR, at(second)) == Next::Start(None);
+        let tried =
+            |failures, second| next(failed, failed, failures, None, HOUR, at(second)) == Next::Start(None);
         assert!(!tried(0, 14) && tried(0, 15) && !tried(3, 49) && tried(3, 50) && tried(40, 610));
         let others = failed.map(|run| Seen { mine: false, ..run });
-        assert_eq!(next(others, others, 9, HOUR, at(11)), Next::Start(None), "that was not ours to do");
+        assert_eq!(next(others, others, 9, None, HOUR, at(11)), Next::Start(None), "that was not ours to do");
     }
 
     #[test]
     fn what_former_keys_signed_meanwhile_is_looked_for() {
         let whole = Some(run(GcState::Succeeded, 0));
         let again = Next::Start(Some(at(-600)));
-        assert_eq!(next(whole, whole, 0, HOUR, at(119)), Next::Wait(DONE));
-        assert_eq!(next(whole, whole, 0, HOUR, at(120)), again);
+        assert_eq!(next(whole, whole, 0, None, HOUR, at(119)), Next::Wait(DONE));
+        assert_eq!(next(whole, whole, 0, None, HOUR, at(120)), again);
         let follow = |began| Some(run(GcState::Succeeded, began));
-        assert_eq!(next(follow(120), whole, 0, HOUR, at(899)), Next::Wait(DONE));
-        assert_eq!(next(follow(120), whole, 0, HOUR, at(900)), again);
-        assert_eq!(next(follow(901), whole, 0, HOUR, at(4199)), Next::Wait(DONE));
-        assert_eq!(next(follow(901), whole, 0, HOUR, at(4200)), again);
-        assert_eq!(next(follow(4201), whole, 0, HOUR, at(1_000_000)), Next::Wait(DONE), "then no more");
+        assert_eq!(next(follow(120), whole, 0, None, HOUR, at(899)), Next::Wait(DONE));
+        assert_eq!(next(follow(120), whole, 0, None, HOUR, at(900)), again);
+        assert_eq!(next(follow(901), whole, 0, None, HOUR, at(4199)), Next::Wait(DONE));
+        assert_eq!(next(follow(901), whole, 0, None, HOUR, at(4200)), again);
+        assert_eq!(next(follow(4201), whole, 0, None, HOUR, at(1_000_000)), Next::Wait(DONE), "then no more");
+        let late = |newest, second| next(newest, whole, 0, Some(at(3000)), HOUR, at(second));
+        assert_eq!(late(follow(901), 3119), Next::Wait(DONE));
+        assert_eq!(
+            late(follow(901), 3120),
+            again,
+            "one that had its former keys until then signed with them"
+        );
+        assert_eq!(late(follow(7201), 1_000_000), Next::Wait(DONE));
         let failed = follow(4201).map(|run| Seen { state: GcState::Failed, ..run });
-        assert_eq!(next(failed, whole, 0, HOUR, at(5000)), again);
+        assert_eq!(next(failed, whole, 0, None, HOUR, at(5000)), again);
     }
 }

@@ -6,17 +6,8 @@ use niks3_protocol::object_key::ObjectKey;
 
 use crate::db::resign::StoredNarinfo;
 use crate::fsck::ADOPTED;
-use crate::signer::Signer;
+use crate::signer::Keys;
 use crate::writing;
-
-/// Whose signatures a narinfo is to have, and whose not.
-#[derive(Debug, Clone, Default)]
-pub struct Keys {
-    /// Those that sign.
-    pub signer: Signer,
-    /// Those that clients trust no more.
-    pub revoked: Vec<PublicKey>,
-}
 
 /// A narinfo as it is to be stored.
 #[derive(Debug)]

@@ -7,11 +7,11 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::ResignError;
-use super::narinfo::Keys;
 use super::walk::Walk;
 use crate::app::App;
 use crate::db;
 use crate::runs::{REMEMBERED, keep_alive};
+use crate::signer::Keys;
 
 /// Where a run is.
 #[derive(Debug, Clone, Default)]
@@ -28,18 +28,27 @@ pub(super) fn change<T>(progress: &Progress, change: impl FnOnce(&mut State) -> 
 }
 
 /// Runs to the end and writes down how it went.
-pub(super) async fn run(app: &App, id: i64, from: State, stop: &CancellationToken) {
+pub(super) async fn run(app: &App, id: i64, from: State, keys: Arc<Keys>, stop: &CancellationToken) {
     let progress: Progress = Arc::new(Mutex::new(from));
-    let keys = Keys { signer: app.signer.clone(), revoked: app.config.revoked_keys.clone() };
-    let mut walk = Walk::new(app, Arc::clone(&progress), keys, stop);
+    let stop = stop.child_token();
+    let mut walk = Walk::new(app, Arc::clone(&progress), Arc::clone(&keys), &stop);
     let result = tokio::select! {
         result = walk.all() => result,
         _ = keep_alive(|| beat(app, id, &progress)) => Err(ResignError::Lost),
+        () = end_with(app, &keys, &stop) => Err(ResignError::Changed),
     };
+    let others = !Arc::ptr_eq(&app.keys.now(), &keys);
+    let result = result.map_err(|error| match error {
+        ResignError::Stopped if others => ResignError::Changed,
+        error => error,
+    });
     let counts = change(&progress, |state| state.counts);
     match &result {
         Ok(()) => tracing::info!(run = id, ?counts, "narinfos are signed"),
         Err(ResignError::Stopped) => tracing::info!(run = id, ?counts, "signing narinfos is left to others"),
+        Err(ResignError::Changed) => {
+            tracing::info!(run = id, ?counts, "narinfos are to have other signatures");
+        }
         Err(error) => tracing::error!(run = id, ?counts, error = %error, "signing narinfos failed"),
     }
     if let Err(error) = finish(app, id, &progress, result).await {
@@ -49,6 +58,15 @@ pub(super) async fn run(app: &App, id: i64, from: State, stop: &CancellationToke
             "the end of the run was not noted"
         );
     }
+}
+
+/// Lets a run come to its end where it can once other keys are in force; never ends itself.
+async fn end_with(app: &App, keys: &Arc<Keys>, stop: &CancellationToken) {
+    let mut changes = app.keys.subscribe();
+    if changes.wait_for(|now| !Arc::ptr_eq(now, keys)).await.is_ok() {
+        stop.cancel();
+    }
+    std::future::pending::<()>().await;
 }
 
 async fn beat(app: &App, id: i64, progress: &Progress) -> Result<Option<bool>, ResignError> {

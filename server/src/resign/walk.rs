@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ResignError;
-use super::narinfo::{Body, Keys, renew};
+use super::narinfo::{Body, renew};
 use super::run::{Progress, change};
 use crate::app::App;
 use crate::db;
 use crate::db::resign::{StoredNarinfo, Written};
+use crate::signer::Keys;
 use crate::writing::{self, Sent};
 
 /// Narinfos read at a time.
@@ -42,8 +43,12 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(app: &'a App, progress: Progress, keys: Keys, stop: &'a CancellationToken) -> Self {
-        let keys = Arc::new(keys);
+    pub(super) fn new(
+        app: &'a App,
+        progress: Progress,
+        keys: Arc<Keys>,
+        stop: &'a CancellationToken,
+    ) -> Self {
         Self { app, progress, keys, stop, left: Vec::new(), again: false, streak: 0, refusal: None }
     }
 

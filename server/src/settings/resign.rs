@@ -47,6 +47,7 @@ mod tests {
     fn args(rate: &str, concurrency: &str) -> ResignArgs {
         ResignArgs {
             revoked_keys: None,
+            revoked_keys_file: None,
             resign: None,
             resign_rate: Some(rate.to_owned()),
             resign_concurrency: Some(concurrency.to_owned()),

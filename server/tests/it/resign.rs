@@ -1,5 +1,6 @@
 //! Signing stored narinfos again when the keys that sign change.
 
+mod reload;
 mod runs;
 
 use std::time::Duration;
