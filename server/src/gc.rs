@@ -10,6 +10,7 @@ mod expire;
 mod explain;
 mod graph;
 mod mark;
+mod pace;
 mod report;
 mod rules;
 mod run;

@@ -46,9 +46,11 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
         tracing::info_span!("request", method, route, request_id = id, identity = tracing::field::Empty);
     traces::continues(&span, request.headers());
     let started = Instant::now();
+    let under_way = app.metrics.traffic.begin();
     let answering = CURRENT_ID.scope(id.clone(), next.run(request));
     let mut response = answering.instrument(span.clone()).await;
     let (status, took) = (response.status(), started.elapsed());
+    drop(under_way);
     app.metrics.count_request(method, &route, status.as_u16(), took);
     traces::answered(&span, status);
     let (status_code, ms) = (status.as_u16(), took.as_millis());

@@ -1,6 +1,7 @@
 //! What `/metrics` shows: every name and label set stands here.
 
 mod s3;
+mod traffic;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::{AuthError, Identity};
 pub use s3::S3Calls;
+pub use traffic::Traffic;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -36,6 +38,8 @@ struct OutcomeLabels {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// The requests of this moment.
+    pub traffic: Traffic,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram>,
     auth: Family<OutcomeLabels, Counter>,
@@ -65,6 +69,7 @@ impl Metrics {
             Histogram::new(exponential_buckets(0.001, 4.0, 8))
         });
         let metrics = Self {
+            traffic: Traffic::default(),
             requests: Family::default(),
             durations,
             auth: Family::default(),
@@ -86,6 +91,7 @@ impl Metrics {
             "Time to the answer's first byte",
             metrics.durations.clone(),
         );
+        metrics.traffic.register(&mut registry);
         registry.register("auth_attempts", "Proofs of identity checked", metrics.auth.clone());
         registry.register("db_connections", "Connections to the database", metrics.connections.clone());
         registry.register("db_idle_connections", "Of those, idle", metrics.idle_connections.clone());

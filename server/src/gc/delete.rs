@@ -124,7 +124,7 @@ async fn look(
     let mut conn = app.db.acquire().await?;
     let row = db::objects::list_states(&mut conn, std::slice::from_ref(&key)).await?.pop();
     drop(conn);
-    let snapshot = snapshot::read(app, params, stop).await?;
+    let snapshot = snapshot::read(app, 0, params, stop).await?;
     let Some(target) = row.and_then(|row| snapshot.graph.index_of(row.id)) else {
         return Err(GcError::NotThere(key));
     };

@@ -40,7 +40,7 @@ pub async fn why(app: &App, hash: &StorePathHash) -> Result<Option<Why>, GcError
         (false, true) => Standing::Live,
         (false, false) => Standing::Expected,
     };
-    let snapshot = snapshot::read(app, &params, &CancellationToken::new()).await?;
+    let snapshot = snapshot::read(app, 1, &params, &CancellationToken::new()).await?;
     let Some(target) = snapshot.graph.index_of(row.id) else { return Ok(None) };
     let seen = blocking(move || look(&snapshot, &params, target)).await?;
 
@@ -70,7 +70,7 @@ pub async fn why(app: &App, hash: &StorePathHash) -> Result<Option<Why>, GcError
 /// The closures that take the most by themselves.
 pub async fn usage(app: &App, limit: usize) -> Result<Usage, GcError> {
     let _turn = app.gc.looking.lock().await;
-    let snapshot = snapshot::read(app, &GcParams::default(), &CancellationToken::new()).await?;
+    let snapshot = snapshot::read(app, 1, &GcParams::default(), &CancellationToken::new()).await?;
     let (mut usage, largest) = blocking(move || measure(&snapshot, limit)).await?;
     let ids: Vec<i64> = largest.iter().map(|(id, _)| *id).collect();
     let names = names(app, &ids).await?;

@@ -119,7 +119,7 @@ async fn collect(
     if grace.is_zero() {
         // What the first mark condemned was condemned before this one's snapshot.
         drop(mark);
-        let again = snapshot::read(app, params, stop).await?;
+        let again = snapshot::read(app, 0, params, stop).await?;
         let (snapshot, mut decision) = decided(again, params).await?;
         // What became due since is for the next run.
         decision.kept.clone_from(&decision.protected);
@@ -144,7 +144,7 @@ async fn plan(
     grace: Duration,
     stop: &CancellationToken,
 ) -> Result<(Snapshot, Decision), GcError> {
-    let (snapshot, decision) = decided(snapshot::read(app, params, stop).await?, params).await?;
+    let (snapshot, decision) = decided(snapshot::read(app, 0, params, stop).await?, params).await?;
     let (snapshot, decision, draft) = blocking(move || {
         let draft = report::draft(&snapshot, &decision, grace);
         (snapshot, decision, draft)

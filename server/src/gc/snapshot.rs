@@ -8,15 +8,11 @@ use time::{Date, OffsetDateTime};
 use tokio_util::sync::CancellationToken;
 
 use super::graph::Graph;
+use super::pace::Pace;
 use super::{GcError, blocking};
 use crate::app::App;
 use crate::db;
 use crate::db::roots::{ClosureRow, PinRow, RevisionRow};
-
-/// Objects read at a time: some milliseconds of a core.
-const BATCH: i64 = 2500;
-/// After each of them.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// One snapshot.
 pub(super) struct Snapshot {
@@ -38,16 +34,17 @@ pub(super) struct Snapshot {
     pub(super) revisions: Vec<RevisionRow>,
 }
 
-/// Reads a cache as it is now.
+/// Reads a cache as it is now; `waiting` requests wait for that.
 pub(super) async fn read(
     app: &App,
+    waiting: i64,
     params: &GcParams,
     stop: &CancellationToken,
 ) -> Result<Snapshot, GcError> {
     let mut transaction = db::begin(&app.db).await?;
     let conn: &mut PgConnection = &mut transaction;
     let taken_at = db::marks::begin_snapshot(conn).await?;
-    let mut graph = read_objects(conn, stop).await?;
+    let mut graph = read_objects(conn, Pace::new(&app.metrics.traffic, waiting), stop).await?;
     let closures = db::roots::list_closures(conn).await?;
     let (uploads, uploads_expired) = if params.dry_run {
         let age = params.failed_uploads_older_than.0.max(app.upload_lifetime());
@@ -72,12 +69,15 @@ pub(super) async fn read(
     Ok(Snapshot { graph, taken_at, closures, uploads, uploads_expired, reads, pins, revisions })
 }
 
-/// All objects, in batches with a pause after each. All at once, PostgreSQL would send what this server decodes
-/// meanwhile, and pushes would wait: on two cores there is no third.
-async fn read_objects(conn: &mut PgConnection, stop: &CancellationToken) -> Result<Graph, GcError> {
+/// All objects, in batches.
+async fn read_objects(
+    conn: &mut PgConnection,
+    mut pace: Pace<'_>,
+    stop: &CancellationToken,
+) -> Result<Graph, GcError> {
     let (mut graph, mut last) = (Graph::default(), i64::MIN);
     loop {
-        let rows = db::marks::list_objects(conn, last, BATCH).await?;
+        let rows = db::marks::list_objects(conn, last, pace.batch()).await?;
         for row in &rows {
             graph.push(row)?;
         }
@@ -88,7 +88,7 @@ async fn read_objects(conn: &mut PgConnection, stop: &CancellationToken) -> Resu
         if stop.is_cancelled() {
             return Err(GcError::Stopped);
         }
-        tokio::time::sleep(PAUSE).await;
+        pace.give_way().await;
     }
 }
 
