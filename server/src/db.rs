@@ -15,6 +15,7 @@ pub mod narinfos;
 pub mod objects;
 pub mod pins;
 pub mod reads;
+pub mod repairs;
 pub mod resign;
 pub mod resign_runs;
 pub mod roots;

@@ -9,6 +9,7 @@ mod merge;
 mod progress;
 mod repair;
 mod run;
+mod withdraw;
 
 use std::io::Write;
 use std::time::Duration;
@@ -130,6 +131,11 @@ async fn walk(
 }
 
 async fn compare(app: &App, options: &Options, report: &mut Report<'_>) -> anyhow::Result<()> {
+    if options.repair {
+        withdraw::resume(app, report).await?;
+    } else {
+        withdraw::find_interrupted(app, report).await?;
+    }
     let mut pairs = Pairs::after(options.after.clone().unwrap_or_default());
     let (mut repairs, mut said, pause) = (Repairs::default(), Instant::now(), report.sink.pause());
     while let Some(pair) = pairs.next(app).await? {

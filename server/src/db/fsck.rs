@@ -39,8 +39,8 @@ pub async fn find_row(conn: &mut PgConnection, key: &str) -> sqlx::Result<Option
     .await
 }
 
-/// Takes back the adopted closures that reach something the bucket does not have; gives them.
-pub async fn delete_incomplete_closures(
+/// The adopted closures that reach something the bucket does not have.
+pub async fn list_incomplete_closures(
     conn: &mut PgConnection,
     adopted_by: &str,
 ) -> sqlx::Result<Vec<String>> {
@@ -51,19 +51,17 @@ pub async fn delete_incomplete_closures(
              union
              select edges.id from broken join edges on edges.target = broken.id
          )
-         delete from closures c using objects o, broken
-         where o.key = c.key and o.id = broken.id and c.pushed_by = $1
-           and not exists (select from pins where pins.closure_key = c.key)
-         returning c.key",
+         select c.key from closures c join objects o on o.key = c.key join broken on broken.id = o.id
+         where c.pushed_by = $1 order by c.key",
         adopted_by
     )
     .fetch_all(conn)
     .await
 }
 
-/// Takes back the adopted closures that another one reaches: they stay for its sake.
-pub async fn delete_inner_closures(conn: &mut PgConnection, adopted_by: &str) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
+/// The adopted closures that another one reaches: they stay for its sake.
+pub async fn list_inner_closures(conn: &mut PgConnection, adopted_by: &str) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
         "with recursive edges as materialized (select id, unnest(refs) as target from objects),
          reached (id) as (
              select edges.target from closures c join objects o on o.key = c.key join edges on edges.id = o.id
@@ -71,85 +69,32 @@ pub async fn delete_inner_closures(conn: &mut PgConnection, adopted_by: &str) ->
              union
              select edges.target from reached join edges on edges.id = reached.id where edges.target <> edges.id
          )
-         delete from closures c using objects o, reached
-         where o.key = c.key and o.id = reached.id and c.pushed_by = $1
-           and not exists (select from pins where pins.closure_key = c.key)",
+         select c.key from closures c join objects o on o.key = c.key join reached on reached.id = o.id
+         where c.pushed_by = $1 order by c.key",
         adopted_by
     )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_all(conn)
+    .await
 }
 
-/// What was live, and still is, becomes expected: its object was lost. Gives the ids; they stay locked until the
-/// transaction ends.
-pub async fn give_up(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<i64>> {
+/// Takes adopted closures back that no pin holds; gives those that went.
+pub async fn delete_adopted_closures(
+    conn: &mut PgConnection,
+    keys: &[String],
+    adopted_by: &str,
+) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
-        "with lost as (
-             select id from objects where key = any($1) and live and deleting_since is null order by key for update
+        "with adopted as (
+             select key from closures c where key = any($1) and pushed_by = $2
+               and not exists (select from pins where pins.closure_key = c.key)
+             order by key for update
          )
-         update objects o set live = false from lost where o.id = lost.id returning o.id",
-        keys
+         delete from closures c using adopted where c.key = adopted.key returning c.key",
+        keys,
+        adopted_by
     )
     .fetch_all(conn)
     .await
-}
-
-/// Claims the narinfos in the bucket that lead to one of these objects.
-pub async fn claim_referrers(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<Vec<Claimed>> {
-    sqlx::query_as!(
-        Claimed,
-        "with recursive edges as materialized (select id, unnest(refs) as target from objects),
-         broken (id) as (
-             select unnest($2::bigint[])
-             union
-             select edges.id from broken join edges on edges.target = broken.id
-         ),
-         candidate as (
-             select o.id from objects o join broken on broken.id = o.id
-             where o.key like '%.narinfo' and o.deleting_since is null and (o.live or o.id = any($2))
-               and (o.settles_at is null or o.settles_at < clock_timestamp())
-             order by o.key for update of o
-         )
-         update objects o set deleting_since = clock_timestamp(), deleting_by = $1
-         from candidate where o.id = candidate.id
-         returning o.id, o.key, o.stored_size",
-        run,
-        ids
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// Committed closures that reach one of these objects count as not pushed; how many are new.
-pub async fn set_incomplete(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        "with recursive edges as materialized (select id, unnest(refs) as target from objects),
-         broken (id) as (
-             select unnest($1::bigint[])
-             union
-             select edges.id from broken join edges on edges.target = broken.id
-         )
-         update closures c set incomplete = true from objects o, broken
-         where o.key = c.key and o.id = broken.id and not c.incomplete",
-        ids
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Narinfos that are no longer in the bucket, or that it will not delete, are expected.
-pub async fn set_withdrawn(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update objects set live = false, deleting_since = null, deleting_by = null
-         where id = any($1) and deleting_by = $2",
-        ids,
-        run
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// Claims keys that have no row; gives those that had none.

@@ -153,11 +153,14 @@ pub async fn take_over(
 }
 
 /// Removes the rows of what the bucket confirmed deleted, as far as this run still holds the claim. A root that fsck
-/// withdrew, and whose claim was taken over, is expected: its closure is there, and is pushed again.
+/// withdrew, and whose claim was taken over, is expected: its closure is there, and is pushed again. So is what a
+/// repair that was interrupted has noted: by its row that finds what leads there.
 pub async fn remove(conn: &mut PgConnection, run: i64, ids: &[i64]) -> sqlx::Result<()> {
     sqlx::query!(
         "update objects o set live = false, deleting_since = null, deleting_by = null
-         from closures c where c.key = o.key and c.incomplete and o.id = any($1) and o.deleting_by = $2",
+         where o.id = any($1) and o.deleting_by = $2
+           and (exists (select from closures c where c.key = o.key and c.incomplete)
+             or exists (select from given_up g where g.object_id = o.id))",
         ids,
         run
     )

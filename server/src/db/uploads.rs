@@ -99,6 +99,17 @@ pub async fn lock(conn: &mut PgConnection, id: i64) -> sqlx::Result<Option<bool>
     sqlx::query_scalar!("select sealed from uploads where id = $1 for update", id).fetch_optional(conn).await
 }
 
+/// All uploads.
+pub async fn list_ids(conn: &mut PgConnection) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!("select id from uploads order by id").fetch_all(conn).await
+}
+
+/// Waits for whoever has an upload locked, as a commit has.
+pub async fn wait_for(conn: &mut PgConnection, id: i64) -> sqlx::Result<()> {
+    sqlx::query_scalar!("select id from uploads where id = $1 for share", id).fetch_optional(conn).await?;
+    Ok(())
+}
+
 /// Seals an upload: its narinfos may be in the bucket from now on, so what they say stands.
 pub async fn seal(conn: &mut PgConnection, id: i64) -> sqlx::Result<()> {
     sqlx::query!("update uploads set sealed = true where id = $1", id).execute(conn).await?;

@@ -15,20 +15,21 @@ use super::Report;
 use crate::app::App;
 use crate::bucket::{Listed, ReadAnswer, ReadRequest};
 use crate::db;
+use crate::db::marks::STATEMENT;
 use crate::db::objects::CommittedObjects;
 use crate::db::uploads::NewUpload;
 
 /// Who pushed what was adopted.
 pub(crate) const ADOPTED: &str = "niks3-server fsck";
-/// Narinfos under way at a time.
-const CONCURRENT: usize = 16;
+/// Narinfos or realisations under way at a time.
+pub(super) const CONCURRENT: usize = 16;
 /// The longest narinfo, as it is stored and as text.
 const MAX_NARINFO: usize = 4 << 20;
 /// The longest store path in a pin.
 const MAX_PIN: usize = 4096;
 
-/// What became of a narinfo.
-enum Outcome {
+/// What became of a narinfo or realisation.
+pub(super) enum Outcome {
     /// It was committed by a push, or is being.
     Known,
     Adopted,
@@ -61,17 +62,21 @@ pub(super) async fn adopt(app: &App, report: &mut Report<'_>) -> anyhow::Result<
         tracing::info!(adopted = report.summary.adopted, after, "fsck adopts");
     }
     let mut conn = app.db.acquire().await?;
-    for key in db::fsck::delete_incomplete_closures(&mut conn, ADOPTED).await? {
-        incomplete(report, &key, "something that it reaches is not in the bucket".to_owned())?;
+    for keys in db::fsck::list_incomplete_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
+        for key in db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await? {
+            incomplete(report, &key, "something that it reaches is not in the bucket".to_owned())?;
+        }
     }
     drop(conn);
     adopt_pins(app, report).await?;
     let mut conn = app.db.acquire().await?;
-    db::fsck::delete_inner_closures(&mut conn, ADOPTED).await?;
+    for keys in db::fsck::list_inner_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
+        db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await?;
+    }
     Ok(())
 }
 
-fn incomplete(report: &mut Report<'_>, key: &str, why: String) -> anyhow::Result<()> {
+pub(super) fn incomplete(report: &mut Report<'_>, key: &str, why: String) -> anyhow::Result<()> {
     report.summary.incomplete += 1;
     report.find("incomplete", key, why)
 }

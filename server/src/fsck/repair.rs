@@ -4,16 +4,16 @@
 use niks3_protocol::object_key::ObjectKind;
 use tokio::time::Instant;
 
-use super::Report;
+use super::{Report, withdraw};
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
 use crate::db;
 use crate::db::marks::{Claimed, STATEMENT};
 
-/// Lost objects given up in one transaction, each of which reads all references once.
+/// Lost objects given up before what leads there is looked for, which reads all references once.
 const BATCH: usize = 1000;
 /// Who claims, in place of a run: a collection takes over what has no answer.
-const FSCK: i64 = 0;
+pub(super) const FSCK: i64 = 0;
 
 /// What waits to be repaired: so memory does not grow with the damage.
 #[derive(Debug, Default)]
@@ -46,28 +46,9 @@ impl Repairs {
         self.give_up(app, report).await
     }
 
-    /// What was lost becomes expected, closures that reach it incomplete, and narinfos that lead to it are withdrawn:
-    /// no reader is led to what is not there, and the next push sends all of it.
     async fn give_up(&mut self, app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
         let lost = std::mem::take(&mut self.lost);
-        if lost.is_empty() {
-            return Ok(());
-        }
-        let asked_at = Instant::now();
-        let mut transaction = db::begin(&app.db).await?;
-        // Locked, no commit makes them live meanwhile: it would find its narinfos claimed.
-        let given_up = db::fsck::give_up(&mut transaction, &lost).await?;
-        let withdrawn = db::fsck::claim_referrers(&mut transaction, FSCK, &given_up).await?;
-        report.summary.incomplete_closures += db::fsck::set_incomplete(&mut transaction, &given_up).await?;
-        transaction.commit().await?;
-        report.summary.repaired += count(given_up.len());
-        for claimed in withdrawn.chunks(MAX_DELETE_KEYS) {
-            let (confirmed, refused) = delete(app, claimed, asked_at).await;
-            let mut conn = app.db.acquire().await?;
-            report.summary.withdrawn += count(confirmed.len());
-            db::fsck::set_withdrawn(&mut conn, FSCK, &[confirmed, refused].concat()).await?;
-        }
-        Ok(())
+        if lost.is_empty() { Ok(()) } else { withdraw::give_up(app, report, &lost).await }
     }
 
     /// A key without a row is claimed by making it one: a push that begins meanwhile waits for the deletion.
@@ -99,12 +80,15 @@ impl Repairs {
 
 /// Sends one delete; the ids that were confirmed, and those that were refused. What has no answer stays claimed, and
 /// after a claim that took long nothing is sent (rules 6 and 8).
-async fn delete(app: &App, claimed: &[Claimed], asked_at: Instant) -> (Vec<i64>, Vec<i64>) {
+pub(super) async fn delete(app: &App, claimed: &[Claimed], asked_at: Instant) -> (Vec<i64>, Vec<i64>) {
     let (mut confirmed, mut refused) = (Vec::new(), Vec::new());
     if claimed.is_empty() || asked_at.elapsed() > app.bucket.config().request_timeout {
         return (confirmed, refused);
     }
     let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();
+    for key in &keys {
+        app.recent.forget(key);
+    }
     for (object, outcome) in claimed.iter().zip(app.bucket.delete(&keys).await) {
         match outcome {
             Deletion::Confirmed => confirmed.push(object.id),
@@ -120,7 +104,7 @@ async fn delete(app: &App, claimed: &[Claimed], asked_at: Instant) -> (Vec<i64>,
     (confirmed, refused)
 }
 
-fn count(length: usize) -> u64 {
+pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use niks3_protocol::nix::SecretKey;
 use niks3_server::fsck::{self, Options, Summary};
 use niks3_server::serve;
+use niks3_server::settings::Parts;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,8 +15,19 @@ use crate::support::{ADMIN, Place, TestServer};
 
 impl Place {
     pub(crate) async fn fsck(&self, options: Options) -> (Summary, Vec<Value>) {
+        self.fsck_with(options, |_| {}).await
+    }
+
+    /// The same, its configuration changed first.
+    pub(crate) async fn fsck_with(
+        &self,
+        options: Options,
+        change: impl FnOnce(&mut Parts) + Send,
+    ) -> (Summary, Vec<Value>) {
         let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
-        let app = serve::open(self.parts("http://unused.example", &key)).await.unwrap();
+        let mut parts = self.parts("http://unused.example", &key);
+        change(&mut parts);
+        let app = serve::open(parts).await.unwrap();
         let mut report = Vec::new();
         let summary = fsck::run(&app, &options, &mut report).await.unwrap();
         let lines = String::from_utf8(report).unwrap();
@@ -24,7 +36,7 @@ impl Place {
 }
 
 impl TestServer {
-    async fn collect_and_wait(&self, parameters: &str) {
+    pub(crate) async fn collect_and_wait(&self, parameters: &str) {
         let run = self.request(Method::DELETE, &format!("/api/closures?{parameters}")).send().await.unwrap();
         assert_eq!(run.status(), StatusCode::ACCEPTED);
         loop {

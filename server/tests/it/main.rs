@@ -11,6 +11,7 @@ mod databases;
 mod delete;
 mod docs;
 mod fsck;
+mod fsck_repair;
 mod fsck_runs;
 mod gc;
 mod gc_races;
