@@ -7,6 +7,7 @@
 mod adopt;
 mod merge;
 mod progress;
+mod realisations;
 mod repair;
 mod run;
 mod withdraw;

@@ -22,6 +22,7 @@ pub use begin::{Begun, PutAddresses, begin};
 pub use commit::complete;
 pub use error::PushError;
 pub use multipart::{complete_multipart, list_parts, request_parts};
+pub(crate) use realisations::read as read_realisation;
 pub use room::require_room;
 pub use sign::sign;
 pub(crate) use verify::digest;

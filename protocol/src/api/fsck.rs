@@ -64,9 +64,9 @@ pub struct FsckSummary {
     pub young: u64,
     /// Objects that a cache has no such key for; they are nobody's business.
     pub foreign: u64,
-    /// Narinfos that were made rows of.
+    /// Narinfos and realisations that were made rows of.
     pub adopted: u64,
-    /// Narinfos that could not be: they, or what they reach, are not whole.
+    /// What could not be: it, or what it reaches, is not whole. And what a repair could not finish.
     pub incomplete: u64,
     /// Pins that were made rows of.
     pub pins: u64,

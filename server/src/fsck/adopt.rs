@@ -11,7 +11,7 @@ use niks3_protocol::api::pending_closures::NarInfoMetadata;
 use niks3_protocol::nix::{NarInfo, StorePath};
 use niks3_protocol::object_key::{ObjectKey, ObjectKind, PIN_PREFIX, is_narinfo};
 
-use super::Report;
+use super::{Report, realisations};
 use crate::app::App;
 use crate::bucket::{Listed, ReadAnswer, ReadRequest};
 use crate::db;
@@ -61,6 +61,7 @@ pub(super) async fn adopt(app: &App, report: &mut Report<'_>) -> anyhow::Result<
         }
         tracing::info!(adopted = report.summary.adopted, after, "fsck adopts");
     }
+    realisations::adopt(app, report).await?;
     let mut conn = app.db.acquire().await?;
     for keys in db::fsck::list_incomplete_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
         for key in db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await? {

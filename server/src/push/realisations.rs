@@ -55,7 +55,7 @@ pub(super) async fn look_into(app: &App, upload: &Upload) -> Result<(), PushErro
 }
 
 /// The key of the narinfo it leads to.
-async fn read(app: &App, key: &ObjectKey) -> Result<String, PushError> {
+pub(crate) async fn read(app: &App, key: &ObjectKey) -> Result<String, PushError> {
     let name = key.to_string();
     let ReadAnswer::Found(object) = app.bucket.get(&name, ReadRequest::default()).await? else {
         return Err(PushError::NotUploaded(vec![name]));
