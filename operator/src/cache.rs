@@ -79,8 +79,15 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
         Some(Err(error)) => Some(Err(format!("the pods cannot be listed: {error}"))),
         None => None,
     };
+    let keys = match (&pods, &valid, &applied) {
+        (Some(Ok(pods)), ..) => Some(probe::keys(pods, tls, context).await),
+        // None runs, and those to come begin with what was written.
+        (None, Ok(valid), Some(Ok(_))) if valid.suspended => Some(Vec::new()),
+        _ => None,
+    };
     let pods = pods.and_then(Result::ok).unwrap_or_default();
-    let outcome = Outcome { valid: &valid, applied: applied.as_ref(), pods: &pods, probed: probed.as_ref() };
+    let (applied_now, probed) = (applied.as_ref(), probed.as_ref());
+    let outcome = Outcome { valid: &valid, applied: applied_now, pods: &pods, probed, keys: keys.as_deref() };
     let next = report::report(cache, &outcome, context).await?;
     match applied {
         Some(Err(error)) => Err(error.into()),

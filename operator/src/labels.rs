@@ -19,6 +19,8 @@ pub const FSCK: &str = "fsck";
 pub const CONFIG_HASH: &str = "niks3.dev/config-hash";
 /// On a pod template: the Secrets it reads and which version of them, as `name=version,…`.
 pub const SECRET_VERSIONS: &str = "niks3.dev/secret-versions";
+/// On the Secret with what the pods sign with: since when it holds that.
+pub const KEYS_CHANGED: &str = "niks3.dev/keys-changed";
 /// On a generated Secret: which generation this is.
 pub const GENERATED_ID: &str = "niks3.dev/generated-id";
 
@@ -97,6 +99,11 @@ impl Names<'_> {
     /// The Secret of a generated signing key. The same for the same key, so that it is made once.
     pub fn signing_key(self, key: &str) -> String {
         format!("{}-signing-{}", self.0, hex::encode(&Sha256::digest(key.as_bytes())[..5]))
+    }
+
+    /// The Secret with what the pods sign with.
+    pub fn key_set(self) -> String {
+        format!("{}-signing", self.0)
     }
 
     /// The annotation with the clocks of a cache's signing keys.

@@ -200,6 +200,7 @@ fn annotations(page: &mut String) {
             "Secrets of signing keys",
             "when each key of BinaryCache NAME went from stage to stage",
         ),
+        (labels::KEYS_CHANGED, "Secrets with what pods sign with", "since when it holds that"),
         (labels::GENERATED_ID, "Secrets that the operator made", "which generation it is"),
         (labels::POLICY_LABEL, "Jobs (label)", "the GCPolicy that a collection belongs to"),
         (labels::CONFIG_HASH, "pod templates", "the configuration that the pods run with"),

@@ -5,13 +5,14 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::changes::{LIFE, patch, rolled};
+use super::changes::{LIFE, patch};
 use super::{Cache, NAMESPACE};
 use crate::cluster::Cluster;
 use crate::jobs::Job;
 use crate::teller::Teller;
 
-const LIMIT: Duration = Duration::from_mins(2);
+/// A kubelet takes a minute and a half to refresh a file, and the operator looks again after some seconds.
+const LIMIT: Duration = Duration::from_mins(4);
 
 /// A path that nobody pushed before, and that refers to nothing: what it refers to may have other signatures.
 const PUSH: &str = r#"
@@ -40,15 +41,17 @@ pub(super) fn rotate(cluster: &Cluster<'_>, teller: &Teller, cache: &Cache) -> a
         )
     };
     let before = push(cluster, cache, "before")?;
+    let rollouts = rollouts(cluster)?;
     patch(cluster, &keys("Sign", "Sign"))?;
-    let signing = rolled_to(cluster, &["Sign", "Sign"])?;
+    let signing = taken(cluster, &["Sign", "Sign"])?;
     let new = signing[1]["publicKey"].as_str().context("a key without its public half")?.to_owned();
     LIFE.goes_on(cluster, teller, "both keys sign")?;
     let both = push(cluster, cache, "both")?;
     patch(cluster, &keys("Retire", "Sign"))?;
-    rolled_to(cluster, &["Retire", "Sign"])?;
+    taken(cluster, &["Retire", "Sign"])?;
     LIFE.goes_on(cluster, teller, "the old key is retired")?;
     let after = push(cluster, cache, "after")?;
+    ensure!(self::rollouts(cluster)? == rollouts, "a rotation needs no new pod");
 
     teller.command("nix copy of a path pushed before, in and after the overlap, by clients that trust the old key, the new one");
     let (paths, all) = (format!("{before} {both} {after}"), format!("{old} {new}"));
@@ -78,15 +81,23 @@ fn push(cluster: &Cluster<'_>, cache: &Cache, variant: &str) -> anyhow::Result<S
     job.lines("PUSHED").into_iter().next().context("the Job did not say what it pushed")
 }
 
-/// Waits until the keys are at these stages and all servers sign with those that do; gives the keys.
-fn rolled_to(cluster: &Cluster<'_>, stages: &[&str]) -> anyhow::Result<Vec<Value>> {
-    let keys = cluster.wait("the keys' stages", LIMIT, || {
-        let keys = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?["status"]["signingKeys"].clone();
-        let keys = keys.as_array().cloned().unwrap_or_default();
+/// Waits until the keys are at these stages and all servers that run sign with those that do; gives the keys.
+fn taken(cluster: &Cluster<'_>, stages: &[&str]) -> anyhow::Result<Vec<Value>> {
+    cluster.wait("the keys' stages in every pod", LIMIT, || {
+        let status = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?["status"].clone();
+        let keys = status["signingKeys"].as_array().cloned().unwrap_or_default();
         let at: Vec<&str> = keys.iter().filter_map(|key| key["stage"].as_str()).collect();
-        Ok((at == stages).then_some(keys))
-    })?;
-    let secret = keys[1]["secretName"].as_str().context("a key without its Secret")?;
-    rolled(cluster, secret)?;
-    Ok(keys)
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "SigningKeysReady");
+        let message = ready.and_then(|condition| condition["message"].as_str()).unwrap_or_default();
+        let all = at != ["Sign", "Sign"] || keys[1]["inForceSince"].is_string();
+        let lags = message.contains("sign with these keys yet");
+        Ok((at == stages && all && !lags).then_some(keys))
+    })
+}
+
+/// What changes with the Deployment's spec: its pods are new ones then.
+fn rollouts(cluster: &Cluster<'_>) -> anyhow::Result<Value> {
+    let deployment = cluster.get(&format!("deployment main -n {NAMESPACE}"))?;
+    Ok(deployment["spec"]["template"].clone())
 }

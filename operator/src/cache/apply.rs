@@ -24,7 +24,7 @@ use crate::foreign::{Absence, Certificate, HttpRoute};
 use crate::labels::{self, Names};
 use crate::{rollouts, settled};
 
-use super::build::{Resources, credentials_note, key_upkeep};
+use super::build::{Resources, credentials_note, key_set, key_upkeep};
 use super::validate::ValidCache;
 
 pub use published::{Published, sweep};
@@ -70,6 +70,8 @@ pub async fn apply_all(
         made.push(secret.name_any());
     }
     keep_keys(client, cache).await?;
+    // After the keys and their clocks: no pod signs with one before that is written down.
+    keep_key_set(client, cache).await?;
     keep_credentials(client, cache).await?;
     // First: no pod may run without them.
     let mut networks = children::<NetworkPolicy>(cache, context).await?;
@@ -241,6 +243,22 @@ async fn keep_keys(client: &Client, cache: &ValidCache) -> Result<(), ApplyError
             .map_err(|source| ApplyError::new::<Secret>("patch", name, source))?;
     }
     Ok(())
+}
+
+/// What the pods sign with.
+async fn keep_key_set(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
+    let Some(wanted) = key_set(cache) else { return Ok(()) };
+    let (api, name) =
+        (Api::<Secret>::namespaced(client.clone(), &cache.namespace), Names(&cache.name).key_set());
+    let failed = |act, source| ApplyError::new::<Secret>(act, &name, source);
+    if cache.signing.set.found.is_some() {
+        let how = PatchParams::default();
+        let patched = Box::pin(api.patch(&name, &how, &Patch::Merge(wanted))).await;
+        return patched.map(drop).map_err(|source| failed("patch", source));
+    }
+    let secret =
+        serde_json::from_value(wanted).map_err(|error| failed("create", kube::Error::SerdeError(error)))?;
+    api.create(&PostParams::default(), &secret).await.map(drop).map_err(|source| failed("create", source))
 }
 
 /// How far credentials are is written down before anything is done about it.

@@ -163,6 +163,7 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     let names = Names(name);
     let mut secrets = BTreeSet::new();
     secrets.insert(names.signing());
+    secrets.insert(names.key_set());
     for key in &spec.signing.keys {
         let brought = key.secret_key_ref.as_ref().map(|brought| brought.name.clone());
         secrets.insert(brought.unwrap_or_else(|| names.signing_key(&key.name)));

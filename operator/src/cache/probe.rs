@@ -5,8 +5,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
 use niks3_protocol::api::cache_config::CacheStats;
-use niks3_protocol::api::health::Readiness;
+use niks3_protocol::api::health::{Dependency, KeysInForce, Readiness};
 use niks3_protocol::api::resign::ResignStatus;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +23,8 @@ use super::pods::Pods;
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// How many pods are asked before giving up.
 const MAX_PODS: usize = 3;
+/// Pods that are asked for their keys at a time.
+const AT_ONCE: usize = 8;
 
 /// Asks the caches' servers.
 #[derive(Debug, Clone)]
@@ -58,14 +63,53 @@ pub async fn ask(pods: &Pods, tls: bool, context: &Context) -> Result<Answer, St
     Err(why)
 }
 
+/// The keys that a pod has in force.
+#[derive(Debug, Clone)]
+pub struct PodKeys {
+    /// The pod.
+    pub pod: String,
+    /// What it says; nothing where it does not answer, or is of a version before it could.
+    pub said: Option<KeysInForce>,
+    /// Why it does not take what its files hold.
+    pub problem: Option<String>,
+}
+
+/// Asks all pods which keys they have in force. Not those that have mounted nothing yet: they begin with those of then.
+pub async fn keys(pods: &Pods, tls: bool, context: &Context) -> Vec<PodKeys> {
+    let all = pods.of(Component::Server).filter(|pod| has_files(pod)).map(|pod| async move {
+        let said = match address(pod) {
+            Some(address) => {
+                let url = format!("{}/readyz?verbose", base(address, tls));
+                context.probe.get::<Readiness>(&url).await.ok()
+            }
+            None => None,
+        };
+        let check = said.iter().flat_map(|said| &said.checks);
+        let check = check.filter(|check| check.name == Dependency::SigningKeys);
+        let problem = check.map(|check| check.message.clone()).find(|message| !message.is_empty());
+        PodKeys { pod: pod.name_any(), said: said.and_then(|said| said.signing), problem }
+    });
+    let all: Vec<_> = all.collect();
+    futures::stream::iter(all).buffered(AT_ONCE).collect().await
+}
+
+fn has_files(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    phase == Some("Running") || (placed && !matches!(phase, Some("Succeeded" | "Failed")))
+}
+
+fn base(address: IpAddr, tls: bool) -> String {
+    let host = match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    format!("{}://{host}:{SERVER_PORT}", if tls { "https" } else { "http" })
+}
+
 impl Probe {
     async fn ask_at(&self, address: IpAddr, tls: bool) -> reqwest::Result<Answer> {
-        let host = match address {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("[{v6}]"),
-        };
-        let scheme = if tls { "https" } else { "http" };
-        let base = format!("{scheme}://{host}:{SERVER_PORT}");
+        let base = base(address, tls);
         // 503 has the same body: it says what is missing.
         let readiness = self.get(&format!("{base}/readyz?verbose")).await?;
         let stats = self.get(&format!("{base}/api/cache-stats")).await.ok();
@@ -80,16 +124,16 @@ impl Probe {
 
 /// The addresses of running pods, the newest first.
 fn running(pods: &Pods) -> impl Iterator<Item = IpAddr> {
-    pods.of(Component::Server).filter_map(|pod| {
-        let status = pod.status.as_ref()?;
-        (status.phase.as_deref() == Some("Running")).then(|| status.pod_ip.as_ref()?.parse().ok())?
-    })
+    pods.of(Component::Server).filter_map(address)
+}
+
+fn address(pod: &Pod) -> Option<IpAddr> {
+    let status = pod.status.as_ref()?;
+    (status.phase.as_deref() == Some("Running")).then(|| status.pod_ip.as_ref()?.parse().ok())?
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Pod;
-
     use crate::labels;
 
     use super::*;

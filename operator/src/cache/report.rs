@@ -24,7 +24,7 @@ use crate::{settled, status};
 
 use super::apply::Applied;
 use super::pods::Pods;
-use super::probe::Answer;
+use super::probe::{Answer, PodKeys};
 use super::validate::{Invalid, ValidCache};
 
 pub use crate::status::ReportError;
@@ -52,6 +52,8 @@ pub struct Outcome<'a> {
     pub pods: &'a Pods,
     /// What the server says, where it could be there.
     pub probed: Option<&'a Result<Answer, String>>,
+    /// Which keys each pod has in force, where the pods are known.
+    pub keys: Option<&'a [PodKeys]>,
 }
 
 /// Writes what is new about a cache. Gives back when to look again.
@@ -63,7 +65,7 @@ pub async fn report(
     let old = cache.status.clone().unwrap_or_default();
     let now = Timestamp::now();
     let resign = resign::progress(old.resign.as_ref(), outcome, now);
-    let findings = findings::findings(outcome, resign.as_ref());
+    let findings = findings::findings(outcome, resign.as_ref(), now);
     let new = BinaryCacheStatus { resign, ..next(cache, &old, outcome, &findings, now) };
     if new != old {
         status::write(context, cache, &new).await?;
@@ -109,7 +111,8 @@ pub async fn report(
     let now = Timestamp::now();
     let due = outcome.valid.as_ref().ok().and_then(credentials::due);
     let due = due.map_or(Duration::MAX, |at| at.duration_since(now).try_into().unwrap_or(RETRY).max(RETRY));
-    Ok(due.min(match (well && !rolling && !grows, published) {
+    let taking = outcome.valid.as_ref().is_ok_and(|valid| keys::waits(&valid.signing, outcome.keys));
+    Ok(due.min(match (well && !rolling && !grows && !taking, published) {
         (false, _) => retry(&new.conditions, context.rollouts.count(), now),
         (true, true) => context.resync.min(PUBLISH),
         (true, false) => context.resync,
@@ -180,7 +183,7 @@ fn next(
         status.public_keys.clone_from(&valid.public_keys);
         status.auth_audience.clone_from(&valid.audience);
         status.client_config_map_name = Some(Names(&valid.name).client());
-        status.signing_keys = valid.signing.keys.iter().filter_map(keys::status).collect();
+        status.signing_keys = keys::statuses(&valid.signing, outcome.keys, now);
     }
     if let Some(Ok(applied)) = outcome.applied {
         let deployment = applied.deployment.status.as_ref();

@@ -21,7 +21,7 @@ async fn an_embedded_cache_gets_its_children_and_says_how_it_stands() {
     assert_eq!(world.names::<StatefulSet>().await, ["main-postgres", "main-s3"]);
     assert_eq!(world.names::<Service>().await, ["main", "main-postgres", "main-s3"]);
     assert_eq!(world.names::<ConfigMap>().await, ["main-client", "main-config"]);
-    assert_eq!(world.names::<Secret>().await, ["main-postgres", "main-s3", "main-signing-1"]);
+    assert_eq!(world.names::<Secret>().await, ["main-postgres", "main-s3", "main-signing", "main-signing-1"]);
     assert_eq!(world.names::<ServiceAccount>().await, ["main"]);
     assert_eq!(world.names::<PodDisruptionBudget>().await, ["main"]);
     let status = cache.status.unwrap();
@@ -86,7 +86,10 @@ async fn what_is_no_longer_wanted_goes_and_what_cannot_be_made_again_stays() {
     assert_eq!(world.names::<StatefulSet>().await, [""; 0]);
     assert_eq!(world.names::<Service>().await, ["main"]);
     assert_eq!(world.names::<PodDisruptionBudget>().await, [""; 0]);
-    assert_eq!(world.names::<Secret>().await, ["db", "main-postgres", "main-s3", "main-signing-1", "s3"]);
+    assert_eq!(
+        world.names::<Secret>().await,
+        ["db", "main-postgres", "main-s3", "main-signing", "main-signing-1", "s3"]
+    );
 }
 
 #[tokio::test]
@@ -109,7 +112,11 @@ async fn deleting_a_cache_keeps_keys_and_another_of_its_name_takes_them_up() {
     let before = world.reconcile_cache("main").await.status.unwrap().public_keys;
     world.api::<BinaryCache>().delete("main", &DeleteParams::background()).await.unwrap();
     for _ in 0..300 {
-        if world.names::<Deployment>().await.is_empty() && world.names::<Service>().await.is_empty() {
+        let secrets = world.names::<Secret>().await.len();
+        if world.names::<Deployment>().await.is_empty()
+            && world.names::<Service>().await.is_empty()
+            && secrets == 3
+        {
             break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

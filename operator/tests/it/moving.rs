@@ -56,7 +56,7 @@ async fn a_cache_moves_to_servers_of_ones_own_and_keeps_its_address_and_keys() {
     assert!(condition(&status, "ResolvedRefs").starts_with("True/"), "{status:?}");
     assert_eq!(world.names::<StatefulSet>().await, [""; 0]);
     assert_eq!(world.names::<Service>().await, ["main"]);
-    let secrets = ["main-postgres", "main-s3", "main-signing-1", "nix-db", "nix-s3"];
+    let secrets = ["main-postgres", "main-s3", "main-signing", "main-signing-1", "nix-db", "nix-s3"];
     assert_eq!(world.names::<Secret>().await, secrets, "what opens the old volumes stays with them");
     assert_eq!(replicas(&world).await, Some(0), "not before it is told to");
 

@@ -18,9 +18,14 @@ const ADDRESS: &str = "127.0.75.1";
 const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 
 type Said = Arc<Mutex<Option<Value>>>;
+/// The keys that the pod has in force.
+type InForce = Arc<Mutex<Value>>;
 
-async fn serve(said: Said) {
-    let ready = || async { Json(json!({"ready": true, "checks": [], "server_version": "9"})) };
+async fn serve(said: Said, in_force: InForce) {
+    let ready = || async move {
+        let signing = in_force.lock().unwrap().clone();
+        Json(json!({"ready": true, "checks": [], "server_version": "9", "signing": signing}))
+    };
     let resign = |State(said): State<Said>| async move {
         said.lock().unwrap().clone().map(Json).ok_or(StatusCode::NOT_FOUND)
     };
@@ -46,7 +51,8 @@ fn stages(status: &BinaryCacheStatus) -> Vec<String> {
 async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     let world = World::new().await;
     let said = Said::default();
-    serve(Arc::clone(&said)).await;
+    let in_force = InForce::default();
+    serve(Arc::clone(&said), Arc::clone(&in_force)).await;
     let mut spec = embedded();
     spec["signing"] =
         json!({"keys": [{"name": "a-1"}, {"name": "b-1"}], "rotation": {"publishBeforeSign": "0s"}});
@@ -64,6 +70,12 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     let status = look(&world).await;
     assert_eq!(stages(&status), ["a-1 Sign", "b-1 Sign"]);
     assert_eq!(status.server_version.as_deref(), Some("9"), "the server is asked");
+    let has = |keys: &[String]| {
+        let mut keys = keys.to_vec();
+        keys.sort();
+        *in_force.lock().unwrap() = json!({"keys": keys, "revoked": []});
+    };
+    has(&status.public_keys);
     let unknown = "True/RotationInProgress: a-1, b-1 sign; how many stored narinfos they have signed is not known: \
                    the server does not say";
     assert_eq!(condition(&status, "SigningKeysReady"), unknown);
@@ -86,11 +98,36 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     assert_eq!(look(&world).await, status, "that waits five minutes");
     assert_eq!(world.faults.writes(), [""; 0]);
 
-    // The overlap is over.
+    // The overlap is over, but not where each pod signs with both since so long.
     let secret = &status.signing_keys[1].secret_name;
-    let clock = json!({"b-1": {"publishedAt": LONG_AGO, "signingSince": LONG_AGO}}).to_string();
-    let clock = json!({"metadata": {"annotations": {"niks3.dev/signing-clock.main": clock}}});
-    world.patch::<Secret>(secret, clock).await;
+    let clock = async |clock: Value| {
+        let clock = json!({"b-1": clock}).to_string();
+        let clock = json!({"metadata": {"annotations": {"niks3.dev/signing-clock.main": clock}}});
+        world.patch::<Secret>(secret, clock).await;
+    };
+    clock(json!({"publishedAt": LONG_AGO, "signingSince": LONG_AGO})).await;
+    has(&status.public_keys[..1]);
+    let told = look(&world).await;
+    assert_eq!((stages(&told), told.signing_keys[1].in_force_since.as_ref()), (stages(&status), None));
+    let lags =
+        "True/RotationInProgress: a-1, b-1 sign; 1 of 1 pods do not sign with these keys yet; re-signed";
+    let said_of_it = condition(&told, "SigningKeysReady");
+    assert!(said_of_it.starts_with(lags), "{said_of_it}");
+    let since = json!({"metadata": {"annotations": {"niks3.dev/keys-changed": LONG_AGO}}});
+    world.patch::<Secret>("main-signing", since).await;
+    let lags = "; pod main-server does not sign with these keys yet, 5 minutes after they changed; ";
+    let said_of_it = condition(&look(&world).await, "SigningKeysReady");
+    assert!(said_of_it.contains(lags), "{said_of_it}");
+    *in_force.lock().unwrap() = Value::Null;
+    let said_of_it = condition(&look(&world).await, "SigningKeysReady");
+    assert!(said_of_it.contains("; pod main-server does not say which keys it signs with; "), "{said_of_it}");
+    has(&status.public_keys);
+    let told = look(&world).await;
+    assert!(told.signing_keys[1].in_force_since.is_some(), "now each pod signs with both");
+    assert_eq!(stages(&look(&world).await), ["a-1 Sign", "b-1 Sign"], "the overlap counts from there");
+    let noted = world.api::<Secret>().get(secret).await.unwrap().metadata.annotations.unwrap();
+    assert!(noted["niks3.dev/signing-clock.main"].contains("inForceSince"), "it outlives the status");
+    clock(json!({"publishedAt": LONG_AGO, "signingSince": LONG_AGO, "inForceSince": LONG_AGO})).await;
     let status = look(&world).await;
     assert_eq!(stages(&status), ["a-1 Sign", "b-1 Sign"]);
     let waits = format!("{resigned}; a-1 retires once they are all signed again");
@@ -102,6 +139,12 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     assert_eq!(status.resign.as_ref().map(|resign| (resign.done, resign.total)), Some((5000, 5000)));
     let status = if stages(&status) == ["a-1 Sign", "b-1 Sign"] { look(&world).await } else { status };
     assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);
+    assert_eq!(
+        condition(&look(&world).await, "SigningKeysReady"),
+        "True/RotationInProgress: b-1 signs; pod main-server does not sign with these keys yet"
+            .replace("pod main-server does", "1 of 1 pods do")
+    );
+    has(&status.public_keys[1..]);
     // The server begins anew, with the one key that signs now: the old one does not come back.
     let status = look(&world).await;
     assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);

@@ -3,10 +3,10 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt as _;
+use kube::api::DeleteParams;
 use niks3_operator::cache;
 use niks3_operator::crd::{BinaryCache, BinaryCacheStatus};
 use niks3_protocol::nix::SecretKey;
-use niks3_protocol::server_config::ServerConfig;
 use serde_json::{Value, json};
 
 use crate::faults::Fault;
@@ -27,11 +27,22 @@ fn stages(status: &BinaryCacheStatus) -> Vec<String> {
     status.signing_keys.iter().map(|key| format!("{} {:?}", key.name, key.stage)).collect()
 }
 
-/// The names of the files that the server signs with.
+/// The lines of a file that the pods sign with.
+async fn file(world: &World, name: &str) -> Vec<String> {
+    let secret = world.api::<Secret>().get("main-signing").await.unwrap();
+    let text = String::from_utf8(secret.data.unwrap()[name].0.clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// The names of the keys that the pods sign with.
 async fn server(world: &World) -> Vec<String> {
-    let map = world.api::<ConfigMap>().get("main-config").await.unwrap();
-    let config: ServerConfig = serde_json::from_str(&map.data.unwrap()["config.json"]).unwrap();
-    config.signing_key_files.iter().map(|path| path.rsplit('/').next().unwrap().to_owned()).collect()
+    let lines = file(world, "keys").await;
+    lines.iter().map(|line| line.parse::<SecretKey>().unwrap().name().to_owned()).collect()
+}
+
+/// What changes with the Deployment's spec: its pods are new ones then.
+async fn rollouts(world: &World) -> Option<i64> {
+    world.api::<Deployment>().get("main").await.unwrap().metadata.generation
 }
 
 /// The key's clock, so many hours in the past.
@@ -42,7 +53,8 @@ async fn wind(world: &World, status: &BinaryCacheStatus, name: &str, clock: Valu
 }
 
 async fn secrets_of_keys(world: &World) -> Vec<String> {
-    world.names::<Secret>().await.into_iter().filter(|name| name.contains("-signing-")).collect()
+    let names = world.names::<Secret>().await.into_iter();
+    names.filter(|name| name.contains("-signing-")).collect()
 }
 
 const LONG_AGO: &str = "2020-01-01T00:00:00Z";
@@ -55,6 +67,7 @@ async fn a_generated_key_follows_the_first_one_step_by_step() {
     let first = status.signing_keys[0].name.clone();
     assert_eq!(condition(&status, "SigningKeysReady"), format!("True/Stable: {first} signs"));
 
+    let before = rollouts(&world).await;
     keys(&world, json!([{"name": "second-1"}])).await;
     let said = condition(look(&world).await, "Accepted");
     let expected = format!(
@@ -81,7 +94,9 @@ async fn a_generated_key_follows_the_first_one_step_by_step() {
     assert_eq!(server(&world).await, [first.clone(), "second-1".to_owned()]);
     assert!(world.event_reasons().await.contains(&"SigningKeyPromoted".to_owned()));
 
-    wind(&world, &status, "second-1", json!({"publishedAt": LONG_AGO, "signingSince": LONG_AGO})).await;
+    assert!(status.signing_keys[1].in_force_since.is_some(), "there is no pod that has others");
+    let clock = json!({"publishedAt": LONG_AGO, "signingSince": LONG_AGO, "inForceSince": LONG_AGO});
+    wind(&world, &status, "second-1", clock).await;
     // Its time is over, but nobody knows whether its successor has signed what is stored.
     let status = look(&world).await;
     assert_eq!(stages(&status), [format!("{first} Sign"), "second-1 Sign".to_owned()]);
@@ -111,14 +126,79 @@ async fn a_generated_key_follows_the_first_one_step_by_step() {
     let status = look(&world).await;
     assert_eq!(stages(&status), [format!("{first} Revoke"), "second-1 Sign".to_owned()]);
     assert_eq!(status.public_keys.len(), 1);
-    let map = world.api::<ConfigMap>().get("main-config").await.unwrap();
-    let config: ServerConfig = serde_json::from_str(&map.data.unwrap()["config.json"]).unwrap();
-    assert_eq!(config.revoked_keys, [status.signing_keys[0].public_key.clone()]);
+    assert_eq!(file(&world, "revoked").await, [status.signing_keys[0].public_key.clone()]);
     keys(&world, json!([{"name": "second-1"}])).await;
     assert_eq!(stages(&look(&world).await), ["second-1 Sign"]);
     world.faults.plan(None);
     look(&world).await;
     assert_eq!(world.faults.writes(), [""; 0]);
+    assert_eq!(rollouts(&world).await, before, "a rotation from its begin to its end needs no new pod");
+}
+
+/// Before, each change of keys made new pods: the Secret that they sign with was not there.
+#[tokio::test]
+async fn a_rotation_that_an_operator_before_began_goes_on_where_it_was() {
+    let world = World::new().await;
+    let mut spec = embedded();
+    spec["signing"] =
+        json!({"keys": [{"name": "a-1"}, {"name": "b-1"}], "rotation": {"publishBeforeSign": "0s"}});
+    world.cache("main", spec).await;
+    let status = look(&world).await;
+    let clock = json!({"publishedAt": LONG_AGO, "signingSince": LONG_AGO});
+    wind(&world, &status, "b-1", clock.clone()).await;
+    let resign =
+        json!({"keys": ["a-1", "b-1"], "state": "Succeeded", "total": 5, "done": 5, "time": LONG_AGO});
+    world.patch_status::<BinaryCache>("main", json!({"resign": resign, "signingKeys": null})).await;
+    world.api::<Secret>().delete("main-signing", &DeleteParams::default()).await.unwrap();
+    assert_eq!(stages(&look(&world).await), ["a-1 Retire", "b-1 Sign"]);
+    assert_eq!(server(&world).await, ["b-1"]);
+    // Nor does a key come back of which that is not known any more.
+    wind(&world, &status, "b-1", clock).await;
+    world.patch_status::<BinaryCache>("main", json!({"signingKeys": null})).await;
+    assert_eq!(stages(&look(&world).await), ["a-1 Retire", "b-1 Sign"]);
+}
+
+#[tokio::test]
+async fn what_the_pods_sign_with_is_put_right_and_outlives_its_source() {
+    let world = World::new().await;
+    let own = SecretKey::from_seed("own-1", [3; 32]).unwrap().to_secret_text();
+    world.secret("own", &[("k", &own)]).await;
+    let mut spec = embedded();
+    spec["signing"] = json!({"keys": [{"name": "own-1", "secretKeyRef": {"name": "own", "key": "k"}}]});
+    world.cache("main", spec).await;
+    look(&world).await;
+    let before = rollouts(&world).await;
+    assert_eq!(file(&world, "keys").await, std::slice::from_ref(&own));
+    let other = SecretKey::from_seed("other-1", [4; 32]).unwrap().to_secret_text();
+    world.patch::<Secret>("main-signing", json!({"stringData": {"keys": other}})).await;
+    look(&world).await;
+    assert_eq!(file(&world, "keys").await, std::slice::from_ref(&own), "drift is repaired");
+    world.api::<Secret>().delete("own", &DeleteParams::default()).await.unwrap();
+    let status = look(&world).await;
+    assert!(condition(&status, "SigningKeysReady").starts_with("False/NoActiveKey"), "{status:?}");
+    assert_eq!(file(&world, "keys").await, [own], "pods that start sign on");
+    // Another key of the name is another decision of the user's, and needs no new pod either.
+    let new = SecretKey::from_seed("own-1", [5; 32]).unwrap().to_secret_text();
+    world.secret("own", &[("k", &new)]).await;
+    look(&world).await;
+    assert_eq!(file(&world, "keys").await, [new]);
+    assert_eq!(rollouts(&world).await, before);
+    let secret = world.api::<Secret>().get("main-signing").await.unwrap();
+    assert_eq!(secret.owner_references()[0].kind, "BinaryCache", "it goes with its cache");
+}
+
+#[tokio::test]
+async fn without_a_key_pods_wait_and_a_secret_in_the_way_is_named() {
+    let world = World::new().await;
+    let mut spec = embedded();
+    spec["signing"] = json!({"keys": [{"name": "own-1", "secretKeyRef": {"name": "own", "key": "k"}}]});
+    world.cache("main", spec).await;
+    look(&world).await;
+    assert!(!world.names::<Secret>().await.contains(&"main-signing".to_owned()), "no pod signs with nothing");
+    world.secret("main-signing", &[("keys", "mine")]).await;
+    let said = condition(look(&world).await, "Accepted");
+    assert!(said.starts_with("False/InvalidSpec: Secret main-signing is in the way"), "{said}");
+    assert_eq!(file(&world, "keys").await, ["mine"]);
 }
 
 #[tokio::test]
@@ -140,17 +220,13 @@ async fn a_key_of_ones_own_takes_over_when_it_is_told_to() {
     told["stage"] = json!("Sign");
     keys(&world, json!([{"name": "made-1"}, told])).await;
     assert_eq!(stages(&look(&world).await), ["made-1 Sign", "own-1 Sign"]);
-    let template = world.api::<Deployment>().get("main").await.unwrap().spec.unwrap().template;
-    let volumes = template.spec.unwrap().volumes.unwrap();
-    let signing = volumes.into_iter().find(|volume| volume.name == "signing").unwrap();
-    assert_eq!(signing.projected.unwrap().sources.unwrap().len(), 2);
+    assert_eq!(server(&world).await, ["made-1", "own-1"]);
     let secret = world.api::<Secret>().get("own").await.unwrap();
     assert!(secret.annotations()[CLOCK].contains("signingSince"), "{:?}", secret.annotations());
-    let before = world.api::<Deployment>().get("main").await.unwrap().metadata.generation;
+    let before = rollouts(&world).await;
     world.patch::<Secret>("own", json!({"metadata": {"labels": {"a": "b"}}})).await;
     look(&world).await;
-    let after = world.api::<Deployment>().get("main").await.unwrap().metadata.generation;
-    assert_eq!(before, after, "the key is the same: no pod is rolled");
+    assert_eq!(rollouts(&world).await, before, "the key is the same: no pod is rolled");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use niks3_protocol::server_config::{
     UploadsSection, VerifyUploads as ServerVerify,
 };
 
-use crate::cache::validate::{Database, Issuer, Storage, ValidCache};
+use crate::cache::validate::{Database, Issuer, KEYS, REVOKED, Storage, ValidCache};
 use crate::crd::binary_cache::{ReadProxyMode, VerifyUploads};
 use crate::labels::{CA_FILE, Component, Names, child, labels};
 
@@ -64,12 +64,8 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 ..bucket(cache)
             },
         },
-        signing_key_files: cache
-            .signing
-            .signing()
-            .map(|key| format!("{SIGNING_FOLDER}/{}", key.name))
-            .collect(),
-        revoked_keys: cache.signing.revoked().map(str::to_owned).collect(),
+        signing_key_files: vec![format!("{SIGNING_FOLDER}/{KEYS}")],
+        revoked_keys_file: Some(format!("{SIGNING_FOLDER}/{REVOKED}")),
         auth: AuthSection {
             static_tokens: cache
                 .tokens

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 
 use crate::cache::validate::credentials::role;
-use crate::cache::validate::{Clocks, Embedded, Generated, Key, ValidCache};
-use crate::labels::{CREDENTIALS, Component, GENERATED_ID, Names, child, labels};
+use crate::cache::validate::{Clocks, Embedded, Generated, KEYS, Key, REVOKED, ValidCache};
+use crate::labels::{CREDENTIALS, Component, GENERATED_ID, KEYS_CHANGED, Names, child, labels};
+use crate::status::timestamp;
 
 use super::embedded::{POSTGRES_DATABASE, POSTGRES_PORT, POSTGRES_USER};
 
@@ -57,6 +59,26 @@ pub fn key_upkeep(cache: &ValidCache, key: &Key) -> Option<Value> {
     // With its version: what somebody else did meanwhile is looked at first.
     metadata["resourceVersion"] = json!(found.version);
     Some(json!({"metadata": metadata}))
+}
+
+/// What the pods sign with, where it is not so yet: all of the Secret where there is none, else a patch of it.
+pub fn key_set(cache: &ValidCache) -> Option<Value> {
+    let set = &cache.signing.set;
+    let wanted = set.wanted.as_ref()?;
+    let owned = set.found.as_ref().is_some_and(|found| found.owners == [cache.owner.clone()]);
+    if owned && !set.is_new() {
+        return None;
+    }
+    let name = Names(&cache.name).key_set();
+    let mut metadata =
+        child(name, &cache.namespace, labels(&cache.name, Component::Server), Some(&cache.owner));
+    metadata.annotations = Some([(KEYS_CHANGED.to_owned(), timestamp(set.changed_at))].into());
+    // With its version: what an operator wrote meanwhile that knows more is not taken back.
+    metadata.resource_version = set.found.as_ref().map(|found| found.version.clone());
+    let data = [(KEYS, &wanted.keys), (REVOKED, &wanted.revoked)];
+    let data = data.map(|(key, text)| (key.to_owned(), ByteString(text.clone().into_bytes())));
+    let secret = Secret { metadata, data: Some(data.into()), ..Secret::default() };
+    Some(serde_json::to_value(secret).expect("a Secret should be JSON"))
 }
 
 fn clock_text(clocks: &Clocks) -> String {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 
-use crate::cache::validate::{CaFile, Database, S3Access, SecretFile, Storage, ValidCache};
+use crate::cache::validate::{CaFile, Database, KEYS, REVOKED, S3Access, SecretFile, Storage, ValidCache};
 use crate::labels::{CA_FILE, Names};
 
 use super::config_map::{
@@ -108,13 +108,9 @@ fn issuers(cache: &ValidCache) -> Option<Volume> {
     (!sources.is_empty()).then(|| projected("issuers", sources))
 }
 
-/// The keys that sign, in one folder.
+/// The keys that sign and those that are revoked: the same volume whatever they are.
 fn signing(cache: &ValidCache) -> Volume {
-    let keys: Vec<_> = cache.signing.signing().map(|key| (key.name.as_str(), &key.secret)).collect();
-    match keys.as_slice() {
-        [(name, file)] => file_volume("signing", file, name),
-        keys => files("signing", keys),
-    }
+    secret_volume("signing", &Names(&cache.name).key_set(), &[(KEYS, KEYS), (REVOKED, REVOKED)])
 }
 
 /// The shared secrets.

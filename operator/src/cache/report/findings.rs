@@ -1,6 +1,7 @@
 //! Pure: what a reconciliation found out, as conditions.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::jiff::Timestamp;
 use niks3_protocol::api::health::{Dependency, ReadinessCheck};
 
 use crate::apply::{ApplyError, refusal};
@@ -30,13 +31,17 @@ pub(super) const PAUSED: &str = "spec.suspend is Reconcile: the operator changes
 const SUSPENDED: &str = "spec.suspend is Server: no pod of the server runs";
 
 /// One finding for each condition of a cache.
-pub(super) fn findings(outcome: &Outcome<'_>, resign: Option<&ResignProgress>) -> Vec<Finding> {
+pub(super) fn findings(
+    outcome: &Outcome<'_>,
+    resign: Option<&ResignProgress>,
+    now: Timestamp,
+) -> Vec<Finding> {
     let mut findings = match outcome.valid {
         Ok(valid) => {
             let mut findings = vec![
                 Finding::yes(ConditionType::Accepted, Reason::Accepted, "the spec can be carried out"),
                 references(valid),
-                keys::signing(&valid.signing, resign),
+                keys::signing(&valid.signing, resign, outcome.keys, now),
             ];
             findings.extend(credentials::rotated(valid));
             match outcome.applied {

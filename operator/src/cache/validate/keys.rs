@@ -2,17 +2,17 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::ResourceExt as _;
 use niks3_protocol::nix::SecretKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::crd::BinaryCache;
 use crate::crd::binary_cache::{KeyStage, ResignState, SigningKey};
 use crate::crd::conditions::Reason;
-use crate::labels::{self, GENERATED_ID, Names};
+use crate::labels::{self, Names};
 
 use super::key_name::default_name;
 use super::key_secret::{clocks, found, parse};
+use super::key_set::KeySet;
 use super::rotation::{Candidate, Clock, Clocks, Pace, stages};
 use super::secrets::{Generated, Resolver, SecretFile};
 use super::{Invalid, retains_keys};
@@ -25,6 +25,8 @@ const SECRET_KEY: &str = "secret";
 pub struct Signing {
     /// Its keys, in the order of the spec.
     pub keys: Vec<Key>,
+    /// What the pods sign with.
+    pub set: KeySet,
     /// Whether the Secrets of generated keys outlive the cache.
     pub retain: bool,
     pace: Pace,
@@ -82,14 +84,27 @@ impl Signing {
             let known = Clock {
                 published_at: before.published_at.clone(),
                 signing_since: before.signing_since.clone(),
+                in_force_since: before.in_force_since.clone(),
                 retired_at: before.retired_at.clone(),
             };
+            let in_force = known.in_force_since.clone().filter(|_| known.signing_since.is_some());
+            let since = known.signing_since.clone();
             // Of a Secret that is there, its clock counts: what it does not say was taken back.
             key.clock = match &key.found {
                 Some(found) if found.clocks.contains_key(&key.name) => key.clock.clone(),
                 _ => key.clock.clone().or(known),
             };
+            // That all pods sign with it is learned after the clock was written.
+            if key.clock.signing_since == since {
+                key.clock.in_force_since = key.clock.in_force_since.take().or(in_force);
+            }
             key.public_key = key.public_key.take().or_else(|| Some(before.public_key.clone()));
+        }
+        // Before pods took keys while they ran, each change of keys made new ones.
+        if keys.len() > 1 && !resolver.observed.secrets.contains_key(&Names(resolver.cache).key_set()) {
+            for Key { clock, .. } in &mut keys {
+                clock.in_force_since = clock.in_force_since.take().or_else(|| clock.signing_since.clone());
+            }
         }
         let resign = cache.status.as_ref().and_then(|status| status.resign.as_ref());
         let resigned =
@@ -106,9 +121,10 @@ impl Signing {
         for ((key, judged), stage) in keys.iter_mut().zip(candidates).zip(stages) {
             (key.clock, key.stage, key.waits) = (judged.clock, stage, judged.waits);
         }
-        let signing = Self { keys, retain: retains_keys(&cache.spec), pace };
-        signing.note_versions(resolver);
-        Ok(signing)
+        // Pods take other keys while they run: no version of theirs makes new ones.
+        resolver.versions.clear();
+        let set = KeySet::of(&keys, resolver)?;
+        Ok(Self { keys, set, retain: retains_keys(&cache.spec), pace })
     }
 
     /// The keys that sign.
@@ -121,12 +137,9 @@ impl Signing {
         self.keys.iter().filter(|key| key.stage != KeyStage::Revoke)
     }
 
-    /// The public keys that clients are to trust no more.
-    pub fn revoked(&self) -> impl Iterator<Item = &str> {
-        self.keys
-            .iter()
-            .filter(|key| key.stage == KeyStage::Revoke)
-            .filter_map(|key| key.public_key.as_deref())
+    /// The keys that sign after an earlier one, which they are to take over from.
+    pub fn successors(&self) -> impl Iterator<Item = &Key> {
+        self.signing().skip(1)
     }
 
     /// A key that signs on only because not all of what it signed is signed by its successor.
@@ -137,24 +150,6 @@ impl Signing {
     /// When a key that is published signs by itself.
     pub fn signs_at(&self, key: &Key) -> Option<String> {
         self.pace.signs_at(&key.clock).map(crate::status::timestamp)
-    }
-
-    /// Pods are rolled when a key that they sign with is another one, not when its clock is set.
-    fn note_versions(&self, resolver: &mut Resolver<'_>) {
-        resolver.versions.clear();
-        for key in self.signing() {
-            let name = &key.secret.secret;
-            let found = resolver.observed.secrets.get(name);
-            let version = match (&key.generated, &key.material) {
-                (Some(Generated { make: Some(fresh), .. }), _) => Some(fresh.id.clone()),
-                (Some(_), _) => found.and_then(|found| found.annotations().get(GENERATED_ID).cloned()),
-                (None, Ok(key)) => {
-                    Some(hex::encode(&Sha256::digest(key.public_key().to_string().as_bytes())[..8]))
-                }
-                (None, Err(_)) => resolver.observed.secret_versions.get(name).cloned(),
-            };
-            resolver.versions.insert(name.clone(), version.unwrap_or_default());
-        }
     }
 }
 

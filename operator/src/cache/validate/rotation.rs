@@ -23,6 +23,9 @@ pub struct Clock {
     /// Since when it signs, or signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_since: Option<String>,
+    /// Since when all pods sign with it; noted where it is to take over from an earlier one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_since: Option<String>,
     /// Since when it signs no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<String>,
@@ -35,6 +38,7 @@ impl Clock {
         Self {
             published_at: self.published_at.or(other.published_at),
             signing_since: self.signing_since.or(other.signing_since),
+            in_force_since: self.in_force_since.or(other.in_force_since),
             retired_at: self.retired_at.or(other.retired_at),
         }
     }
@@ -87,9 +91,11 @@ impl Pace {
         if self.by_hand { None } else { after(clock.published_at.as_ref(), self.publish) }
     }
 
-    /// When the keys before one that signs retire.
-    pub(super) fn retires_at(self, clock: &Clock) -> Option<Timestamp> {
-        after(clock.signing_since.as_ref(), self.overlap)
+    /// When the keys before one that signs retire: from when all pods sign with it, both do. What retired then stays
+    /// so where that is not known any more.
+    fn retires_at(self, clock: &Clock, retired: bool) -> Option<Timestamp> {
+        let since = clock.in_force_since.as_ref();
+        after(since.or(clock.signing_since.as_ref().filter(|_| retired)), self.overlap)
     }
 }
 
@@ -125,13 +131,16 @@ pub(super) fn stages(keys: &mut [Candidate], pace: Pace, now: Timestamp) -> Vec<
     {
         signing[first] = true;
     }
+    let judged: &[Candidate] = keys;
     let due = |index: usize| {
-        let later = (index + 1..keys.len()).filter(|later| signing[*later] && keys[*later].usable);
-        later.filter(|later| pace.retires_at(&keys[*later].clock).is_some_and(|at| at <= now))
+        let later = (index + 1..keys.len()).filter(|later| signing[*later] && judged[*later].usable);
+        let retired = judged[index].clock.retired_at.is_some();
+        later.filter(move |later| pace.retires_at(&judged[*later].clock, retired).is_some_and(|at| at <= now))
     };
     // What retired once stays so: what its successor has not signed is none of its own any more.
-    let retired =
-        |index: usize| due(index).any(|later| keys[later].in_all || keys[index].clock.retired_at.is_some());
+    let retired = |index: usize| {
+        due(index).any(|later| judged[later].in_all || judged[index].clock.retired_at.is_some())
+    };
     let waits: Vec<bool> = (0..keys.len())
         .map(|index| keys[index].wanted == KeyStage::Auto && due(index).next().is_some() && !retired(index))
         .collect();
@@ -157,9 +166,12 @@ pub(super) fn stages(keys: &mut [Candidate], pace: Pace, now: Timestamp) -> Vec<
             }
             KeyStage::Retire | KeyStage::Revoke => {
                 clock.retired_at.get_or_insert_with(|| timestamp(now));
+                clock.in_force_since = None;
             }
             // Back at the beginning: it would sign at once else.
-            KeyStage::Publish | KeyStage::Auto => clock.signing_since = None,
+            KeyStage::Publish | KeyStage::Auto => {
+                (clock.signing_since, clock.in_force_since) = (None, None);
+            }
         }
     }
     stages
@@ -182,7 +194,15 @@ mod tests {
         days.iter()
             .map(|day| {
                 let now = Timestamp::from_second(1_800_000_000 + day * DAY).unwrap();
-                stages(keys, pace, now).iter().map(letter).collect()
+                let said = stages(keys, pace, now).iter().map(letter).collect();
+                // All pods take them at once.
+                for clock in
+                    keys.iter_mut().map(|key| &mut key.clock).filter(|clock| clock.retired_at.is_none())
+                {
+                    clock.in_force_since =
+                        clock.in_force_since.take().or_else(|| clock.signing_since.clone());
+                }
+                said
             })
             .collect()
     }
@@ -215,6 +235,21 @@ mod tests {
         assert_eq!(days(&mut keys, Automatic, &[102]), ["RS"], "nothing is known of a new run: it stays so");
         let mut told = [Candidate { wanted: Retire, ..key(Auto) }, Candidate { in_all: false, ..key(Auto) }];
         assert_eq!(days(&mut told, Automatic, &[0, 100]), ["RS", "RS"], "by hand it waits for nobody");
+    }
+
+    #[test]
+    fn the_overlap_counts_from_when_all_pods_sign_with_both() {
+        let mut keys = [key(Auto), key(Auto)];
+        assert_eq!(days(&mut keys, Automatic, &[0, 7]), ["SP", "SS"]);
+        let pace = Pace::of(&Rotation::default()).unwrap();
+        let at = |day: i64| Timestamp::from_second(1_800_000_000 + day * DAY).unwrap();
+        keys[1].clock.in_force_since = None;
+        assert_eq!(stages(&mut keys, pace, at(400)), [Sign, Sign], "a pod may sign with the old one alone");
+        keys[1].clock.in_force_since = Some(timestamp(at(400)));
+        assert_eq!(stages(&mut keys, pace, at(429)), [Sign, Sign]);
+        assert_eq!(stages(&mut keys, pace, at(430)), [Retire, Sign]);
+        keys[1].clock.in_force_since = None;
+        assert_eq!(stages(&mut keys, pace, at(431)), [Retire, Sign], "it does not come back");
     }
 
     #[test]

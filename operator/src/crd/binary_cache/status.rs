@@ -112,6 +112,9 @@ pub struct SigningKeyStatus {
     /// Since when it signs, or signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_since: Option<String>,
+    /// Since when all pods sign with it; noted where it takes over from an earlier key. The overlap counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_since: Option<String>,
     /// Since when it signs no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<String>,
