@@ -6,6 +6,7 @@ mod resign;
 mod tls;
 mod traces;
 mod values;
+mod web_identity;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use resign::ResignArgs;
 pub use tls::TlsArgs;
 pub use traces::{Sampler, TraceArgs};
 use values::{concurrency, read_mode, request_timeout, switch, verify};
+pub use web_identity::WebIdentityArgs;
 
 /// The server of a Nix binary cache on S3.
 #[derive(Debug, Parser)]
@@ -150,6 +152,8 @@ pub struct S3Args {
     /// Requests to S3 a second at most; 0 is any number. Either way the server slows down while S3 throttles.
     #[arg(long, env = "NIKS3_S3_RATE_LIMIT", global = true)]
     pub s3_rate_limit: Option<String>,
+    #[command(flatten)]
+    pub web_identity: WebIdentityArgs,
 }
 
 /// The cache.

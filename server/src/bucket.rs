@@ -4,6 +4,7 @@
 //! what was sent ten times that long ago has happened or never will ([`BucketConfig::settle_time`]). That is
 //! the one assumption about time the collector makes, so nothing here may wait longer on one request.
 
+mod credentials;
 mod delete;
 mod error;
 mod list;
@@ -12,18 +13,18 @@ mod pace;
 mod presign;
 mod probe;
 mod read;
+mod web_identity;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_config::BehaviorVersion;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, SharedHttpClient,
+    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedHttpClient,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
@@ -33,12 +34,14 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use niks3_protocol::object_key::ObjectKey;
 use tracing::Instrument as _;
 
+use credentials::Keeper;
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 pub use error::{BucketError, Failure};
 pub use list::Listed;
 use pace::{Pace, Paced};
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
+pub use web_identity::WebIdentity;
 
 use crate::metrics::S3Calls;
 
@@ -62,6 +65,8 @@ pub struct BucketConfig {
     pub path_style: bool,
     /// Access key id and secret; the environment's chain where they are left out.
     pub credentials: Option<StaticCredentials>,
+    /// What that chain has in place of an instance's role.
+    pub web_identity: Option<WebIdentity>,
     /// The limit on one request, body included unless it is streamed to a reader.
     pub request_timeout: Duration,
     /// Make the bucket where it is missing.
@@ -98,7 +103,7 @@ impl BucketConfig {
 #[derive(Clone, Debug)]
 pub struct Bucket {
     client: Client,
-    credentials: SharedCredentialsProvider,
+    credentials: Keeper,
     config: BucketConfig,
     calls: S3Calls,
 }
@@ -121,20 +126,14 @@ impl Bucket {
             .operation_attempt_timeout(config.request_timeout)
             .build();
         let https = https_client(config.ca.as_deref())?;
-        let credentials = match &config.credentials {
-            Some(keys) => SharedCredentialsProvider::new(Credentials::new(
-                &keys.access_key,
-                &keys.secret_key,
-                None,
-                None,
-                "niks3",
-            )),
-            None => credentials_of_the_environment(&config, https.clone()).await?,
-        };
+        // The future of reading AWS's files is large.
+        let credentials = Box::pin(Keeper::open(&config, https.clone())).await;
         let mut builder = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
             .credentials_provider(credentials.clone())
+            // They are kept already.
+            .identity_cache(IdentityCache::no_cache())
             .force_path_style(config.path_style)
             // The SDK's newer default sends trailers that several S3 servers refuse.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -160,7 +159,7 @@ impl Bucket {
     }
 
     /// Waits for a call, counts it, and says in our words how it failed.
-    fn call<T, E: ProvideErrorMetadata + std::error::Error>(
+    fn call<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
         &self,
         operation: &'static str,
         key: &str,
@@ -229,13 +228,19 @@ impl Bucket {
         }
     }
 
+    /// Why there are no credentials, where that was so when they were last wanted.
+    pub fn without_credentials(&self) -> Option<String> {
+        self.credentials.problem()
+    }
+
     /// What signs upload addresses from now on for as long as its credentials last.
     pub async fn presigner(&self, expiry: Duration) -> Result<Presigner, BucketError> {
-        let credentials = self
-            .credentials
-            .provide_credentials()
-            .await
-            .map_err(|error| BucketError::credentials(&error.to_string()))?;
+        let credentials = self.credentials.get().await.map_err(|why| BucketError {
+            operation: "presign",
+            key: String::new(),
+            failure: Failure::NoCredentials,
+            message: why.to_string(),
+        })?;
         Presigner::new(&self.config, &credentials, time::OffsetDateTime::now_utc(), expiry)
     }
 
@@ -259,17 +264,12 @@ fn https_client(ca: Option<&[u8]>) -> Result<SharedHttpClient, BucketError> {
             None => system,
         })
         .build()
-        .map_err(|error| BucketError::credentials(&error.to_string()))?;
+        .map_err(|error| BucketError {
+            operation: "TLS",
+            key: String::new(),
+            failure: Failure::Refused,
+            message: error.to_string(),
+        })?;
     let provider = Provider::rustls(CryptoMode::AwsLc);
     Ok(HttpClientBuilder::new().tls_provider(provider).tls_context(context).build_https())
-}
-
-/// The usual chain: web identity, instance profile.
-async fn credentials_of_the_environment(
-    config: &BucketConfig,
-    https: SharedHttpClient,
-) -> Result<SharedCredentialsProvider, BucketError> {
-    let loader = aws_config::defaults(BehaviorVersion::latest()).region(Region::new(config.region.clone()));
-    let loaded = loader.http_client(https).load().await;
-    loaded.credentials_provider().ok_or_else(|| BucketError::credentials("no credentials are configured"))
 }

@@ -142,6 +142,7 @@ impl From<BucketError> for ApiError {
             Failure::Unreachable
             | Failure::BucketNotFound
             | Failure::AccessDenied
+            | Failure::NoCredentials
             | Failure::SignatureRejected
             | Failure::ClockSkew => {
                 tracing::warn!(message, "the bucket failed a request");

@@ -167,8 +167,7 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
             }),
             request_timeout: Duration::from_secs(30),
             create_bucket: true,
-            ca: None,
-            rate_limit: 0,
+            ..BucketConfig::default()
         },
         tls: None,
         signing_keys: vec![key_file],

@@ -5,6 +5,8 @@ use std::time::Duration;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use super::credentials::NoCredentials;
+
 /// A request that failed. The message names the operation and the key, never a credential.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("S3 {operation} {key}: {message}")]
@@ -30,6 +32,8 @@ pub enum Failure {
     UploadNotFound,
     /// These credentials may not do this.
     AccessDenied,
+    /// There are no credentials to sign with, or S3 says that they are over.
+    NoCredentials,
     /// The signature was refused: wrong secret, region or addressing style.
     SignatureRejected,
     /// The clocks differ too much.
@@ -60,6 +64,7 @@ impl Failure {
             Self::Unreachable => "failed",
             Self::BucketNotFound
             | Self::AccessDenied
+            | Self::NoCredentials
             | Self::SignatureRejected
             | Self::ClockSkew
             | Self::RangeNotSatisfiable
@@ -74,6 +79,7 @@ impl BucketError {
         match self.failure {
             Failure::BucketNotFound => "BucketNotFound",
             Failure::AccessDenied => "AccessDenied",
+            Failure::NoCredentials => "CredentialsUnavailable",
             Failure::SignatureRejected => "SignatureRejected",
             Failure::ClockSkew => "ClockSkew",
             Failure::NotFound
@@ -86,25 +92,25 @@ impl BucketError {
         }
     }
 
-    /// Whether S3 answered that it will not do it: then it did not, and never will.
+    /// Whether S3 answered that it will not do it: then it did not, and never will. Credentials may end between a request
+    /// whose answer was lost and its second try.
     pub fn is_definite(&self) -> bool {
-        !matches!(self.failure, Failure::Unreachable | Failure::Throttled(_))
+        !matches!(self.failure, Failure::Unreachable | Failure::Throttled(_) | Failure::NoCredentials)
     }
 
-    pub(super) fn credentials(message: &str) -> Self {
-        Self {
-            operation: "credentials",
-            key: String::new(),
-            failure: Failure::AccessDenied,
-            message: message.to_owned(),
-        }
-    }
-
-    pub(super) fn from_sdk<E: ProvideErrorMetadata + std::error::Error>(
+    pub(super) fn from_sdk<E: ProvideErrorMetadata + std::error::Error + 'static>(
         operation: &'static str,
         key: &str,
         error: &SdkError<E, HttpResponse>,
     ) -> Self {
+        if let Some(why) = NoCredentials::cause_of(error) {
+            return Self {
+                operation,
+                key: key.to_owned(),
+                failure: Failure::NoCredentials,
+                message: why.to_string(),
+            };
+        }
         let (failure, message) = match error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
@@ -136,6 +142,9 @@ fn classify(operation: &str, status: u16, code: &str) -> Failure {
         (_, "NoSuchUpload") => Failure::UploadNotFound,
         (_, "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "AuthorizationHeaderMalformed") => {
             Failure::SignatureRejected
+        }
+        (_, "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "InvalidTokenId") => {
+            Failure::NoCredentials
         }
         (_, "RequestTimeTooSkewed") => Failure::ClockSkew,
         // The answer to a HEAD has no body, and so no code.

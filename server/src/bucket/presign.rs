@@ -160,6 +160,7 @@ mod tests {
             region: "us-east-1".to_owned(),
             path_style: false,
             credentials: None,
+            web_identity: None,
             request_timeout: Duration::from_secs(30),
             create_bucket: false,
             ca: None,

@@ -160,7 +160,10 @@ async fn check_storage(app: &App) -> ReadinessCheck {
     let outcome = match tokio::time::timeout(CHECK_TIMEOUT, app.bucket.probe()).await {
         Ok(Ok(())) => app.health.storage_problem(),
         Ok(Err(error)) => Some((error.reason(), format!("the bucket cannot be used: {}", error.message))),
-        Err(_) => Some(("EndpointUnreachable", format!("S3 did not answer within {CHECK_TIMEOUT:?}"))),
+        Err(_) => Some(app.bucket.without_credentials().map_or_else(
+            || ("EndpointUnreachable", format!("S3 did not answer within {CHECK_TIMEOUT:?}")),
+            |why| ("CredentialsUnavailable", format!("the bucket cannot be used: {why}")),
+        )),
     };
     check(Dependency::Storage, outcome)
 }

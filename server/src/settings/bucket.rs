@@ -6,8 +6,8 @@ use anyhow::bail;
 use niks3_protocol::server_config::{AddressingStyle, S3Section};
 
 use super::{ca, read_secret, text};
-use crate::args::S3Args;
-use crate::bucket::{BucketConfig, StaticCredentials};
+use crate::args::{S3Args, WebIdentityArgs};
+use crate::bucket::{BucketConfig, StaticCredentials, WebIdentity};
 
 pub(super) fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConfig> {
     let bucket = text(args.s3_bucket).unwrap_or(file.bucket);
@@ -60,11 +60,27 @@ pub(super) fn bucket(args: S3Args, file: S3Section) -> anyhow::Result<BucketConf
         prefix: file.prefix,
         region: text(args.s3_region).unwrap_or(file.region),
         credentials,
+        web_identity: web_identity(args.web_identity)?,
         request_timeout: args.s3_request_timeout.0,
         create_bucket: file.create_bucket,
         rate_limit: super::limits::s3_rate(args.s3_rate_limit)?.unwrap_or(file.rate_limit),
         ca: ca("the CA file of S3", text(args.s3_ca_file).or(file.ca_file))?,
     })
+}
+
+/// Where a file with a token is named. A role alone is nothing: the SDK reads it with other sources.
+fn web_identity(args: WebIdentityArgs) -> anyhow::Result<Option<WebIdentity>> {
+    let Some(token_file) = text(args.s3_web_identity_token_file) else { return Ok(None) };
+    let sts_endpoint = text(args.s3_sts_endpoint);
+    if let Some(endpoint) = sts_endpoint.as_ref().filter(|endpoint| !endpoint.contains("://")) {
+        bail!("AWS_ENDPOINT_URL_STS={endpoint} is no origin; it begins with https:// or http://");
+    }
+    Ok(Some(WebIdentity {
+        token_file: token_file.into(),
+        role_arn: text(args.s3_role_arn),
+        session_name: text(args.s3_role_session_name).unwrap_or_else(|| "niks3-server".to_owned()),
+        sts_endpoint,
+    }))
 }
 
 /// A secret from the file an argument names (which wins, as in niks3 1.7), an argument, or the file that the

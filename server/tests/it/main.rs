@@ -43,3 +43,4 @@ mod throttling;
 mod tls;
 mod traces;
 mod verify;
+mod web_identity;

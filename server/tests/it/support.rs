@@ -5,6 +5,7 @@ pub(crate) mod crash;
 pub(crate) mod dice;
 pub(crate) mod inspect;
 pub(crate) mod issuer;
+pub(crate) mod minio;
 pub(crate) mod nix;
 pub(crate) mod relay;
 pub(crate) mod throttle;
@@ -186,6 +187,7 @@ impl Place {
                     access_key: environment("NIKS3_TEST_S3_ACCESS_KEY"),
                     secret_key: environment("NIKS3_TEST_S3_SECRET_KEY"),
                 }),
+                web_identity: None,
                 request_timeout: Duration::from_secs(30),
                 create_bucket: true,
                 ca: None,

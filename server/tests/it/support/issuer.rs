@@ -141,6 +141,7 @@ struct Document {
     url: String,
     fetches: Arc<AtomicUsize>,
     own_token: Option<String>,
+    publishes: fn(&TestKey) -> bool,
 }
 
 impl Issuer {
@@ -162,7 +163,7 @@ impl Issuer {
         let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
         let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
         let (listener, url) = bind("https").await;
-        let (router, fetches) = routes(&url, own_token);
+        let (router, fetches) = routes(&url, own_token, |_| true);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -180,8 +181,13 @@ impl Issuer {
 
     /// A provider with a discovery document.
     pub(crate) async fn provider() -> Self {
+        Self::provider_of(|_| true).await
+    }
+
+    /// The same, with some of the keys alone: MinIO refuses all where it does not know one.
+    pub(crate) async fn provider_of(publishes: fn(&TestKey) -> bool) -> Self {
         let (listener, url) = bind("http").await;
-        let (router, fetches) = routes(&url, None);
+        let (router, fetches) = routes(&url, None, publishes);
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { url, ca: None, fetches, task }
     }
@@ -230,9 +236,13 @@ async fn bind(scheme: &str) -> (TcpListener, String) {
     (listener, url)
 }
 
-fn routes(url: &str, own_token: Option<String>) -> (Router, Arc<AtomicUsize>) {
+fn routes(
+    url: &str,
+    own_token: Option<String>,
+    publishes: fn(&TestKey) -> bool,
+) -> (Router, Arc<AtomicUsize>) {
     let fetches = Arc::new(AtomicUsize::new(0));
-    let state = Document { url: url.to_owned(), fetches: Arc::clone(&fetches), own_token };
+    let state = Document { url: url.to_owned(), fetches: Arc::clone(&fetches), own_token, publishes };
     let router = Router::new()
         .route("/openid/v1/jwks", get(serve_keys))
         .route("/.well-known/openid-configuration", get(discover))
@@ -246,7 +256,9 @@ async fn serve_keys(State(state): State<Document>, headers: HeaderMap) -> Result
     if state.own_token.is_some_and(|own| given != Some(&format!("Bearer {own}"))) {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    Ok(Json(json!({ "keys": keys().iter().map(public).collect::<Vec<_>>() })))
+    Ok(Json(
+        json!({ "keys": keys().iter().filter(|key| (state.publishes)(key)).map(public).collect::<Vec<_>>() }),
+    ))
 }
 
 async fn discover(State(state): State<Document>) -> Json<Value> {
