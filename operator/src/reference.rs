@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value};
 
-use crate::crd::conditions::{ConditionType, Reason};
+use crate::crd::conditions::{ConditionType, Reason, ServerReason};
 use crate::crd::gc_policy::RUN_NOW;
 use crate::{crd, labels};
 
@@ -182,6 +182,12 @@ fn conditions(page: &mut String) {
     }
     page.push_str("\n## Reasons\n\n| Reason | What it means | What to do |\n|---|---|---|\n");
     for reason in Reason::ALL {
+        let (name, remedy) = (reason.as_str(), reason.remedy().unwrap_or_default());
+        let _ = writeln!(page, "| `{name}` | {} | {remedy} |", reason.meaning());
+    }
+    page.push_str("\n`DatabaseReady` and `StorageReady` also have the server's own, as its `/readyz?verbose` says them:\n\n");
+    page.push_str("| Reason | What it means | What to do |\n|---|---|---|\n");
+    for reason in ServerReason::ALL {
         let (name, remedy) = (reason.as_str(), reason.remedy().unwrap_or_default());
         let _ = writeln!(page, "| `{name}` | {} | {remedy} |", reason.meaning());
     }

@@ -33,8 +33,11 @@ macro_rules! words {
 
 mod reason;
 mod remedy;
+mod server;
 
 pub use reason::Reason;
+pub use remedy::remedy;
+pub use server::ServerReason;
 
 words! {
     /// What a condition is about.
@@ -113,7 +116,7 @@ pub struct Finding {
     pub about: ConditionType,
     /// Whether it holds.
     pub verdict: Verdict,
-    /// Why; the server has reasons of its own, beside [`Reason`].
+    /// Why: a [`Reason`], or the server's [`ServerReason`].
     pub reason: Cow<'static, str>,
     /// One sentence for people.
     pub message: String,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use niks3_operator::crd::conditions::ServerReason;
+
 #[test]
 fn the_tests_that_the_docs_name_exist() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -28,7 +30,19 @@ fn the_reference_is_the_generated_one() {
         "| **`bucket`** |",
         "### `status.signingKeys[]`",
         "`SafetyLimitReached`",
+        "`CredentialsUnavailable`",
     ] {
         assert!(committed.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn the_reasons_that_are_said_to_be_the_servers_are() {
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/src");
+    let text: String = ["bucket/error.rs", "storage.rs", "http/health.rs"]
+        .map(|file| std::fs::read_to_string(server.join(file)).unwrap())
+        .concat();
+    for reason in ServerReason::ALL {
+        assert!(text.contains(&format!("\"{}\"", reason.as_str())), "the server never says {reason:?}");
     }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use niks3_operator::crd::conditions::Reason;
+use niks3_operator::crd::conditions::remedy;
 use niks3_operator::crd::gc_policy::LastRun;
 use niks3_operator::crd::{BinaryCache, BinaryCacheStatus, GCPolicy};
 
@@ -195,7 +195,7 @@ fn what_to_do(screen: &Screen<'_>, status: &BinaryCacheStatus) -> String {
                 continue;
             }
             lines.push(format!("  - {about}{} is False: {}", condition.type_, condition.message));
-            let remedy = Reason::named(&condition.reason).and_then(Reason::remedy);
+            let remedy = remedy(&condition.reason);
             lines.extend(remedy.map(|remedy| format!("    {remedy}")));
         }
     }

@@ -1,9 +1,15 @@
 //! What people can do about a condition that is false.
 
-use super::Reason;
+use super::{Reason, ServerReason};
+
+/// What to do about a reason, the operator's or the server's.
+pub fn remedy(reason: &str) -> Option<&'static str> {
+    let servers = || ServerReason::named(reason)?.remedy();
+    Reason::named(reason).and_then(Reason::remedy).or_else(servers)
+}
 
 impl Reason {
-    /// The reason that a status names, where it is one of the operator's; the server has reasons of its own.
+    /// The reason that a status names, where it is one of the operator's.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
     }

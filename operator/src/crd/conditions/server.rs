@@ -1,0 +1,65 @@
+//! Why a server lacks its database or its bucket, in its own words: it says so by `/readyz`, and the operator passes it on.
+
+words! {
+    /// Why a server lacks what it needs.
+    ServerReason {
+        /// Nothing answers where the database should be.
+        ConnectionFailed,
+        /// The database refuses user or password.
+        AuthenticationFailed,
+        /// The database's certificate is not trusted.
+        TLSVerificationFailed,
+        /// The tables are being brought up to date.
+        MigrationPending,
+        /// The tables cannot be brought up to date.
+        MigrationFailed,
+        /// The tables are of a newer server.
+        SchemaTooNew,
+        /// The bucket waits for the database.
+        DatabaseUnavailable,
+        /// Nothing that speaks S3 answers, or it fails.
+        EndpointUnreachable,
+        /// There are no credentials for S3: the source that was asked gave none, or they are over.
+        CredentialsUnavailable,
+        /// S3 does not take the signature: a wrong key, region or addressing style.
+        SignatureRejected,
+        /// The clocks of server and S3 differ too much.
+        ClockSkew,
+        /// The bucket is not there.
+        BucketNotFound,
+        /// The credentials may not do what a cache does; the message names the right.
+        AccessDenied,
+        /// The bucket and prefix are another cache's.
+        StorageIdentityMismatch,
+    }
+}
+
+impl ServerReason {
+    /// What to do; nothing where there is nothing to do.
+    pub fn remedy(self) -> Option<&'static str> {
+        Some(match self {
+            Self::ConnectionFailed => "see that the database runs, and that a network policy leads there",
+            Self::AuthenticationFailed => "correct the Secret with the database's credentials",
+            Self::TLSVerificationFailed => "name the database's CA in database.ca",
+            Self::MigrationFailed => "the server's log says which statement failed",
+            Self::SchemaTooNew => "run a server at least as new as the last one",
+            Self::EndpointUnreachable => "see that S3 runs, and that its address and CA are right",
+            Self::CredentialsUnavailable => {
+                "the message names the source: mount the token, or correct the role's trust or the address of STS"
+            }
+            Self::SignatureRejected => "correct the Secret, storage.s3.region or addressingStyle",
+            Self::ClockSkew => "set the clocks of the nodes and of S3",
+            Self::BucketNotFound => "make the bucket, or correct its name",
+            Self::AccessDenied => "give the credentials the right that the message names",
+            Self::StorageIdentityMismatch => {
+                "give each cache a bucket or prefix of its own; see docs/fsck.md"
+            }
+            Self::MigrationPending | Self::DatabaseUnavailable => return None,
+        })
+    }
+
+    /// The reason of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+    }
+}
