@@ -25,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::args::GlobalArgs;
-use answer::{first_line, foreign, s3_message};
+use answer::{first_line, foreign, is_of_checksum, s3_message};
 use error::ALERT;
 pub(crate) use error::ClientError;
 use gc_answer::ConflictAnswer;
@@ -152,6 +152,9 @@ impl Client {
                     let said = answer.text().await.unwrap_or_default();
                     if status == StatusCode::FORBIDDEN && said.to_ascii_lowercase().contains("expired") {
                         return Err(ClientError::Expired { host });
+                    }
+                    if status == StatusCode::BAD_REQUEST && is_of_checksum(&said) {
+                        return Err(ClientError::Damaged { host, message: s3_message(&said) });
                     }
                     ClientError::Refused { host, status, message: s3_message(&said) }
                 }

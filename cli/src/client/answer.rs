@@ -23,6 +23,12 @@ pub(super) fn first_line(text: &str) -> String {
     if line.is_empty() || line.starts_with('<') { "no reason was given".to_owned() } else { line }
 }
 
+/// Whether S3 says that a body does not fit its checksum: `BadDigest`, or `XAmzContentChecksumMismatch` of MinIO.
+pub(super) fn is_of_checksum(xml: &str) -> bool {
+    let code = xml.split("<Code>").nth(1).and_then(|rest| rest.split('<').next()).unwrap_or_default();
+    code == "BadDigest" || code.ends_with("Mismatch")
+}
+
 /// The code and message of S3's XML.
 pub(super) fn s3_message(xml: &str) -> String {
     let part = |tag: &str| {

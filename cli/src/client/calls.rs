@@ -68,7 +68,16 @@ impl Client {
         id: &str,
         request: &AddressesRequest,
     ) -> Result<AddressesResponse, ClientError> {
-        self.call(Method::POST, &format!("api/pending_closures/{id}/addresses"), &[], Some(request)).await
+        let answer = self
+            .call(Method::POST, &format!("api/pending_closures/{id}/addresses"), &[], Some(request))
+            .await;
+        answer.map_err(|error| match error.status() {
+            // While a cache gets a new version, a replica may not know yet what another one offered.
+            Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) => {
+                ClientError::TooOld { host: self.host(), what: "bind upload addresses to bytes" }
+            }
+            _ => error,
+        })
     }
 
     pub(crate) async fn sign(&self, id: &str, request: &SignRequest) -> Result<SignResponse, ClientError> {

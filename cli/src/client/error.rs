@@ -34,6 +34,10 @@ pub(crate) enum ClientError {
     TimedOut { host: String, timeout: GoDuration },
     #[error("the addresses for uploads have expired, as {host} says; is the clock of the server right?")]
     Expired { host: String },
+    #[error(
+        "{host} got other bytes than were sent ({message}): the way there damages them, or this machine's memory does"
+    )]
+    Damaged { host: String, message: String },
     #[error("{message} ({host} answered {status})")]
     Refused { host: String, status: StatusCode, message: String },
     #[error("{host} does not answer as a niks3 server does: {problem}")]
@@ -65,6 +69,7 @@ impl ClientError {
             Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::Expired { .. }
+            | Self::Damaged { .. }
             | Self::TooOld { .. }
             | Self::GcConflict(_) => false,
         }

@@ -42,10 +42,15 @@ impl PushError {
     /// Whether the upload is no longer what it was at its begin, so that a new one goes on.
     pub(super) fn wants_new_begin(&self) -> bool {
         match self.client() {
-            Some(ClientError::Expired { .. }) => true,
+            Some(ClientError::Expired { .. } | ClientError::TooOld { .. }) => true,
             Some(error) => matches!(error.status(), Some(StatusCode::NOT_FOUND | StatusCode::CONFLICT)),
             None => false,
         }
+    }
+
+    /// Whether S3 got other bytes than were sent.
+    pub(super) fn is_damage(&self) -> bool {
+        matches!(self.client(), Some(ClientError::Damaged { .. }))
     }
 
     /// The path that it is about.

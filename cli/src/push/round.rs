@@ -78,7 +78,7 @@ async fn begin(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Vec<Upload>, 
             let closure = closures.remove(0);
             let objects = plan.objects(&group);
             let (verify_s3, server_narinfos) = (session.options.verify_s3, session.server_narinfos);
-            let bound_addresses = session.bound;
+            let bound_addresses = session.is_bound();
             let request = BeginRequest {
                 closure: closure.clone(),
                 closures,

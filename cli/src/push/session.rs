@@ -1,6 +1,7 @@
 //! What all rounds of a push share: what was sent, what failed, what is said.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use niks3_protocol::api::cache_config::{BOUND_ADDRESSES, MULTI_ROOT, RESUME, SERVER_NARINFOS};
@@ -12,12 +13,11 @@ use super::journal::{Entry, Journal};
 use super::plan::Plan;
 use super::report::PathReport;
 use super::{Options, PushError, Summary};
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::printer::{Printer, chain};
 use crate::progress::Progress;
 
 /// One run of `niks3 push`.
-#[expect(clippy::struct_excessive_bools, reason = "each is an extension that a server has or has not")]
 pub(super) struct Session {
     pub(super) client: Arc<Client>,
     pub(super) options: Options,
@@ -29,7 +29,7 @@ pub(super) struct Session {
     /// The server writes narinfos itself.
     pub(super) server_narinfos: bool,
     /// Addresses are asked for when the bytes are there, and bound to them. All of a push is one upload then.
-    pub(super) bound: bool,
+    bound: AtomicBool,
     /// The server helps with what an interrupted push left, and commits nothing that is not in the bucket.
     pub(super) resume: bool,
     state: Mutex<State>,
@@ -65,7 +65,7 @@ impl Session {
             journal: Journal::open(client.server(), printer),
             multi_root: knows(MULTI_ROOT),
             server_narinfos: knows(SERVER_NARINFOS),
-            bound: knows(BOUND_ADDRESSES) && knows(MULTI_ROOT),
+            bound: AtomicBool::new(knows(BOUND_ADDRESSES) && knows(MULTI_ROOT)),
             resume: knows(RESUME),
             state: Mutex::default(),
         }
@@ -76,6 +76,11 @@ impl Session {
         let (before, state) = (pending.len(), self.lock());
         pending.retain(|key, _| !(state.sent.contains(key) || self.resume && self.journal.is_sent(key)));
         pending.len() < before
+    }
+
+    /// Whether addresses are bound to bytes.
+    pub(super) fn is_bound(&self) -> bool {
+        self.bound.load(Ordering::Relaxed)
     }
 
     /// An object is whole in the bucket.
@@ -95,11 +100,15 @@ impl Session {
         !std::mem::replace(&mut state.planned, true)
     }
 
-    /// After a conflict, nothing is taken for sent.
+    /// After a conflict, nothing is taken for sent; after a replica that knows no bound addresses, none are asked for.
     pub(super) fn doubt(&self, error: &PushError) {
-        if error.client().and_then(crate::client::ClientError::status) == Some(StatusCode::CONFLICT) {
-            self.journal.forget_all();
-            self.lock().sent.clear();
+        match error.client() {
+            Some(ClientError::TooOld { .. }) => self.bound.store(false, Ordering::Relaxed),
+            Some(error) if error.status() == Some(StatusCode::CONFLICT) => {
+                self.journal.forget_all();
+                self.lock().sent.clear();
+            }
+            _ => {}
         }
     }
 

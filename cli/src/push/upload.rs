@@ -12,6 +12,7 @@ mod parts;
 
 use std::collections::BTreeMap;
 use std::io::BufReader;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use super::session::Session;
 use crate::client::ClientError;
 use crate::nar::{self, Listing};
 use crate::store;
-use addresses::{Addresses, add_checksum, bytes_of};
+use addresses::{Addresses, add_checksum, bytes_of, twice};
 use compress::{Source, unreadable};
 use encoder::Contexts;
 use jobs::{Job, jobs};
@@ -77,7 +78,7 @@ impl Engine {
             Job::Nar { path, .. } | Job::Listing { path, .. } => Some(path.clone()),
             Job::Log { .. } => None,
         };
-        match self.run(job).await {
+        match self.run(&job).await {
             Ok(()) => {
                 if let Some(path) = path {
                     self.session.finished(&self.plan, &path);
@@ -94,31 +95,34 @@ impl Engine {
         }
     }
 
-    async fn run(&self, job: Job) -> Result<(), PushError> {
+    async fn run(&self, job: &Job) -> Result<(), PushError> {
         match job {
             Job::Nar { path, nar, listing } => {
                 let made = match &nar.multipart_info {
-                    Some(multipart) => self.send_in_parts(&path, multipart).await?,
-                    None => self.send_whole(&path, &nar).await?,
+                    Some(multipart) => self.send_in_parts(path, multipart).await?,
+                    None => twice(|| self.send_whole(path, nar)).await?,
                 };
                 match listing {
-                    Some(pending) => self.send_listing(&path, &pending, made).await,
+                    Some(pending) => twice(|| self.send_listing(path, pending, &made)).await,
                     None => Ok(()),
                 }
             }
             Job::Listing { path, listing } => {
-                let made = self.list(&path).await?;
-                self.send_listing(&path, &listing, made).await
+                let made = self.list(path).await?;
+                twice(|| self.send_listing(path, listing, &made)).await
             }
-            Job::Log { path, file, log } => {
-                let (level, key) = (self.session.options.level, self.plan.paths[&path].log_key());
-                let read = tokio::task::spawn_blocking(move || {
-                    zstd::encode_all(BufReader::new(store::open_log(&file)?), level)
-                });
-                let body = read.await?.map_err(|source| PushError::ReadLog { path: path.clone(), source })?;
-                self.send_compressed(&path, &key, &log, body).await
-            }
+            Job::Log { path, file, log } => twice(|| self.send_log(path, file, log)).await,
         }
+    }
+
+    async fn send_log(&self, path: &StorePath, file: &Path, log: &PendingObject) -> Result<(), PushError> {
+        let (level, key) = (self.session.options.level, self.plan.paths[path].log_key());
+        let file = file.to_owned();
+        let read = tokio::task::spawn_blocking(move || {
+            zstd::encode_all(BufReader::new(store::open_log(&file)?), level)
+        });
+        let body = read.await?.map_err(|source| PushError::ReadLog { path: path.clone(), source })?;
+        self.send_compressed(path, &key, log, body).await
     }
 
     /// A listing whose NAR is sent already.
@@ -190,9 +194,9 @@ impl Engine {
         &self,
         path: &StorePath,
         pending: &PendingObject,
-        listing: Listing,
+        listing: &Listing,
     ) -> Result<(), PushError> {
-        let text = serde_json::to_vec(&listing)
+        let text = serde_json::to_vec(listing)
             .map_err(|error| PushError::ReadNar { path: path.clone(), source: error.into() })?;
         let body = zstd::bulk::compress(&text, self.session.options.level)
             .map_err(|source| PushError::ReadNar { path: path.clone(), source })?;
@@ -215,7 +219,7 @@ impl Engine {
 
     /// Whether its address is to be asked for when its bytes are there.
     fn is_bound(&self, pending: &PendingObject) -> bool {
-        self.session.bound && pending.presigned_url.is_none()
+        self.session.is_bound() && pending.presigned_url.is_none()
     }
 
     /// An object that is one PUT, by an address bound to these bytes where they are given.

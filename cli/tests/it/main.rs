@@ -6,6 +6,7 @@
 mod support;
 
 mod bad_input;
+mod bound;
 mod certificates;
 mod counts;
 mod doctor;

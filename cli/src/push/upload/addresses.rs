@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::client::{Client, ClientError};
+use crate::push::PushError;
 
 const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-checksum-sha256");
 /// How often, and for how long each time, more objects are waited for before a call.
@@ -46,6 +47,20 @@ pub(super) fn bytes_of(body: &[u8]) -> StoredBytes {
 pub(super) fn add_checksum(headers: &mut HeaderMap, bytes: &StoredBytes) {
     if let Ok(value) = HeaderValue::from_str(&bytes.sha256) {
         headers.insert(CHECKSUM, value);
+    }
+}
+
+/// Sends an object, and where S3 got other bytes than were sent once more, read anew: it may be memory that is damaged.
+pub(super) async fn twice<T, F>(send: impl Fn() -> F) -> Result<T, PushError>
+where
+    F: Future<Output = Result<T, PushError>>,
+{
+    match send().await {
+        Err(error) if error.is_damage() => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "sent once more");
+            send().await
+        }
+        result => result,
     }
 }
 

@@ -29,9 +29,11 @@ pub(crate) enum Treatment {
     Pass(Duration),
     /// Answered with that status, and never seen by S3.
     Answer(u16),
+    /// Passed on with another body.
+    Damage,
 }
 
-type Rule = dyn Fn(usize, usize) -> Treatment + Send + Sync;
+type Rule = dyn Fn(&str, usize, usize) -> Treatment + Send + Sync;
 
 pub(crate) struct Recorder {
     pub(crate) url: String,
@@ -40,6 +42,7 @@ pub(crate) struct Recorder {
 }
 
 struct Shared {
+    target: String,
     rule: Box<Rule>,
     calls: Mutex<Vec<Call>>,
     begun: AtomicUsize,
@@ -47,10 +50,21 @@ struct Shared {
 }
 
 impl Recorder {
+    /// Before S3.
     pub(crate) async fn start(rule: impl Fn(usize, usize) -> Treatment + Send + Sync + 'static) -> Self {
+        let by_count = move |_: &str, index, under_way| rule(index, under_way);
+        Self::before(&environment("NIKS3_TEST_S3_ENDPOINT"), by_count).await
+    }
+
+    /// Before another origin, by what requests begin with.
+    pub(crate) async fn before(
+        origin: &str,
+        rule: impl Fn(&str, usize, usize) -> Treatment + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
+            target: origin.trim_start_matches("http://").to_owned(),
             rule: Box::new(rule),
             calls: Mutex::default(),
             begun: AtomicUsize::new(0),
@@ -94,13 +108,18 @@ impl Drop for Recorder {
 /// One connection of the program: call after call, each on a connection of its own to S3.
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let mut client = BufReader::new(stream);
-    while let Some((head, body)) = read_message(&mut client, true).await {
+    while let Some((head, mut body)) = read_message(&mut client, true).await {
         let index = shared.begun.fetch_add(1, Ordering::Relaxed);
         let under_way = shared.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-        let answer = match (shared.rule)(index, under_way) {
+        let answer = match (shared.rule)(&head, index, under_way) {
             Treatment::Pass(pause) => {
                 tokio::time::sleep(pause).await;
-                pass_on(&head, &body).await
+                pass_on(&shared.target, &head, &body).await
+            }
+            Treatment::Damage => {
+                let middle = body.len() / 2;
+                body[middle] ^= 1;
+                pass_on(&shared.target, &head, &body).await
             }
             Treatment::Answer(status) => {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -126,9 +145,8 @@ fn call(head: &str, status: u16) -> Call {
     Call { method, key, part, status }
 }
 
-async fn pass_on(head: &str, body: &[u8]) -> Option<Vec<u8>> {
-    let endpoint = environment("NIKS3_TEST_S3_ENDPOINT");
-    let mut s3 = BufReader::new(TcpStream::connect(endpoint.trim_start_matches("http://")).await.ok()?);
+async fn pass_on(target: &str, head: &str, body: &[u8]) -> Option<Vec<u8>> {
+    let mut s3 = BufReader::new(TcpStream::connect(target).await.ok()?);
     s3.get_mut().write_all(head.as_bytes()).await.ok()?;
     // S3 may have refused it already; then its answer is what counts.
     let _ = s3.get_mut().write_all(body).await;
@@ -139,7 +157,7 @@ async fn pass_on(head: &str, body: &[u8]) -> Option<Vec<u8>> {
 
 /// Head and body of a request or an answer, as long as its `Content-Length` says.
 async fn read_message(stream: &mut BufReader<TcpStream>, has_body: bool) -> Option<(String, Vec<u8>)> {
-    let (mut head, mut length) = (String::new(), 0);
+    let (mut head, mut length, mut chunked) = (String::new(), 0, false);
     loop {
         let start = head.len();
         if stream.read_line(&mut head).await.ok()? == 0 {
@@ -149,11 +167,31 @@ async fn read_message(stream: &mut BufReader<TcpStream>, has_body: bool) -> Opti
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
         }
+        chunked |= line == "transfer-encoding: chunked";
         if line.is_empty() {
             break;
         }
     }
+    if chunked {
+        return Some((head, read_chunks(stream).await?));
+    }
     let mut body = vec![0; if has_body { length } else { 0 }];
     stream.read_exact(&mut body).await.ok()?;
     Some((head, body))
+}
+
+/// A body of which nobody said the length, as it came.
+async fn read_chunks(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let length = usize::from_str_radix(line.trim(), 16).ok()?;
+        let mut chunk = vec![0; length + "\r\n".len()];
+        stream.read_exact(&mut chunk).await.ok()?;
+        body.extend([line.as_bytes(), &chunk].concat());
+        if length == 0 {
+            return Some(body);
+        }
+    }
 }
