@@ -83,7 +83,7 @@ async fn keys_are_had_for_a_token_and_had_anew_before_they_end() {
     // Who renews the token writes the file anew, and nobody tells the server.
     place.write_file("pod-token", &pod_token(&issuer, STS, 600));
     while signed_by(&server, &second).await == id {
-        assert!(started.elapsed() < Duration::from_secs(LIFE.unsigned_abs()), "the keys are over");
+        assert!(started.elapsed() < Duration::from_secs(10), "the keys are about to end");
         sleep(Duration::from_millis(200)).await;
     }
     assert!(started.elapsed() > Duration::from_secs(4), "keys are kept for half of their life");
