@@ -2,6 +2,7 @@
 
 pub mod traces;
 
+use std::error::Error;
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -21,4 +22,14 @@ pub fn init(debug: bool, traces: Option<&Traces>) {
         lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
     };
     registry().with(std::iter::once(logs).chain(traces.map(Traces::layer)).collect::<Vec<_>>()).init();
+}
+
+/// An error and its causes.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (**error).source())
+}
+
+/// The same in one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

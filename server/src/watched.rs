@@ -11,10 +11,11 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::storage;
+use crate::telemetry::chain;
 
 /// The files are looked at so often, and at once on SIGHUP.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Several files are read until two readings in a row are the same, but not more often than this.
+/// Several files that changed are read until two readings in a row are the same, but not more often than this.
 const READINGS: usize = 10;
 
 /// Files, and what is made of them.
@@ -24,7 +25,7 @@ pub trait Source: Send + Sync {
     /// What is made of that.
     type Made: Send + Sync;
     /// Why they cannot be used; never their content.
-    type Error: Error;
+    type Error: Error + 'static;
     /// What logs call them.
     const WHAT: &'static str;
 
@@ -53,7 +54,7 @@ impl<S: Source + std::fmt::Debug> std::fmt::Debug for Watched<S> {
 impl<S: Source> Watched<S> {
     /// Reads the files.
     pub fn open(source: S) -> Result<Self, S::Error> {
-        let contents = read(&source)?;
+        let contents = settled(&source, source.read()?)?;
         let made = watch::Sender::new(Arc::new(source.make(&contents)?));
         Ok(Self { source, contents: Mutex::new(contents), made, problem: Mutex::default() })
     }
@@ -103,8 +104,12 @@ impl<S: Source> Watched<S> {
     }
 
     fn reload(&self) -> Result<bool, S::Error> {
-        let contents = read(&self.source)?;
         let mut before = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let contents = self.source.read()?;
+        if *before == contents {
+            return Ok(false);
+        }
+        let contents = settled(&self.source, contents)?;
         if *before == contents {
             return Ok(false);
         }
@@ -116,8 +121,7 @@ impl<S: Source> Watched<S> {
 }
 
 /// All files as they were at one time: a kubelet swaps them together, maybe between two reads.
-fn read<S: Source>(source: &S) -> Result<S::Contents, S::Error> {
-    let mut contents = source.read()?;
+fn settled<S: Source>(source: &S, mut contents: S::Contents) -> Result<S::Contents, S::Error> {
     for _ in 0..READINGS {
         let again = source.read()?;
         if again == contents {
@@ -126,15 +130,6 @@ fn read<S: Source>(source: &S) -> Result<S::Contents, S::Error> {
         contents = again;
     }
     Ok(contents)
-}
-
-fn chain(error: &dyn Error) -> String {
-    let (mut said, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        said = format!("{said}: {error}");
-        cause = error.source();
-    }
-    said
 }
 
 /// Takes what changes, for as long as the server runs.

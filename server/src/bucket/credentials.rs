@@ -18,6 +18,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::BucketConfig;
 use super::web_identity::Exchange;
+use crate::telemetry;
 
 /// The limit on asking for credentials.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -36,16 +37,21 @@ pub(super) struct NoCredentials(String);
 impl NoCredentials {
     /// The cause of an error of the SDK's, where it is this one.
     pub(super) fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        chain(error).find_map(|error| error.downcast_ref())
+        telemetry::causes(error).find_map(|error| error.downcast_ref())
     }
 }
 
 /// Has the credentials, and asks for new ones in time.
 #[derive(Debug, Clone)]
-pub(super) struct Keeper(Arc<Inner>);
+pub(super) enum Keeper {
+    /// They are for ever.
+    Given(Credentials),
+    /// Somebody gives them.
+    Asks(Arc<Asking>),
+}
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Asking {
     source: Source,
     limit: Duration,
     state: Mutex<State>,
@@ -55,7 +61,6 @@ struct Inner {
 
 #[derive(Debug)]
 enum Source {
-    Given(Credentials),
     WebIdentity(Exchange),
     Environment(Option<SharedCredentialsProvider>),
 }
@@ -77,53 +82,65 @@ enum AtHand {
 impl Keeper {
     /// Prepares; nothing is asked yet.
     pub(super) async fn open(config: &BucketConfig, https: SharedHttpClient) -> Self {
-        let source = if let Some(keys) = &config.credentials {
-            Source::Given(Credentials::new(&keys.access_key, &keys.secret_key, None, None, "niks3"))
-        } else {
-            // Where the pod is, as a cloud says; the bucket may be elsewhere.
-            let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
-            let region = region.or_else(Region::new(config.region.clone()));
-            let sdk = aws_config::defaults(BehaviorVersion::latest()).region(region).http_client(https);
-            let sdk = sdk.load().await;
-            match &config.web_identity {
-                Some(identity) => Source::WebIdentity(Exchange::new(identity.clone(), &sdk)),
-                None => Source::Environment(sdk.credentials_provider()),
-            }
+        if let Some(keys) = &config.credentials {
+            return Self::Given(Credentials::new(&keys.access_key, &keys.secret_key, None, None, "niks3"));
+        }
+        // Where the pod is, as a cloud says; the bucket may be elsewhere.
+        let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+        let region = region.or_else(Region::new(config.region.clone()));
+        let sdk = aws_config::defaults(BehaviorVersion::latest()).region(region).http_client(https);
+        let sdk = sdk.load().await;
+        let source = match &config.web_identity {
+            Some(identity) => Source::WebIdentity(Exchange::new(identity.clone(), &sdk)),
+            None => Source::Environment(sdk.credentials_provider()),
         };
         let limit = LIMIT.min(config.request_timeout * 3 / 4);
-        Self(Arc::new(Inner { source, limit, state: Mutex::default(), turn: Arc::default() }))
+        Self::Asks(Arc::new(Asking { source, limit, state: Mutex::default(), turn: Arc::default() }))
     }
 
     /// Credentials that are good now.
     pub(super) async fn get(&self) -> Result<Credentials, NoCredentials> {
-        if let Source::Given(credentials) = &self.0.source {
-            return Ok(credentials.clone());
+        match self {
+            Self::Given(credentials) => Ok(credentials.clone()),
+            Self::Asks(asking) => asking.get().await,
         }
+    }
+
+    /// Why there were none when they were last wanted.
+    pub(super) fn problem(&self) -> Option<String> {
+        match self {
+            Self::Given(_) => None,
+            Self::Asks(asking) => asking.problem(),
+        }
+    }
+}
+
+impl Asking {
+    async fn get(self: &Arc<Self>) -> Result<Credentials, NoCredentials> {
         match self.at_hand() {
             AtHand::Fresh(credentials) => return Ok(credentials),
             AtHand::Aging(credentials) => {
-                if let Ok(turn) = Arc::clone(&self.0.turn).try_lock_owned() {
-                    tokio::spawn(self.clone().renew(turn));
+                if let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() {
+                    tokio::spawn(Arc::clone(self).renew(turn));
                 }
                 return Ok(credentials);
             }
             AtHand::Failed(why) => return Err(why),
             AtHand::Nothing => {}
         }
-        let turn = Arc::clone(&self.0.turn).lock_owned().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         match self.at_hand() {
             AtHand::Fresh(credentials) | AtHand::Aging(credentials) => Ok(credentials),
             AtHand::Failed(why) => Err(why),
             // Who waits for it may give up; the answer is of use to others.
-            AtHand::Nothing => match tokio::spawn(self.clone().renew(turn)).await {
+            AtHand::Nothing => match tokio::spawn(Arc::clone(self).renew(turn)).await {
                 Ok(answer) => answer,
                 Err(error) => Err(NoCredentials(format!("asking for credentials ended early: {error}"))),
             },
         }
     }
 
-    /// Why there were none when they were last wanted.
-    pub(super) fn problem(&self) -> Option<String> {
+    fn problem(&self) -> Option<String> {
         let state = self.state();
         let good = state.kept.as_ref().is_some_and(|(kept, _)| is_good(kept, SystemTime::now()));
         state.failed.as_ref().filter(|_| !good).map(|(_, why)| why.to_string())
@@ -141,15 +158,14 @@ impl Keeper {
         }
     }
 
-    async fn renew(self, _turn: OwnedMutexGuard<()>) -> Result<Credentials, NoCredentials> {
-        let answer = tokio::time::timeout(self.0.limit, self.0.source.load()).await;
-        let answer = answer.unwrap_or_else(|_| {
-            Err(format!("{}: no answer within {:?}", self.0.source.name(), self.0.limit))
-        });
+    async fn renew(self: Arc<Self>, _turn: OwnedMutexGuard<()>) -> Result<Credentials, NoCredentials> {
+        let answer = tokio::time::timeout(self.limit, self.source.load()).await;
+        let answer = answer
+            .unwrap_or_else(|_| Err(format!("{}: no answer within {:?}", self.source.name(), self.limit)));
         let (mut state, now) = (self.state(), SystemTime::now());
         match answer {
             Ok(credentials) => {
-                let left = credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default());
+                let left = left(&credentials, now);
                 state.kept = Some((credentials.clone(), now + left.map_or(ENDLESS, |left| left / 2)));
                 state.failed = None;
                 Ok(credentials)
@@ -157,7 +173,7 @@ impl Keeper {
             Err(why) => {
                 let why = NoCredentials(why);
                 if let Some((kept, renew_at)) = &mut state.kept {
-                    let left = kept.expiry().map(|end| end.duration_since(now).unwrap_or_default());
+                    let left = left(kept, now);
                     *renew_at = now + left.map_or(RETRY.1, |left| left / 4).clamp(RETRY.0, RETRY.1);
                     tracing::warn!(%why, ?left, "the credentials of S3 cannot be renewed now");
                 }
@@ -168,7 +184,7 @@ impl Keeper {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -184,7 +200,6 @@ impl ProvideCredentials for Keeper {
 impl Source {
     fn name(&self) -> &'static str {
         match self {
-            Self::Given(_) => "the given keys",
             Self::WebIdentity(_) => "web identity",
             Self::Environment(_) => "the credentials of the environment",
         }
@@ -192,7 +207,6 @@ impl Source {
 
     async fn load(&self) -> Result<Credentials, String> {
         match self {
-            Self::Given(credentials) => Ok(credentials.clone()),
             Self::WebIdentity(exchange) => {
                 // They go first, as with every AWS SDK.
                 match EnvironmentVariableCredentialsProvider::new().provide_credentials().await {
@@ -205,7 +219,7 @@ impl Source {
                     "no keys are given, and the environment has none: {}; tried were AWS_ACCESS_KEY_ID, AWS's own files, \
                      a container's role and the instance's; set NIKS3_S3_ACCESS_KEY and NIKS3_S3_SECRET_KEY, or \
                      AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN",
-                    causes(&error)
+                    in_one_line(&error)
                 )
             }),
             Self::Environment(None) => Err("no keys are given: set NIKS3_S3_ACCESS_KEY".to_owned()),
@@ -213,17 +227,18 @@ impl Source {
     }
 }
 
+/// How long they are good for; those without an end always.
+fn left(credentials: &Credentials, now: SystemTime) -> Option<Duration> {
+    credentials.expiry().map(|end| end.duration_since(now).unwrap_or_default())
+}
+
 fn is_good(credentials: &Credentials, now: SystemTime) -> bool {
     credentials.expiry().is_none_or(|end| now < end)
 }
 
-/// An error with all its causes, in one line.
-pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut said: Vec<String> = chain(error).map(ToString::to_string).collect();
+/// An error of the SDK's with all its causes, in one line: they repeat each other, and some have several.
+pub(super) fn in_one_line(error: &(dyn Error + 'static)) -> String {
+    let mut said: Vec<String> = telemetry::causes(error).map(ToString::to_string).collect();
     said.dedup();
     said.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| (**error).source())
 }

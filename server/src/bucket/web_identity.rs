@@ -13,7 +13,7 @@ use aws_sdk_sts::Client;
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::credentials::causes;
+use super::credentials::in_one_line;
 
 /// Which token, and what for.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl Exchange {
             return format!(
                 "web identity: STS at {place} does not answer ({}); is there a way to it, or is it elsewhere \
                  (AWS_ENDPOINT_URL_STS)?",
-                causes(error)
+                in_one_line(error)
             );
         };
         let status = refused.raw().status().as_u16();

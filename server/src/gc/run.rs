@@ -14,6 +14,7 @@ use super::snapshot::{self, Snapshot};
 use super::{GcError, blocking, delete, expire, mark, report, signed, sweep};
 use crate::app::App;
 use crate::runs::{End, REMEMBERED, keep_alive, name_of};
+use crate::telemetry::chain;
 use crate::{db, push};
 
 /// A run's row, as its steps change it.
@@ -213,10 +214,7 @@ async fn finish(app: &App, progress: &Progress, result: Result<(), GcError>) -> 
         _ => None,
     };
     let reason = reason.map(name_of).transpose()?;
-    let failure = result.err().map(|error| {
-        let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-        chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-    });
+    let failure = result.err().map(|error| chain(&error));
     match &failure {
         None => tracing::info!(run = progress.id, ?stats, "collection succeeded"),
         Some(error) => tracing::error!(run = progress.id, ?stats, error, "collection failed"),
