@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use niks3_protocol::api::gc::GcState;
+use niks3_protocol::api::health::KeysInForce;
 use niks3_protocol::api::resign::{ResignCounts, ResignParams, ResignStatus};
-use niks3_protocol::nix::PublicKey;
 use niks3_protocol::server_config::ResignMode;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -90,10 +90,8 @@ pub async fn keep(app: Arc<App>) {
                 DONE
             }
         };
-        // Where nothing can change any more, waiting is all there is to do.
-        if let Ok(Err(_)) = tokio::time::timeout(wait, changes.changed()).await {
-            tokio::time::sleep(wait).await;
-        }
+        // For so long, or until other keys are in force: the next look sees which.
+        let _ = tokio::time::timeout(wait, changes.changed()).await;
     }
 }
 
@@ -168,10 +166,7 @@ fn seen(run: &ResignRun, params: &ResignParams) -> Result<Seen, ResignError> {
 /// What this server would bring narinfos in line with.
 fn params(app: &App) -> (Arc<Keys>, ResignParams) {
     let in_force = app.keys.now();
-    let text = |keys: &[PublicKey]| -> Vec<String> { keys.iter().map(ToString::to_string).collect() };
-    let (mut keys, mut revoked) = (text(&in_force.signer.public_keys()), text(&in_force.revoked));
-    keys.sort_unstable();
-    revoked.sort_unstable();
+    let KeysInForce { keys, revoked } = in_force.told();
     (in_force, ResignParams { keys, revoked })
 }
 

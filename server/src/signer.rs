@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use niks3_protocol::api::health::KeysInForce;
 use niks3_protocol::nix::signature::KeyError;
 use niks3_protocol::nix::{PublicKey, SecretKey, Signature};
 
@@ -61,6 +62,18 @@ pub struct Keys {
     pub signer: Signer,
     /// Those that clients trust no more.
     pub revoked: Vec<PublicKey>,
+}
+
+impl Keys {
+    /// As others are told of them, in an order that says nothing.
+    pub fn told(&self) -> KeysInForce {
+        let sorted = |keys: &[PublicKey]| {
+            let mut texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            texts.sort_unstable();
+            texts
+        };
+        KeysInForce { keys: sorted(&self.signer.public_keys()), revoked: sorted(&self.revoked) }
+    }
 }
 
 /// Where keys are.

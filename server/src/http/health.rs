@@ -7,8 +7,7 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use niks3_protocol::api::health::{Dependency, KeysInForce, Readiness, ReadinessCheck};
-use niks3_protocol::nix::PublicKey;
+use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
 use sqlx::migrate::MigrateError;
 use tokio::time::Instant;
 
@@ -206,8 +205,8 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if query.is_some_and(|query| query.starts_with("verbose")) {
         let server_version = env!("CARGO_PKG_VERSION").to_owned();
-        return (status, Json(Readiness { ready, checks, server_version, signing: Some(signing(&app)) }))
-            .into_response();
+        let signing = Some(app.keys.now().told());
+        return (status, Json(Readiness { ready, checks, server_version, signing })).into_response();
     }
     if ready {
         return (status, "ok").into_response();
@@ -221,17 +220,6 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
         lines.push("the server is stopping".to_owned());
     }
     (status, lines.join("\n")).into_response()
-}
-
-/// The keys in force, in an order that says nothing.
-fn signing(app: &App) -> KeysInForce {
-    let keys = app.keys.now();
-    let sorted = |keys: &[PublicKey]| {
-        let mut texts: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        texts.sort_unstable();
-        texts
-    };
-    KeysInForce { keys: sorted(&keys.signer.public_keys()), revoked: sorted(&keys.revoked) }
 }
 
 /// `GET /metrics`

@@ -36,7 +36,8 @@ pub(super) enum Next {
     Wait(Duration),
 }
 
-/// What follows, where this server has its keys since it started or was `taken` since, from the newest run, and from the newest one that looked at all narinfos.
+/// What follows from the newest run, and from the newest one that looked at all narinfos. This server has its keys since
+/// it started, or since they were `taken`.
 pub(super) fn next(
     newest: Option<Seen>,
     whole: Option<Seen>,

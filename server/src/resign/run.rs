@@ -1,5 +1,6 @@
 //! A run's row: begun by whoever starts it, kept alive and ended here.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use niks3_protocol::api::resign::ResignCounts;
@@ -35,7 +36,7 @@ pub(super) async fn run(app: &App, id: i64, from: State, keys: Arc<Keys>, stop: 
     let result = tokio::select! {
         result = walk.all() => result,
         _ = keep_alive(|| beat(app, id, &progress)) => Err(ResignError::Lost),
-        () = end_with(app, &keys, &stop) => Err(ResignError::Changed),
+        never = end_with(app, &keys, &stop) => match never {},
     };
     let others = !Arc::ptr_eq(&app.keys.now(), &keys);
     let result = result.map_err(|error| match error {
@@ -61,12 +62,12 @@ pub(super) async fn run(app: &App, id: i64, from: State, keys: Arc<Keys>, stop: 
 }
 
 /// Lets a run come to its end where it can once other keys are in force; never ends itself.
-async fn end_with(app: &App, keys: &Arc<Keys>, stop: &CancellationToken) {
+async fn end_with(app: &App, keys: &Arc<Keys>, stop: &CancellationToken) -> Infallible {
     let mut changes = app.keys.subscribe();
     if changes.wait_for(|now| !Arc::ptr_eq(now, keys)).await.is_ok() {
         stop.cancel();
     }
-    std::future::pending::<()>().await;
+    std::future::pending().await
 }
 
 async fn beat(app: &App, id: i64, progress: &Progress) -> Result<Option<bool>, ResignError> {
