@@ -1,4 +1,5 @@
-//! Writing a narinfo that is claimed, for a commit and for signing again: rules 11 and 13 of docs/gc.md.
+//! Writing a narinfo that is claimed, for a commit and for signing again, and deleting what is claimed, for a collection
+//! and a repair: rules 6, 11 and 13 of docs/gc.md.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use niks3_protocol::object_key::ObjectKey;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::bucket::{BucketError, Failure};
+use crate::bucket::{BucketError, Deletion, Failure};
+use crate::db::marks::Claimed;
 
 /// Requests for one narinfo, as long as none is answered.
 const ATTEMPTS: u32 = 4;
@@ -59,4 +61,14 @@ pub async fn send(app: &App, key: &ObjectKey, bytes: &[u8], until: Instant, pati
         attempt += 1;
         pause *= 4;
     }
+}
+
+/// Sends one delete; what became of each, in their order.
+pub async fn delete(app: &App, claimed: &[Claimed]) -> Vec<Deletion> {
+    let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();
+    let outcomes = app.bucket.delete(&keys).await;
+    for key in &keys {
+        app.recent.forget(key);
+    }
+    outcomes
 }

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::{Report, withdraw};
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
-use crate::db;
 use crate::db::marks::{Claimed, STATEMENT};
+use crate::{db, writing};
 
 /// Lost objects given up before what leads there is looked for, which reads all references once.
 const BATCH: usize = 1000;
@@ -85,11 +85,7 @@ pub(super) async fn delete(app: &App, claimed: &[Claimed], asked_at: Instant) ->
     if claimed.is_empty() || asked_at.elapsed() > app.bucket.config().request_timeout {
         return (confirmed, refused);
     }
-    let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();
-    for key in &keys {
-        app.recent.forget(key);
-    }
-    for (object, outcome) in claimed.iter().zip(app.bucket.delete(&keys).await) {
+    for (object, outcome) in claimed.iter().zip(writing::delete(app, claimed).await) {
         match outcome {
             Deletion::Confirmed => confirmed.push(object.id),
             Deletion::Refused(message) => {

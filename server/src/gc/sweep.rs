@@ -16,8 +16,8 @@ use super::run::Progress;
 use super::{GcError, signed};
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
-use crate::db;
 use crate::db::marks::{Claimed, STATEMENT};
+use crate::{db, writing};
 
 /// Batches under way at a time.
 const CONCURRENT_BATCHES: usize = 4;
@@ -143,11 +143,7 @@ async fn delete(
         });
         return Ok(Vec::new());
     }
-    let keys: Vec<String> = claimed.iter().map(|object| object.key.clone()).collect();
-    let outcomes = app.bucket.delete(&keys).await;
-    for key in &keys {
-        app.recent.forget(key);
-    }
+    let outcomes = writing::delete(app, &claimed).await;
     let (mut confirmed, mut refused, mut bytes, mut failed) = (Vec::new(), Vec::new(), 0, 0);
     for (object, outcome) in claimed.iter().zip(&outcomes) {
         match outcome {
