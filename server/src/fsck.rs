@@ -6,6 +6,7 @@
 
 mod adopt;
 mod merge;
+mod pins;
 mod progress;
 mod realisations;
 mod repair;

@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::NarInfoMetadata;
 use niks3_protocol::nix::{NarInfo, StorePath};
-use niks3_protocol::object_key::{ObjectKey, ObjectKind, PIN_PREFIX, is_narinfo};
+use niks3_protocol::object_key::{ObjectKey, ObjectKind, is_narinfo};
 
-use super::{Report, realisations};
+use super::{Report, pins, realisations};
 use crate::app::App;
-use crate::bucket::{Listed, ReadAnswer, ReadRequest};
+use crate::bucket::{ReadAnswer, ReadRequest};
 use crate::db;
 use crate::db::marks::STATEMENT;
 use crate::db::objects::CommittedObjects;
@@ -22,11 +22,9 @@ use crate::db::uploads::NewUpload;
 /// Who pushed what was adopted.
 pub(crate) const ADOPTED: &str = "niks3-server fsck";
 /// Narinfos or realisations under way at a time.
-pub(super) const CONCURRENT: usize = 16;
+const CONCURRENT: usize = 16;
 /// The longest narinfo, as it is stored and as text.
 const MAX_NARINFO: usize = 4 << 20;
-/// The longest store path in a pin.
-const MAX_PIN: usize = 4096;
 
 /// What became of a narinfo or realisation.
 pub(super) enum Outcome {
@@ -38,15 +36,58 @@ pub(super) enum Outcome {
 }
 
 pub(super) async fn adopt(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
+    adopt_below(app, report, "", Adopts::Narinfos).await?;
+    for prefix in realisations::PREFIXES {
+        adopt_below(app, report, prefix, Adopts::Realisations).await?;
+    }
+    let mut conn = app.db.acquire().await?;
+    for keys in db::fsck::list_incomplete_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
+        for key in db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await? {
+            incomplete(report, &key, "something that it reaches is not in the bucket".to_owned())?;
+        }
+    }
+    drop(conn);
+    pins::adopt(app, report).await?;
+    let mut conn = app.db.acquire().await?;
+    for keys in db::fsck::list_inner_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
+        db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Adopts {
+    Narinfos,
+    Realisations,
+}
+
+impl Adopts {
+    fn takes(self, key: &str) -> bool {
+        match self {
+            Self::Narinfos => is_narinfo(key),
+            Self::Realisations => realisations::is_realisation(key),
+        }
+    }
+
+    async fn adopt(self, app: &App, key: &str) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Narinfos => adopt_one(app, key).await,
+            Self::Realisations => realisations::adopt_one(app, key).await,
+        }
+    }
+}
+
+/// Adopts what it takes of all that is below a prefix.
+async fn adopt_below(app: &App, report: &mut Report<'_>, prefix: &str, adopts: Adopts) -> anyhow::Result<()> {
     let mut after: Option<String> = None;
     loop {
-        let page = app.bucket.list("", after.as_deref()).await?;
-        let Some(last) = page.last() else { break };
+        let page = app.bucket.list(prefix, after.as_deref()).await?;
+        let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.key.clone());
-        let narinfos = page.into_iter().filter(|object| is_narinfo(&object.key));
-        let outcomes: Vec<(String, Outcome)> = futures::stream::iter(narinfos)
+        let wanted = page.into_iter().filter(|object| adopts.takes(&object.key));
+        let outcomes: Vec<(String, Outcome)> = futures::stream::iter(wanted)
             .map(|object| async move {
-                let outcome = adopt_one(app, &object.key).await.with_context(|| object.key.clone())?;
+                let outcome = adopts.adopt(app, &object.key).await.with_context(|| object.key.clone())?;
                 anyhow::Ok((object.key, outcome))
             })
             .buffer_unordered(CONCURRENT)
@@ -61,20 +102,6 @@ pub(super) async fn adopt(app: &App, report: &mut Report<'_>) -> anyhow::Result<
         }
         tracing::info!(adopted = report.summary.adopted, after, "fsck adopts");
     }
-    realisations::adopt(app, report).await?;
-    let mut conn = app.db.acquire().await?;
-    for keys in db::fsck::list_incomplete_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
-        for key in db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await? {
-            incomplete(report, &key, "something that it reaches is not in the bucket".to_owned())?;
-        }
-    }
-    drop(conn);
-    adopt_pins(app, report).await?;
-    let mut conn = app.db.acquire().await?;
-    for keys in db::fsck::list_inner_closures(&mut conn, ADOPTED).await?.chunks(STATEMENT) {
-        db::fsck::delete_adopted_closures(&mut conn, keys, ADOPTED).await?;
-    }
-    Ok(())
 }
 
 pub(super) fn incomplete(report: &mut Report<'_>, key: &str, why: String) -> anyhow::Result<()> {
@@ -106,20 +133,30 @@ async fn adopt_one(app: &App, key: &str) -> anyhow::Result<Outcome> {
     keys.sort_unstable();
     keys.dedup();
 
-    let mut conn = app.db.acquire().await?;
-    let roots = [key.to_owned()];
+    let id = begin(app, &[key.to_owned()], &keys).await?;
+    let adopted = commit(app, id, key, narinfo, &Parts { extras, refs, keys }).await;
+    end(app, id, adopted).await
+}
+
+/// Begins an upload of ours, as a push does.
+pub(super) async fn begin(app: &App, roots: &[String], keys: &[String]) -> anyhow::Result<i64> {
     let upload = NewUpload {
         owner: ADOPTED,
         origin: &serde_json::json!({ "fsck": "adopt" }),
-        roots: &roots,
-        keys: &keys,
+        roots,
+        keys,
         plan: b"[]",
         addresses: app.config.presign_expiry,
         staged: false,
     };
-    let (id, _) = db::uploads::insert(&mut conn, &upload).await?;
-    let adopted = commit(app, id, key, narinfo, &Parts { extras, refs, keys }).await;
+    let mut conn = app.db.acquire().await?;
+    Ok(db::uploads::insert(&mut conn, &upload).await?.0)
+}
+
+/// An upload of ours does not outlive a commit that came to nothing.
+pub(super) async fn end(app: &App, id: i64, adopted: anyhow::Result<Outcome>) -> anyhow::Result<Outcome> {
     if !matches!(adopted, Ok(Outcome::Adopted)) {
+        let mut conn = app.db.acquire().await?;
         db::uploads::delete(&mut conn, id).await?;
     }
     adopted
@@ -226,7 +263,11 @@ fn check(app: &App, key: &str, text: &[u8]) -> Result<NarInfo, String> {
 }
 
 /// An object that has to be small, and its encoding.
-async fn read_small(app: &App, key: &str, limit: usize) -> anyhow::Result<Option<(Vec<u8>, Option<String>)>> {
+pub(super) async fn read_small(
+    app: &App,
+    key: &str,
+    limit: usize,
+) -> anyhow::Result<Option<(Vec<u8>, Option<String>)>> {
     let ReadAnswer::Found(object) = app.bucket.get(key, ReadRequest::default()).await? else {
         return Ok(None);
     };
@@ -237,36 +278,4 @@ async fn read_small(app: &App, key: &str, limit: usize) -> anyhow::Result<Option
     );
     let bytes = object.body.collect().await.with_context(|| format!("reading {key}"))?;
     Ok(Some((bytes.to_vec(), object.content_encoding)))
-}
-
-/// Pins that the bucket tells of and the database does not.
-async fn adopt_pins(app: &App, report: &mut Report<'_>) -> anyhow::Result<()> {
-    let mut after: Option<String> = None;
-    loop {
-        let page = app.bucket.list(PIN_PREFIX, after.as_deref()).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.key.clone());
-        for Listed { key: object, .. } in page {
-            let name = object.strip_prefix(PIN_PREFIX).unwrap_or_default();
-            let Some((bytes, _)) = read_small(app, &object, MAX_PIN).await? else { continue };
-            let text = String::from_utf8_lossy(&bytes);
-            let Ok(path) = text.trim().parse::<StorePath>() else {
-                incomplete(report, &object, "it does not hold a store path".to_owned())?;
-                continue;
-            };
-            let key = path.narinfo_key();
-            let mut transaction = db::begin(&app.db).await?;
-            if !db::pins::find(&mut transaction, &[name.to_owned()]).await?.is_empty() {
-                continue;
-            }
-            if db::objects::is_live(&mut transaction, &key).await? {
-                db::closures::upsert(&mut transaction, std::slice::from_ref(&key), ADOPTED).await?;
-                db::pins::upsert(&mut transaction, name, &key, path.as_str(), ADOPTED).await?;
-                transaction.commit().await?;
-                report.summary.pins += 1;
-            } else {
-                incomplete(report, &object, format!("{path}, which it pins, is not in the cache"))?;
-            }
-        }
-    }
 }
