@@ -80,7 +80,10 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
         None => None,
     };
     let keys = match (&pods, &valid, &applied) {
-        (Some(Ok(pods)), ..) => Some(probe::keys(pods, tls, context).await),
+        (Some(Ok(pods)), ..) => {
+            let answered = probed.as_ref().and_then(|answer| answer.as_ref().ok());
+            Some(probe::keys(pods, answered, tls, context).await)
+        }
         // None runs, and those to come begin with what was written.
         (None, Ok(valid), Some(Ok(_))) if valid.suspended => Some(Vec::new()),
         _ => None,

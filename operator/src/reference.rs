@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value};
 
-use crate::crd::conditions::{ConditionType, Reason, ServerReason};
+use crate::crd::conditions::{ConditionType, Reason, ServerReason, remedy};
 use crate::crd::gc_policy::RUN_NOW;
 use crate::{crd, labels};
 
@@ -180,17 +180,15 @@ fn conditions(page: &mut String) {
     for about in ConditionType::ALL {
         let _ = writeln!(page, "| `{}` | {} |", about.as_str(), about.meaning());
     }
-    page.push_str("\n## Reasons\n\n| Reason | What it means | What to do |\n|---|---|---|\n");
-    for reason in Reason::ALL {
-        let (name, remedy) = (reason.as_str(), reason.remedy().unwrap_or_default());
-        let _ = writeln!(page, "| `{name}` | {} | {remedy} |", reason.meaning());
-    }
-    page.push_str("\n`DatabaseReady` and `StorageReady` also have the server's own, as its `/readyz?verbose` says them:\n\n");
-    page.push_str("| Reason | What it means | What to do |\n|---|---|---|\n");
-    for reason in ServerReason::ALL {
-        let (name, remedy) = (reason.as_str(), reason.remedy().unwrap_or_default());
-        let _ = writeln!(page, "| `{name}` | {} | {remedy} |", reason.meaning());
-    }
+    let head = "\n| Reason | What it means | What to do |\n|---|---|---|\n";
+    let row = |name: &str, meaning: &str| {
+        format!("| `{name}` | {meaning} | {} |\n", remedy(name).unwrap_or_default())
+    };
+    let _ = write!(page, "\n## Reasons\n{head}");
+    page.extend(Reason::ALL.iter().map(|reason| row(reason.as_str(), reason.meaning())));
+    page.push_str("\n`DatabaseReady` and `StorageReady` also have the server's own, as its `/readyz?verbose` says them:\n");
+    page.push_str(head);
+    page.extend(ServerReason::ALL.iter().map(|reason| row(reason.as_str(), reason.meaning())));
 }
 
 fn annotations(page: &mut String) {

@@ -43,6 +43,8 @@ impl Default for Probe {
 /// What a pod answered.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// The pod.
+    pub pod: String,
     /// What it has and what it lacks.
     pub readiness: Readiness,
     /// How much the cache holds.
@@ -54,8 +56,8 @@ pub struct Answer {
 /// Asks one pod after the other until one answers; otherwise says why none did.
 pub async fn ask(pods: &Pods, tls: bool, context: &Context) -> Result<Answer, String> {
     let mut why = "no pod of the server runs yet".to_owned();
-    for address in running(pods).take(MAX_PODS) {
-        match context.probe.ask_at(address, tls).await {
+    for (pod, address) in running(pods).take(MAX_PODS) {
+        match context.probe.ask_at(pod.name_any(), &base(address, tls)).await {
             Ok(answer) => return Ok(answer),
             Err(error) => why = format!("the server does not answer: {}", error.without_url()),
         }
@@ -74,15 +76,15 @@ pub struct PodKeys {
     pub problem: Option<String>,
 }
 
-/// Asks all pods which keys they have in force. Not those that have mounted nothing yet: they begin with those of then.
-pub async fn keys(pods: &Pods, tls: bool, context: &Context) -> Vec<PodKeys> {
+/// Asks all pods but the one that answered just now which keys they have in force. Not those that have mounted nothing
+/// yet: they begin with those of then.
+pub async fn keys(pods: &Pods, answered: Option<&Answer>, tls: bool, context: &Context) -> Vec<PodKeys> {
     let all = pods.of(Component::Server).filter(|pod| has_files(pod)).map(|pod| async move {
-        let said = match address(pod) {
-            Some(address) => {
-                let url = format!("{}/readyz?verbose", base(address, tls));
-                context.probe.get::<Readiness>(&url).await.ok()
-            }
-            None => None,
+        let answered = answered.filter(|answer| answer.pod == pod.name_any());
+        let said = match (answered, address(pod)) {
+            (Some(answer), _) => Some(answer.readiness.clone()),
+            (None, Some(address)) => context.probe.readiness(&base(address, tls)).await.ok(),
+            (None, None) => None,
         };
         let check = said.iter().flat_map(|said| &said.checks);
         let check = check.filter(|check| check.name == Dependency::SigningKeys);
@@ -108,13 +110,16 @@ fn base(address: IpAddr, tls: bool) -> String {
 }
 
 impl Probe {
-    async fn ask_at(&self, address: IpAddr, tls: bool) -> reqwest::Result<Answer> {
-        let base = base(address, tls);
-        // 503 has the same body: it says what is missing.
-        let readiness = self.get(&format!("{base}/readyz?verbose")).await?;
+    async fn ask_at(&self, pod: String, base: &str) -> reqwest::Result<Answer> {
+        let readiness = self.readiness(base).await?;
         let stats = self.get(&format!("{base}/api/cache-stats")).await.ok();
         let resign = self.get(&format!("{base}/api/resign")).await.ok();
-        Ok(Answer { readiness, stats, resign })
+        Ok(Answer { pod, readiness, stats, resign })
+    }
+
+    /// 503 has the same body: it says what is missing.
+    async fn readiness(&self, base: &str) -> reqwest::Result<Readiness> {
+        self.get(&format!("{base}/readyz?verbose")).await
     }
 
     async fn get<T: DeserializeOwned>(&self, url: &str) -> reqwest::Result<T> {
@@ -122,9 +127,9 @@ impl Probe {
     }
 }
 
-/// The addresses of running pods, the newest first.
-fn running(pods: &Pods) -> impl Iterator<Item = IpAddr> {
-    pods.of(Component::Server).filter_map(address)
+/// Those that have an address, the newest first.
+fn running(pods: &Pods) -> impl Iterator<Item = (&Pod, IpAddr)> {
+    pods.of(Component::Server).filter_map(|pod| Some((pod, address(pod)?)))
 }
 
 fn address(pod: &Pod) -> Option<IpAddr> {
@@ -153,7 +158,7 @@ mod tests {
             pod("2026-01-02T00:00:00Z", "Running", "fd00::3"),
         ];
         let pods = Pods::new(pods.to_vec());
-        let addresses: Vec<String> = running(&pods).map(|address| address.to_string()).collect();
+        let addresses: Vec<String> = running(&pods).map(|(_, address)| address.to_string()).collect();
         assert_eq!(addresses, ["fd00::3", "10.0.0.1"]);
     }
 }

@@ -99,30 +99,27 @@ fn asked(claim: &PersistentVolumeClaim) -> String {
     size.map(|size| size.0.clone()).unwrap_or_default()
 }
 
-fn bytes(size: &str) -> Option<ByteSize> {
-    size.parse().ok()
+/// Nothing where one is in a notation that only the API server reads.
+fn is_less(small: &str, large: &str) -> Option<bool> {
+    let [small, large] = [small, large].map(|size| size.parse::<ByteSize>().ok());
+    Some(small? < large?)
 }
 
-/// Of sizes in a notation that only the API server reads, it is for it to say.
+/// Of what cannot be read here, it is for the API server to say.
 fn is_smaller(asked: &str, wanted: &str) -> bool {
-    match (bytes(asked), bytes(wanted)) {
-        (Some(asked), Some(wanted)) => asked < wanted,
-        _ => asked != wanted,
-    }
+    is_less(asked, wanted).unwrap_or(asked != wanted)
 }
 
 fn standing(claim: &PersistentVolumeClaim, wanted: &str) -> Standing {
     let asked = asked(claim);
-    let less =
-        |small: &str, large: &str| bytes(small).zip(bytes(large)).is_some_and(|(small, large)| small < large);
-    if less(wanted, &asked) {
+    if is_less(wanted, &asked) == Some(true) {
         return Standing::Larger;
     }
     let status = claim.status.as_ref();
     let has = status.and_then(|status| status.capacity.as_ref()?.get(STORAGE));
     match has {
         // What is not bound has nothing yet, and will have what it asks for.
-        Some(has) if less(&has.0, &asked) => {
+        Some(has) if is_less(&has.0, &asked) == Some(true) => {
             let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
             let said = conditions.map(|condition| {
                 let message = condition.message.as_deref().unwrap_or_default();

@@ -9,11 +9,6 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
 }
 
 impl Reason {
-    /// The reason that a status names, where it is one of the operator's.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
-    }
-
     /// What to do; nothing where there is nothing to do.
     pub fn remedy(self) -> Option<&'static str> {
         Some(match self {

@@ -57,9 +57,4 @@ impl ServerReason {
             Self::MigrationPending | Self::DatabaseUnavailable => return None,
         })
     }
-
-    /// The reason of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
-    }
 }
