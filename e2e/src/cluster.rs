@@ -119,6 +119,12 @@ impl<'a> Cluster<'a> {
     }
 }
 
+/// A condition of an object, or null.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
+}
+
 /// The words of a line; single quotes keep blanks.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();

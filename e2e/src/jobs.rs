@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, condition};
 
 /// The user of the CI image, who owns its Nix store.
 const USER: i64 = 65532;
@@ -109,11 +109,8 @@ impl Job<'_> {
 /// Waits for the end of a script.
 pub fn finish(cluster: &Cluster<'_>, name: &str) -> anyhow::Result<Outcome> {
     let succeeded = cluster.wait(&format!("Job {name}"), LIMIT, || {
-        let status = &cluster.get(&format!("job {name} -n {NAMESPACE}"))?["status"];
-        let ended = |kind: &str| {
-            let conditions = status["conditions"].as_array().into_iter().flatten();
-            conditions.into_iter().any(|condition| condition["type"] == kind && condition["status"] == "True")
-        };
+        let job = cluster.get(&format!("job {name} -n {NAMESPACE}"))?;
+        let ended = |kind: &str| condition(&job, kind)["status"] == "True";
         Ok(if ended("Complete") { Some(true) } else { ended("Failed").then_some(false) })
     })?;
     let log = cluster.run(&format!("kubectl logs job/{name} -n {NAMESPACE}"), None)?;

@@ -23,19 +23,19 @@ pub(super) fn first_line(text: &str) -> String {
     if line.is_empty() || line.starts_with('<') { "no reason was given".to_owned() } else { line }
 }
 
+/// What is between a tag and the next one in S3's XML.
+fn part<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
+    xml.split_once(&format!("<{tag}>"))?.1.split('<').next()
+}
+
 /// Whether S3 says that a body does not fit its checksum: `BadDigest`, or `XAmzContentChecksumMismatch` of MinIO.
 pub(super) fn is_of_checksum(xml: &str) -> bool {
-    let code = xml.split("<Code>").nth(1).and_then(|rest| rest.split('<').next()).unwrap_or_default();
-    code == "BadDigest" || code.ends_with("Mismatch")
+    part(xml, "Code").is_some_and(|code| code == "BadDigest" || code.ends_with("Mismatch"))
 }
 
 /// The code and message of S3's XML.
 pub(super) fn s3_message(xml: &str) -> String {
-    let part = |tag: &str| {
-        let start = xml.find(&format!("<{tag}>"))? + tag.len() + 2;
-        xml[start..].split('<').next()
-    };
-    match (part("Code"), part("Message")) {
+    match (part(xml, "Code"), part(xml, "Message")) {
         (Some(code), Some(message)) => format!("S3 refused the upload: {code}: {message}"),
         _ => "S3 refused the upload".to_owned(),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::changes::{LIFE, SERVERS};
 use super::{NAMESPACE, changes};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, condition};
 use crate::jobs;
 use crate::teller::Teller;
 
@@ -71,8 +71,7 @@ pub(super) fn follow(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<(
 /// The condition that says how far it is.
 fn rotated(cluster: &Cluster<'_>) -> anyhow::Result<Value> {
     let cache = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?;
-    let mut conditions = cache["status"]["conditions"].as_array().into_iter().flatten();
-    Ok(conditions.find(|condition| condition["type"] == "CredentialsRotated").cloned().unwrap_or_default())
+    Ok(condition(&cache, "CredentialsRotated").clone())
 }
 
 fn clock(cluster: &Cluster<'_>, base: &str) -> anyhow::Result<Value> {

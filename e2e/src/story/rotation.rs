@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::changes::{LIFE, patch};
 use super::{Cache, NAMESPACE};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, condition};
 use crate::jobs::Job;
 use crate::teller::Teller;
 
@@ -84,12 +84,10 @@ fn push(cluster: &Cluster<'_>, cache: &Cache, variant: &str) -> anyhow::Result<S
 /// Waits until the keys are at these stages and all servers that run sign with those that do; gives the keys.
 fn taken(cluster: &Cluster<'_>, stages: &[&str]) -> anyhow::Result<Vec<Value>> {
     cluster.wait("the keys' stages in every pod", LIMIT, || {
-        let status = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?["status"].clone();
-        let keys = status["signingKeys"].as_array().cloned().unwrap_or_default();
+        let cache = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?;
+        let keys = cache["status"]["signingKeys"].as_array().cloned().unwrap_or_default();
         let at: Vec<&str> = keys.iter().filter_map(|key| key["stage"].as_str()).collect();
-        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition["type"] == "SigningKeysReady");
-        let message = ready.and_then(|condition| condition["message"].as_str()).unwrap_or_default();
+        let message = condition(&cache, "SigningKeysReady")["message"].as_str().unwrap_or_default();
         let all = at != ["Sign", "Sign"] || keys[1]["inForceSince"].is_string();
         let lags = message.contains("sign with these keys yet");
         Ok((at == stages && all && !lags).then_some(keys))
