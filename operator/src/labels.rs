@@ -26,6 +26,8 @@ pub const GENERATED_ID: &str = "niks3.dev/generated-id";
 
 /// The key of a ConfigMap or Secret with CAs, and the name of the file made from it.
 pub const CA_FILE: &str = "ca.crt";
+/// The same of revocation lists.
+pub const CRL_FILE: &str = "ca.crl";
 
 /// On the first Secret of an embedded server's credentials: which Secret is in force, and which follows it.
 pub const CREDENTIALS: &str = "niks3.dev/credentials";

@@ -36,18 +36,21 @@ fn cache() -> Value {
                 "sslMode": "Require"}, "schema": "a", "pool": {"maxConnections": 10}},
             "signing": {
                 "keys": [{"name": "a-1", "secretKeyRef": {"name": "key", "key": "secret"}}, {"name": "a-2", "stage": "Auto"}],
-                "rotation": {"publishBeforeSign": "168h", "overlap": "720h", "promotion": "Automatic"}
+                "rotation": {"publishBeforeSign": "168h", "overlap": "720h", "promotion": "Automatic",
+                    "resign": "Background", "resignPerSecond": 200, "resignConcurrency": 8}
             },
             "auth": {"read": "Public", "kubernetes": {"mode": "Enabled", "audience": "a", "rules": [rule]},
                 "oidc": [{"name": "a", "issuer": "https://a", "audience": "a", "ca": {"configMapKeyRef": {"name": "ca", "key": "a"}},
                     "rules": [{"name": "a", "subjects": ["a*"], "claims": [{"pointer": "/a", "anyOf": ["b"]}], "permissions": ["Push"]}]}],
                 "clientCertificates": {"ca": {"secretKeyRef": {"name": "key", "key": "secret"}},
+                    "crl": {"secretKeyRef": {"name": "key", "key": "secret"}},
                     "rules": [{"name": "a", "subjects": ["CN=a"], "permissions": ["Push"]}]},
                 "staticTokens": [{"name": "a", "secretKeyRef": {"name": "t", "key": "t"}, "permissions": ["Push"]}]},
             "server": {
                 "replicas": 2, "image": "a", "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
                 "readProxy": {"mode": "Redirect", "redirectTTL": "10m"},
-                "uploads": {"presignExpiry": "5h", "verify": "Hash"},
+                "uploads": {"presignExpiry": "5h", "verify": "Hash", "boundAddresses": "Enabled"},
+                "limits": {"callTimeout": "1m", "closureBodySize": "64Mi", "openUploads": 5, "objectsPerUpload": 9},
                 "ingress": {"host": "a", "tlsSecretName": "tls"},
                 "tls": {"certManager": {"issuerRef": {"name": "a"}, "duration": "2160h"}},
                 "httpRoute": {"hostnames": ["a"], "parentRefs": [{"name": "a"}]},

@@ -112,7 +112,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
     }
     let mut config_maps = BTreeMap::new();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
-    for map in cas(&cache.spec).filter_map(|ca| Some(ca.config_map_key_ref.as_ref()?.name.clone())) {
+    for map in cas(&cache.spec).filter_map(|ca| Some(ca.config_map_key_ref?.name)) {
         let read = |source| ObserveError::Read { what: format!("ConfigMap {map}"), source };
         if let Some(found) = api.get_opt(&map).await.map_err(read)? {
             config_maps.insert(map, found);
@@ -177,7 +177,7 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
         secrets.insert(names.postgres());
     }
     secrets.extend(spec.database.connection.as_ref().map(|to| to.user_secret_ref.name.clone()));
-    secrets.extend(cas(spec).filter_map(|ca| Some(ca.secret_key_ref.as_ref()?.name.clone())));
+    secrets.extend(cas(spec).filter_map(|ca| Some(ca.secret_key_ref?.name)));
     secrets.extend(spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret));
     secrets.extend(spec.database.url_secret_ref.as_ref().map(|secret| secret.name.clone()));
     secrets.extend(tls_secret(name, spec));
@@ -187,12 +187,14 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     secrets
 }
 
-/// The CAs a spec names.
-fn cas(spec: &BinaryCacheSpec) -> impl Iterator<Item = &CaSource> {
-    let of_s3 = spec.storage.s3.as_ref().and_then(|s3| s3.ca.as_ref());
-    let of_issuers = spec.auth.oidc.iter().filter_map(|issuer| issuer.ca.as_ref());
-    let of_clients = spec.auth.client_certificates.as_ref().map(|certificates| &certificates.ca);
-    of_s3.into_iter().chain(&spec.database.ca).chain(of_issuers).chain(of_clients)
+/// The CAs and revocation lists a spec names.
+fn cas(spec: &BinaryCacheSpec) -> impl Iterator<Item = CaSource> {
+    let of_s3 = spec.storage.s3.as_ref().and_then(|s3| s3.ca.clone());
+    let of_issuers = spec.auth.oidc.iter().filter_map(|issuer| issuer.ca.clone());
+    let clients = spec.auth.client_certificates.as_ref();
+    let of_clients = clients.and_then(|certificates| certificates.ca.clone());
+    let lists = clients.and_then(|certificates| certificates.crl.as_ref()).map(CaSource::from);
+    of_s3.into_iter().chain(spec.database.ca.clone()).chain(of_issuers).chain(of_clients).chain(lists)
 }
 
 fn versions_of(deployment: &Deployment) -> BTreeMap<String, String> {

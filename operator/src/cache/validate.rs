@@ -8,6 +8,7 @@ mod key_name;
 mod key_secret;
 mod key_set;
 mod keys;
+mod limits;
 mod network;
 mod pod_template;
 mod rotation;
@@ -31,6 +32,7 @@ use crate::labels;
 
 use super::observe::Observed;
 pub use ca::CaFile;
+use ca::Pem;
 pub use credentials::Credentials;
 pub use identities::{Certificates, Issuer, Tls, tls_ca, tls_secret};
 pub use key_set::{KEYS, KeySet, REVOKED};
@@ -76,12 +78,14 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
     let database = backends::database(spec, &request, &mut resolver, images)?;
     let tokens = tokens(&spec.auth, &mut resolver);
     let storage_ca = spec.storage.s3.as_ref().and_then(|s3| s3.ca.as_ref());
-    let storage_ca = storage_ca.and_then(|source| ca::resolve(source, "storage.s3.ca", &mut resolver));
+    let storage_ca =
+        storage_ca.and_then(|source| ca::resolve(source, Pem::Cas, "storage.s3.ca", &mut resolver));
     let database_ca = spec.database.ca.as_ref();
-    let database_ca = database_ca.and_then(|source| ca::resolve(source, "database.ca", &mut resolver));
+    let database_ca =
+        database_ca.and_then(|source| ca::resolve(source, Pem::Cas, "database.ca", &mut resolver));
     let tls = identities::tls(&name, &namespace, &url, spec, &mut resolver);
     let issuers = identities::issuers(&spec.auth, &mut resolver);
-    let certificates = identities::certificates(&spec.auth, &mut resolver);
+    let certificates = identities::certificates(&spec.auth, &mut resolver)?;
     let audience = (spec.auth.kubernetes.mode == KubernetesAuthMode::Enabled).then(|| audience(cache));
     Ok(ValidCache {
         owner: labels::owner(cache),
@@ -90,7 +94,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         cache_info: spec.cache_info.clone(),
         reads: spec.server.read_proxy.mode,
         private: spec.auth.read == ReadAccess::Authenticated,
-        verify: spec.server.uploads.verify,
+        uploads: limits::uploads(&spec.server.uploads),
         presign_expiry,
         max_connections: spec.database.pool.max_connections,
         schema: spec.database.schema.clone(),
@@ -104,11 +108,8 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         replicas: autoscaling.is_none().then_some(least),
         replicas_before: observed.replicas,
         autoscaling,
-        limits: server_config::LimitsSection {
-            calls_per_second: spec.server.limits.calls_per_second.unsigned_abs(),
-            calls_burst: spec.server.limits.calls_burst.unsigned_abs(),
-            ..server_config::LimitsSection::default()
-        },
+        limits: limits::limits(&spec.server.limits)?,
+        resign: limits::resign(&spec.signing.rotation),
         network: network::limits(spec, observed),
         certificate_missing: certificate_missing(&spec.server, observed),
         ingress: spec.server.ingress.clone(),

@@ -19,21 +19,23 @@ pub use access::{
     Auth, KubernetesAuth, KubernetesAuthMode, KubernetesRule, Permission, ReadAccess, ServiceAccountRef,
     StaticToken,
 };
-pub use ca::{CaKeyRef, CaSource};
+pub use ca::{CaKeyRef, CaSource, CrlKeyRef, CrlSource};
 pub use clients::Clients;
 pub use credentials::{S3Credentials, S3SecretRef, WorkloadIdentity};
 pub use database::{
     CloudNativePg, Database, DatabaseConnection, DatabaseUrlRef, EmbeddedDatabase, Pool, SslMode,
     UserSecretRef,
 };
-pub use identities::{CertificateRule, ClaimMatch, ClientCertificates, OidcIssuer, OidcRule};
-pub use server::{
-    Autoscaling, CertManager, DisruptionBudget, DisruptionMode, IssuerRef, NetworkPolicyMode, ParentRef,
-    PullPolicy, PullSecret, ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute, ServerIngress,
-    ServerMetrics, ServerNetworkPolicy, ServerService, ServerTls, ServiceMonitorMode, ServiceType, Uploads,
-    VerifyUploads, WantedServiceMonitor,
+pub use identities::{
+    CertificateProxy, CertificateRule, ClaimMatch, ClientCertificates, OidcIssuer, OidcRule,
 };
-pub use signing::{KeyStage, Promotion, Rotation, Signing, SigningKey};
+pub use server::{
+    Autoscaling, BoundAddresses, CertManager, DisruptionBudget, DisruptionMode, IssuerRef, NetworkPolicyMode,
+    ParentRef, PullPolicy, PullSecret, ReadProxy, ReadProxyMode, Scheduling, Server, ServerHttpRoute,
+    ServerIngress, ServerLimits, ServerMetrics, ServerNetworkPolicy, ServerService, ServerTls,
+    ServiceMonitorMode, ServiceType, Uploads, VerifyUploads, WantedServiceMonitor,
+};
+pub use signing::{KeyStage, Promotion, Resign, Rotation, Signing, SigningKey};
 pub use status::{BinaryCacheStatus, ResignProgress, ResignState, SigningKeyStatus};
 pub use storage::{AddressingStyle, EmbeddedStorage, S3, Storage};
 
@@ -84,8 +86,8 @@ pub const ROTATE_CREDENTIALS: &str = "niks3.dev/rotate-credentials";
 #[x_kube(validation = Rule::new("self.auth.read == 'Public' || self.server.readProxy.mode != 'Disabled'")
     .message("auth.read: Authenticated needs server.readProxy.mode Proxy or Redirect; what Nix reads from the bucket itself cannot be guarded here")
     .field_path(".auth.read").reason(Reason::FieldValueInvalid))]
-#[x_kube(validation = Rule::new("!has(self.auth.clientCertificates) || has(self.server.tls)")
-    .message("auth.clientCertificates: needs server.tls; behind a proxy that verifies certificates the server cannot know them")
+#[x_kube(validation = Rule::new("!has(self.auth.clientCertificates) || !has(self.auth.clientCertificates.ca) || has(self.server.tls)")
+    .message("auth.clientCertificates: ca needs server.tls; where a proxy verifies certificates, set proxy in place of ca")
     .field_path(".auth.clientCertificates").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct BinaryCacheSpec {

@@ -154,3 +154,21 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     look(&world).await;
     assert_eq!(world.faults.writes(), [""; 0]);
 }
+
+#[tokio::test]
+async fn where_nothing_is_signed_again_a_key_retires_by_the_clock() {
+    let world = World::new().await;
+    let rotation = |resign: &str| json!({"publishBeforeSign": "0s", "resign": resign});
+    let mut spec = embedded();
+    spec["signing"] = json!({"keys": [{"name": "a-1"}, {"name": "b-1"}], "rotation": rotation("Background")});
+    world.cache("main", spec).await;
+    let status = look(&world).await;
+    let clock = json!({"b-1": {"publishedAt": LONG_AGO, "signingSince": LONG_AGO, "inForceSince": LONG_AGO}});
+    let clock = json!({"metadata": {"annotations": {"niks3.dev/signing-clock.main": clock.to_string()}}});
+    world.patch::<Secret>(&status.signing_keys[1].secret_name, clock).await;
+    assert_eq!(stages(&look(&world).await), ["a-1 Sign", "b-1 Sign"], "its successor has not signed all");
+    world.patch::<BinaryCache>("main", json!({"spec": {"signing": {"rotation": rotation("None")}}})).await;
+    let status = look(&world).await;
+    assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);
+    assert_eq!(condition(&status, "SigningKeysReady"), "True/Stable: b-1 signs");
+}

@@ -32,7 +32,10 @@ fn server() -> impl Strategy<Value = Value> {
     let fields = (
         field("replicas", vec![json!(1), json!(3)]),
         field("readProxy", vec![json!({"mode": "Proxy"}), json!({"mode": "Redirect"})]),
-        field("uploads", vec![json!({"verify": "Hash"}), json!({"presignExpiry": "1h"})]),
+        field(
+            "uploads",
+            vec![json!({"verify": "Hash", "boundAddresses": "Enabled"}), json!({"presignExpiry": "1h"})],
+        ),
         field("service", vec![json!({"type": "NodePort"}), json!({"annotations": {"a": "b"}})]),
         field(
             "ingress",
@@ -60,12 +63,26 @@ fn server() -> impl Strategy<Value = Value> {
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = Value> {
-    (server(), prop::sample::select(vec!["None", "Server"])).prop_map(|(server, suspend)| {
+    let limits = json!({"openUploads": 5, "closureBodySize": "64Mi", "callTimeout": "1m"});
+    let limits = field("limits", vec![limits, json!({"callsBurst": 9})]);
+    let proxy = json!({"proxy": {"addresses": ["10.0.0.1"]}});
+    let lists = json!({"ca": {"secretKeyRef": {"name": "a"}}, "crl": {"configMapKeyRef": {"name": "b"}}});
+    let clients = field("clientCertificates", vec![proxy, lists]);
+    let rotation = field("rotation", vec![json!({"resign": "None"}), json!({"resignPerSecond": 9})]);
+    let suspend = prop::sample::select(vec!["None", "Server"]);
+    (server(), limits, clients, rotation, suspend).prop_map(|(server, limits, clients, rotation, suspend)| {
         let mut spec = embedded();
         spec["server"] = server;
         spec["suspend"] = suspend.into();
         // Left out, it is named for the address that the cache had when its key was made.
         spec["signing"] = json!({"keys": [{"name": "cache-1"}]});
+        for (part, set) in [("server", limits), ("auth", clients), ("signing", rotation)] {
+            let Some((name, value)) = set else { continue };
+            if value["ca"].is_object() {
+                spec["server"]["tls"] = json!({"secretName": "a"});
+            }
+            spec[part][name] = value;
+        }
         spec
     })
 }

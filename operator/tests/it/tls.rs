@@ -149,3 +149,35 @@ async fn cas_of_issuers_and_clients_are_waited_for() {
 fn pem() -> String {
     "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned()
 }
+
+/// One of each day would make new pods each day else.
+#[tokio::test]
+async fn revocation_lists_are_waited_for_and_newer_ones_roll_nothing() {
+    let world = World::new().await;
+    let mut spec = tls(json!({"secretName": "mine"}));
+    let of = |name: &str| json!({"secretKeyRef": {"name": name}});
+    spec["auth"] = json!({"clientCertificates": {"ca": of("clients"), "crl": of("clients")}});
+    world.secret("mine", &[("tls.crt", "a"), ("tls.key", "b")]).await;
+    world.secret("clients", &[("ca.crt", &pem())]).await;
+    world.cache("main", spec).await;
+    let said = async || condition(world.reconcile_cache("main").await.status.unwrap(), "ResolvedRefs");
+    assert_eq!(said().await, "False/SecretKeyMissing: Secret clients has no key ca.crl");
+    let write = async |lists: &str| {
+        world.patch::<Secret>("clients", json!({"stringData": {"ca.crl": lists}})).await;
+    };
+    write(&pem()).await;
+    let expected = "False/InvalidCRL: auth.clientCertificates.crl: Secret clients, key ca.crl: it holds no revocation \
+                    list as PEM";
+    assert_eq!(said().await, expected);
+    let list = pem().replace("CERTIFICATE", "X509 CRL");
+    write(&list).await;
+    assert!(said().await.starts_with("True/"));
+    let before = template(&world).await;
+    let volumes = before["spec"]["volumes"].to_string();
+    assert!(volumes.contains(r#""path":"ca.crl"}],"secretName":"clients""#), "{volumes}");
+    let config = world.api::<ConfigMap>().get("main-config").await.unwrap().data.unwrap();
+    assert!(config["config.json"].contains(r#""client_crl_file": "/var/run/niks3/client-crl/ca.crl""#));
+    write(&list.repeat(2)).await;
+    assert!(said().await.starts_with("True/"));
+    assert_eq!(template(&world).await, before, "the server reads the newer one by itself");
+}

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use niks3_protocol::server_config::{
-    AuthSection, CacheSection, ClientCertificates, DatabaseSection, KubernetesAuth, OidcProvider,
-    PresignExpiry, ReadMode, ReadsSection, RedirectTtl, S3Section, ServerConfig, StaticToken, TlsSection,
-    UploadsSection, VerifyUploads as ServerVerify,
+    AuthSection, CacheSection, DatabaseSection, KubernetesAuth, OidcProvider, PresignExpiry, ReadMode,
+    ReadsSection, RedirectTtl, S3Section, ServerConfig, StaticToken, TlsSection,
 };
 
 use crate::cache::validate::{Database, Issuer, KEYS, REVOKED, Storage, ValidCache};
-use crate::crd::binary_cache::{ReadProxyMode, VerifyUploads};
-use crate::labels::{CA_FILE, Component, Names, child, labels};
+use crate::crd::binary_cache::ReadProxyMode;
+use crate::labels::{CA_FILE, CRL_FILE, Component, Names, child, labels};
 
 use super::embedded::{S3_BUCKET, S3_PORT};
 
@@ -25,6 +24,7 @@ pub(super) const S3_CA_FOLDER: &str = "/var/run/niks3/s3-ca";
 pub(super) const DATABASE_CA_FOLDER: &str = "/var/run/niks3/database-ca";
 pub(super) const TLS_FOLDER: &str = "/var/run/niks3/tls";
 pub(super) const CLIENT_CA_FOLDER: &str = "/var/run/niks3/client-ca";
+pub(super) const CLIENT_CRL_FOLDER: &str = "/var/run/niks3/client-crl";
 pub(super) const ISSUERS_FOLDER: &str = "/var/run/niks3/issuers";
 pub(super) const SIGNING_FOLDER: &str = "/var/run/niks3/signing";
 pub(super) const TOKENS_FOLDER: &str = "/var/run/niks3/tokens";
@@ -41,6 +41,7 @@ pub(super) fn server(cache: &ValidCache) -> ConfigMap {
 }
 
 fn server_config(cache: &ValidCache) -> ServerConfig {
+    let clients = cache.certificates.as_ref();
     ServerConfig {
         cache: CacheSection {
             url: Some(cache.url.clone()),
@@ -85,16 +86,17 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 rules: cache.rules.clone(),
             }),
             oidc: cache.issuers.iter().map(provider).collect(),
-            client_certificates: cache
-                .certificates
-                .as_ref()
-                .map(|certificates| ClientCertificates { rules: certificates.rules.clone(), proxy: None }),
+            client_certificates: clients.map(|certificates| certificates.section.clone()),
         },
         tls: cache.tls.as_ref().map(|_| TlsSection {
             cert_file: format!("{TLS_FOLDER}/tls.crt"),
             key_file: format!("{TLS_FOLDER}/tls.key"),
-            client_ca_file: cache.certificates.as_ref().map(|_| format!("{CLIENT_CA_FOLDER}/{CA_FILE}")),
-            client_crl_file: None,
+            client_ca_file: clients
+                .and_then(|clients| clients.ca.as_ref())
+                .map(|_| format!("{CLIENT_CA_FOLDER}/{CA_FILE}")),
+            client_crl_file: clients
+                .and_then(|clients| clients.crl.as_ref())
+                .map(|_| format!("{CLIENT_CRL_FOLDER}/{CRL_FILE}")),
         }),
         read_proxy: cache.reads != ReadProxyMode::Disabled,
         reads: ReadsSection {
@@ -103,15 +105,9 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
             redirect_ttl: RedirectTtl(cache.redirect_ttl),
         },
         presign_expiry: PresignExpiry(cache.presign_expiry),
-        uploads: UploadsSection {
-            verify: match cache.verify {
-                VerifyUploads::None => ServerVerify::None,
-                VerifyUploads::Head => ServerVerify::Head,
-                VerifyUploads::Hash => ServerVerify::Hash,
-            },
-            ..UploadsSection::default()
-        },
+        uploads: cache.uploads.clone(),
         limits: cache.limits.clone(),
+        resign: cache.resign,
         ..ServerConfig::default()
     }
 }

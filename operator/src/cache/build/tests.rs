@@ -69,7 +69,9 @@ fn own() -> ValidCache {
             "url": "https://cache.example.org",
             "storage": {"s3": {"bucket": "nix", "prefix": "team", "credentials": {"secretRef": {"name": "aws"}}}},
             "database": {"urlSecretRef": {"name": "db"}},
-            "auth": {"staticTokens": [{"name": "laptop", "secretKeyRef": {"name": "token", "key": "t"}, "permissions": ["Push"]}]},
+            "auth": {"staticTokens": [{"name": "laptop", "secretKeyRef": {"name": "token", "key": "t"}, "permissions": ["Push"]}],
+                "clientCertificates": {"proxy": {"verifiedHeader": "x-verified", "addresses": ["10.1.0.0/16"]},
+                    "rules": [{"name": "builders", "subjects": ["CN=builder"], "permissions": ["Push"]}]}},
             "server": {"replicas": 1, "readProxy": {"mode": "Proxy"}}
         }),
         &[("aws", &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]), ("db", &["uri"]), ("token", &["t"])],
@@ -117,7 +119,7 @@ fn children_of_a_cache_with_tls_and_identities_from_outside() {
                 "oidc": [{"name": "gitlab", "issuer": "https://gitlab.example.org:8443", "audience": "cache", "ca": map("gitlab"),
                     "rules": [{"name": "main", "claims": [{"pointer": "/ref_protected", "anyOf": ["true"]}],
                         "permissions": ["Push"], "pins": ["ci-*"]}]}],
-                "clientCertificates": {"ca": map("clients"),
+                "clientCertificates": {"ca": map("clients"), "crl": {"secretKeyRef": {"name": "lists"}},
                     "rules": [{"name": "builders", "subjects": ["CN=builder,*"], "permissions": ["Push"]}]}
             },
             "server": {"tls": {"certManager": {"issuerRef": {"name": "internal"}, "duration": "2160h"}},
@@ -195,7 +197,10 @@ fn children_of_a_cache_in_a_cloud() {
             "database": {"connection": {"host": "db.example.org", "database": "nix", "userSecretRef": {"name": "db"}},
                 "ca": {"configMapKeyRef": {"name": "ca"}}, "schema": "main", "pool": {"maxConnections": 20}},
             "auth": {"read": "Authenticated"},
-            "server": {"limits": {"callsPerSecond": 50}, "readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h"},
+            "signing": {"rotation": {"resign": "None", "resignPerSecond": 1000, "resignConcurrency": 16}},
+            "server": {"limits": {"callsPerSecond": 50, "callTimeout": "5m", "openUploads": 100, "openUploadsPerIdentity": 10,
+                    "objectsPerUpload": 1000, "pathsPerSign": 500, "closureBodySize": "64Mi"},
+                 "readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h", "boundAddresses": "Enabled"},
                 "networkPolicy": {"mode": "Enabled"}, "podTemplate": template}
         }),
         &[("db", &["username", "password"]), ("s3-ca", &["ca.crt"])],

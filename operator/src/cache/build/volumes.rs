@@ -6,11 +6,11 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::cache::validate::{CaFile, Database, KEYS, REVOKED, S3Access, SecretFile, Storage, ValidCache};
-use crate::labels::{CA_FILE, Names};
+use crate::labels::{CA_FILE, CRL_FILE, Names};
 
 use super::config_map::{
-    CLIENT_CA_FOLDER, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, ISSUERS_FOLDER, KUBERNETES_FOLDER,
-    S3_CA_FOLDER, S3_FOLDER, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER, issuer_file,
+    CLIENT_CA_FOLDER, CLIENT_CRL_FOLDER, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, ISSUERS_FOLDER,
+    KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER, issuer_file,
 };
 use super::pod::{SECRET_MODE, empty_dir, file_volume, mount, read_only, secret_volume};
 use super::secrets;
@@ -62,8 +62,11 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
     let tls = cache.tls.as_ref();
     let tls_files = [("tls.crt", "tls.crt"), ("tls.key", "tls.key")];
     add(tls.map(|tls| secret_volume("tls", &tls.secret, &tls_files)), TLS_FOLDER);
-    let clients = cache.certificates.as_ref().and_then(|certificates| certificates.ca.as_ref());
-    add(clients.map(|file| ca("client-ca", file)), CLIENT_CA_FOLDER);
+    let clients = cache.certificates.as_ref();
+    let cas = clients.and_then(|certificates| certificates.ca.as_ref());
+    add(cas.map(|file| ca("client-ca", file)), CLIENT_CA_FOLDER);
+    let lists = clients.and_then(|certificates| certificates.crl.as_ref());
+    add(lists.map(|file| pem("client-crl", file, CRL_FILE)), CLIENT_CRL_FOLDER);
     add(issuers(cache), ISSUERS_FOLDER);
     add(Some(signing(cache)), SIGNING_FOLDER);
     add((!cache.tokens.is_empty()).then(|| tokens(cache)), TOKENS_FOLDER);
@@ -73,15 +76,19 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
 
 /// One file with CAs.
 fn ca(volume: &str, from: &CaFile) -> Volume {
+    pem(volume, from, CA_FILE)
+}
+
+fn pem(volume: &str, from: &CaFile, path: &str) -> Volume {
     let (name, key) = match from {
-        CaFile::Secret(file) => return file_volume(volume, file, CA_FILE),
+        CaFile::Secret(file) => return file_volume(volume, file, path),
         CaFile::ConfigMap(name, key) => (name, key),
     };
     Volume {
         name: volume.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
             name: name.clone(),
-            items: Some(vec![KeyToPath { key: key.clone(), path: CA_FILE.to_owned(), mode: None }]),
+            items: Some(vec![KeyToPath { key: key.clone(), path: path.to_owned(), mode: None }]),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()

@@ -36,7 +36,7 @@ pub(super) fn signing(
     if let Some(sentence) = lagging(signing, pods, now) {
         said = format!("{said}; {sentence}");
     }
-    if let Some(sentence) = resign::sentence(resign, names.len() > 1) {
+    if let Some(sentence) = resign::sentence(resign, names.len() > 1 && signing.resigns) {
         said = format!("{said}; {sentence}");
     }
     if let Some(old) = signing.waiting() {

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 
 use crate::crd::BinaryCacheSpec;
 use crate::crd::binary_cache::{Auth, CertManager, OidcIssuer, Permission};
+use crate::crd::conditions::Reason;
 use crate::labels::{CA_FILE, Names};
 
-use super::CaFile;
-use super::ca;
+use super::ca::{self, Pem};
 use super::secrets::Resolver;
+use super::{CaFile, Invalid};
 
 /// The server's certificate.
 #[derive(Debug)]
@@ -40,10 +41,12 @@ pub struct Issuer {
 /// Who proves itself by a client certificate.
 #[derive(Debug)]
 pub struct Certificates {
-    /// The CAs.
+    /// The CAs, where the server verifies them.
     pub ca: Option<CaFile>,
-    /// Who may do what.
-    pub rules: Vec<server_config::CertificateRule>,
+    /// What the CAs revoked.
+    pub crl: Option<CaFile>,
+    /// What the proxy says that verifies them, and who may do what.
+    pub section: server_config::ClientCertificates,
 }
 
 /// The Secret with the certificate of a cache's server.
@@ -124,7 +127,7 @@ fn one_issuer(issuer: &OidcIssuer, resolver: &mut Resolver<'_>) -> Issuer {
         pins: rule.pins.clone(),
     });
     Issuer {
-        ca: issuer.ca.as_ref().and_then(|source| ca::resolve(source, &field, resolver)),
+        ca: issuer.ca.as_ref().and_then(|source| ca::resolve(source, Pem::Cas, &field, resolver)),
         provider: server_config::OidcProvider {
             name: issuer.name.clone(),
             issuer: issuer.issuer.clone(),
@@ -135,16 +138,38 @@ fn one_issuer(issuer: &OidcIssuer, resolver: &mut Resolver<'_>) -> Issuer {
     }
 }
 
-pub(super) fn certificates(auth: &Auth, resolver: &mut Resolver<'_>) -> Option<Certificates> {
-    let wanted = auth.client_certificates.as_ref()?;
+pub(super) fn certificates(
+    auth: &Auth,
+    resolver: &mut Resolver<'_>,
+) -> Result<Option<Certificates>, Invalid> {
+    let Some(wanted) = &auth.client_certificates else { return Ok(None) };
+    if wanted.ca.is_some() == wanted.proxy.is_some() {
+        // The API server refuses this; it may have been stored under an older schema.
+        let message = "auth.clientCertificates: set exactly one of ca and proxy".to_owned();
+        return Err(Invalid { reason: Reason::InvalidSpec, message });
+    }
     let rules = wanted.rules.iter().map(|rule| server_config::CertificateRule {
         name: rule.name.clone(),
         subjects: rule.subjects.clone(),
         permissions: permissions(&rule.permissions),
         pins: rule.pins.clone(),
     });
-    let rules = rules.collect();
-    Some(Certificates { ca: ca::resolve(&wanted.ca, "auth.clientCertificates.ca", resolver), rules })
+    let proxy = wanted.proxy.as_ref().map(|proxy| server_config::CertificateProxy {
+        verified_header: proxy.verified_header.clone(),
+        subject_header: proxy.subject_header.clone(),
+        addresses: proxy.addresses.clone(),
+    });
+    let section = server_config::ClientCertificates { rules: rules.collect(), proxy };
+    // The server reads both again by itself, so that a list of each day makes no new pods.
+    let versions = resolver.versions.clone();
+    let ca = wanted.ca.as_ref();
+    let ca = ca.and_then(|source| ca::resolve(source, Pem::Cas, "auth.clientCertificates.ca", resolver));
+    let lists = wanted.crl.as_ref().filter(|_| ca.is_some()).map(Into::into);
+    let crl = lists.and_then(|source| {
+        ca::resolve(&source, Pem::RevocationLists, "auth.clientCertificates.crl", resolver)
+    });
+    resolver.versions = versions;
+    Ok(Some(Certificates { ca, crl, section }))
 }
 
 fn permissions(wanted: &[Permission]) -> Vec<niks3_protocol::api::Permission> {

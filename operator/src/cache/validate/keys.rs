@@ -6,7 +6,7 @@ use niks3_protocol::nix::SecretKey;
 use sha2::{Digest as _, Sha256};
 
 use crate::crd::BinaryCache;
-use crate::crd::binary_cache::{KeyStage, ResignState, SigningKey};
+use crate::crd::binary_cache::{KeyStage, Resign, ResignState, SigningKey};
 use crate::crd::conditions::Reason;
 use crate::labels::{self, Names};
 
@@ -29,6 +29,8 @@ pub struct Signing {
     pub set: KeySet,
     /// Whether the Secrets of generated keys outlive the cache.
     pub retain: bool,
+    /// Whether stored narinfos are signed again by themselves.
+    pub resigns: bool,
     pace: Pace,
 }
 
@@ -106,6 +108,7 @@ impl Signing {
                 clock.in_force_since = clock.in_force_since.take().or_else(|| clock.signing_since.clone());
             }
         }
+        let resigns = spec.rotation.resign == Resign::Background;
         let resign = cache.status.as_ref().and_then(|status| status.resign.as_ref());
         let resigned =
             resign.filter(|resign| resign.state == ResignState::Succeeded).map(|resign| &resign.keys);
@@ -113,7 +116,7 @@ impl Signing {
             wanted: key.wanted,
             usable: key.material.is_ok(),
             clock: key.clock.clone(),
-            in_all: resigned.is_some_and(|names| names.contains(&key.name)),
+            in_all: !resigns || resigned.is_some_and(|names| names.contains(&key.name)),
             waits: false,
         };
         let mut candidates: Vec<Candidate> = keys.iter().map(candidate).collect();
@@ -124,7 +127,7 @@ impl Signing {
         // Pods take other keys while they run: no version of theirs makes new ones.
         resolver.versions.clear();
         let set = KeySet::of(&keys, resolver)?;
-        Ok(Self { keys, set, retain: retains_keys(&cache.spec), pace })
+        Ok(Self { keys, set, retain: retains_keys(&cache.spec), resigns, pace })
     }
 
     /// The keys that sign.

@@ -10,7 +10,7 @@ use niks3_protocol::server_config;
 
 use crate::crd::binary_cache::{
     Autoscaling, CacheInfo, DatabaseConnection, PullPolicy, ReadProxyMode, Scheduling, ServerHttpRoute,
-    ServerIngress, ServerNetworkPolicy, ServerService, VerifyUploads, WantedServiceMonitor, WorkloadIdentity,
+    ServerIngress, ServerNetworkPolicy, ServerService, WantedServiceMonitor, WorkloadIdentity,
 };
 use crate::crd::schema::Resources;
 
@@ -39,8 +39,8 @@ pub struct ValidCache {
     pub reads: ReadProxyMode,
     /// Whether readers have to say who they are.
     pub private: bool,
-    /// What the server looks at before it signs.
-    pub verify: VerifyUploads,
+    /// What clients upload.
+    pub uploads: server_config::UploadsSection,
     /// How long upload addresses live.
     pub presign_expiry: GoDuration,
     /// Of each pod, to the database.
@@ -111,6 +111,8 @@ pub struct ValidCache {
     pub certificate_missing: Option<String>,
     /// How much callers may ask for.
     pub limits: server_config::LimitsSection,
+    /// How stored narinfos are signed again.
+    pub resign: server_config::ResignSection,
     /// Who may speak to whom, where that is limited.
     pub network: Option<Network>,
     /// How many pods may be moved at a time; none where nothing is said about that.

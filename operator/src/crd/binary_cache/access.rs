@@ -31,7 +31,7 @@ pub struct Auth {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub oidc: Vec<OidcIssuer>,
 
-    /// Client certificates, which the server verifies itself. Needs `server.tls`.
+    /// Client certificates, which the server verifies itself, or a proxy in front.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificates: Option<ClientCertificates>,
 }

@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CaSource, Permission};
+use super::{CaSource, CrlSource, Permission};
 
 /// An issuer of OIDC tokens, such as GitHub Actions or GitLab.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,17 +72,63 @@ pub struct ClaimMatch {
     pub any_of: Vec<String>,
 }
 
-/// Who proves itself by a client certificate.
+/// Who proves itself by a client certificate: one that the server verifies (`ca`), or a proxy in front (`proxy`).
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.ca), has(self.proxy)].exists_one(x, x)")
+    .message("clientCertificates: set exactly one of ca and proxy").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("!has(self.crl) || has(self.ca)")
+    .message("clientCertificates.crl: needs ca; where a proxy verifies certificates, it has the lists").field_path(".crl").reason(Reason::FieldValueForbidden))]
 #[serde(rename_all = "camelCase")]
 pub struct ClientCertificates {
-    /// The CAs of client certificates.
-    pub ca: CaSource,
+    /// The CAs of client certificates, which the server verifies itself. Needs `server.tls`. Others are taken without a
+    /// restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaSource>,
+    /// Their revocation lists, one for each CA: of a CA without, no certificate counts. A newer list is taken within two
+    /// minutes, without a restart; one that is over counts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl: Option<CrlSource>,
+    /// A proxy in front that verifies them, such as an Ingress controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<CertificateProxy>,
     /// Who may do what; nobody is let in without one. What several rules grant adds up.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub rules: Vec<CertificateRule>,
+}
+
+/// A proxy that verifies client certificates and says so in two headers, which it has to set in every request: what a client
+/// sends under these names must not pass it. The defaults are what ingress-nginx writes.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.addresses.all(a, isIP(a) || isCIDR(a))")
+    .message("proxy.addresses: an IP address such as 10.0.0.1, or a network such as 10.1.0.0/16").field_path(".addresses").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("self.addresses.all(a, !isCIDR(a) || cidr(a).prefixLength() > 0)")
+    .message("proxy.addresses: a network of all addresses would believe anybody").field_path(".addresses").reason(Reason::FieldValueForbidden))]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateProxy {
+    /// The header that says `SUCCESS` where a certificate was verified.
+    #[serde(default = "CertificateProxy::default_verified_header")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"))]
+    pub verified_header: String,
+    /// The header with its subject.
+    #[serde(default = "CertificateProxy::default_subject_header")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"))]
+    pub subject_header: String,
+    /// The addresses and networks that the proxy's requests come from. The headers count from there alone, and from
+    /// whoever else is there: see that a NetworkPolicy lets nobody else reach the server.
+    #[schemars(length(min = 1, max = 32), inner(length(min = 2, max = 64)))]
+    pub addresses: Vec<String>,
+}
+
+impl CertificateProxy {
+    fn default_verified_header() -> String {
+        "ssl-client-verify".to_owned()
+    }
+
+    fn default_subject_header() -> String {
+        "ssl-client-subject-dn".to_owned()
+    }
 }
 
 /// Grants permissions to subjects of certificates.

@@ -25,7 +25,7 @@ pub use scaling::Autoscaling;
 pub use scheduling::{DisruptionBudget, DisruptionMode, Scheduling};
 pub use service::{ServerService, ServiceType};
 pub use tls::{CertManager, IssuerRef, ServerTls};
-pub use transfers::{ReadProxy, ReadProxyMode, Uploads, VerifyUploads};
+pub use transfers::{BoundAddresses, ReadProxy, ReadProxyMode, Uploads, VerifyUploads};
 
 /// How the server runs.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -86,6 +86,20 @@ pub struct Rotation {
     /// clients whose `nix.conf` is changed by hand.
     #[serde(default)]
     pub promotion: Promotion,
+    /// What becomes of stored narinfos when the keys change. `Background`: the server signs them again, and a key retires
+    /// by itself only after that. `None`: they stay as they are until `POST /api/resign`, and a key retires by the
+    /// clock alone; who trusts only its successor cannot read what was stored before, and what a revoked key
+    /// signed stays signed.
+    #[serde(default)]
+    pub resign: Resign,
+    /// Narinfos signed again in a second at most; 0 is any number. Either way S3 is asked more slowly while it throttles.
+    #[serde(default = "Rotation::default_resign_per_second")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub resign_per_second: i32,
+    /// Such writes under way at a time.
+    #[serde(default = "Rotation::default_resign_concurrency")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub resign_concurrency: i32,
 }
 
 impl Rotation {
@@ -96,6 +110,14 @@ impl Rotation {
     fn default_overlap() -> Duration {
         "720h".into()
     }
+
+    fn default_resign_per_second() -> i32 {
+        200
+    }
+
+    fn default_resign_concurrency() -> i32 {
+        8
+    }
 }
 
 impl Default for Rotation {
@@ -104,6 +126,9 @@ impl Default for Rotation {
             publish_before_sign: Self::default_publish_before_sign(),
             overlap: Self::default_overlap(),
             promotion: Promotion::default(),
+            resign: Resign::default(),
+            resign_per_second: Self::default_resign_per_second(),
+            resign_concurrency: Self::default_resign_concurrency(),
         }
     }
 }
@@ -116,4 +141,14 @@ pub enum Promotion {
     Automatic,
     /// When its stage is set to `Sign`.
     Manual,
+}
+
+/// What becomes of stored narinfos when the keys change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum Resign {
+    /// The server signs them again.
+    #[default]
+    Background,
+    /// They stay as they are.
+    None,
 }

@@ -27,6 +27,8 @@ words! {
         ConfigMapNotFound,
         /// What should be a CA is none.
         InvalidCA,
+        /// What should be a revocation list is none.
+        InvalidCRL,
         /// A ServiceAccount is missing.
         ServiceAccountNotFound,
         /// The object the API server refused to take is named in the message.

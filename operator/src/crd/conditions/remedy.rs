@@ -24,6 +24,7 @@ impl Reason {
             Self::ConfigMapNotFound => "make the ConfigMap, or its key; it is found within a minute",
             Self::ServiceAccountNotFound => "make the ServiceAccount; it is found within a minute",
             Self::InvalidCA => "put CA certificates there, as PEM",
+            Self::InvalidCRL => "put a revocation list of each CA there, as PEM",
             Self::InvalidKey | Self::KeyNameMismatch => {
                 "see docs/keys.md; `nix key generate-secret` makes a key"
             }

@@ -23,7 +23,9 @@ async fn accepted<const N: usize>(table: [(&str, Value); N]) {
 async fn accepted_manifests() {
     let forty = "a".repeat(40);
     let limits = json!({"storage": {"s3": {"requestsPerSecond": 200, "maxConcurrency": 20}},
-        "server": {"limits": {"callsPerSecond": 0, "callsBurst": 1}}});
+        "server": {"limits": {"callsPerSecond": 0, "callsBurst": 1, "callTimeout": "1h", "openUploads": 0,
+            "openUploadsPerIdentity": 0, "objectsPerUpload": 10_000_000, "pathsPerSign": 1, "closureBodySize": "1Gi"},
+            "uploads": {"boundAddresses": "Enabled"}}});
     accepted([
         ("the smallest", cache("main", embedded())),
         ("a long name", cache(&forty, embedded())),
@@ -41,7 +43,8 @@ async fn accepted_manifests() {
                 with(
                     &embedded(),
                     &json!({"signing": {"keys": [{"name": "a", "stage": "Retire"}, {"name": "b"}],
-                        "rotation": {"publishBeforeSign": "0s", "overlap": "1h", "promotion": "Manual"}}}),
+                        "rotation": {"publishBeforeSign": "0s", "overlap": "1h", "promotion": "Manual",
+                            "resign": "None", "resignPerSecond": 0, "resignConcurrency": 1000}}}),
                 ),
             ),
         ),
@@ -174,6 +177,28 @@ async fn accepted_ways_to_storage_and_readers() {
                             {"name": "boss", "subjects": ["boss"], "permissions": ["Admin"]}]}],
                         "clientCertificates": {"ca": {"secretKeyRef": {"name": "ca"}}, "rules": [
                             {"name": "boss", "subjects": ["CN=boss"], "permissions": ["Admin"]}]}}}),
+                ),
+            ),
+        ),
+        (
+            "revocation lists",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"server": {"tls": {"secretName": "a"}}, "auth": {"clientCertificates": {
+                        "ca": {"secretKeyRef": {"name": "ca"}}, "crl": {"secretKeyRef": {"name": "ca"}}}}}),
+                ),
+            ),
+        ),
+        (
+            "a proxy that verifies certificates",
+            cache(
+                "main",
+                with(
+                    &embedded(),
+                    &json!({"auth": {"clientCertificates": {"proxy": {"addresses": ["10.0.0.1", "10.1.0.0/16", "fd00::/8"]},
+                        "rules": [{"name": "boss", "subjects": ["CN=boss"], "permissions": ["Admin"]}]}}}),
                 ),
             ),
         ),

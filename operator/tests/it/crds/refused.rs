@@ -220,8 +220,8 @@ async fn refused_identities_and_certificates() {
             rule(json!({"permissions": ["Admin"], "claims": [{"pointer": "/a", "anyOf": ["a", "*"]}]})),
             "permissions: Admin cannot be given to globs",
         ),
-        (e(json!({"auth": {"clientCertificates": {"ca": ca}}})), "auth.clientCertificates: needs server.tls"),
-        (e(clients(json!({}))), "clientCertificates.ca: Required value"),
+        (e(json!({"auth": {"clientCertificates": {"ca": ca}}})), "clientCertificates: ca needs server.tls"),
+        (e(clients(json!({}))), "clientCertificates: set exactly one of ca and proxy"),
         (e(clients(json!({"ca": {}}))), "ca: set exactly one of configMapKeyRef and secretKeyRef"),
         (certificate(json!({"name": "a", "subjects": [], "permissions": ["Push"]})), "rules[0].subjects"),
         (

@@ -60,6 +60,11 @@ pub struct Uploads {
     /// with its hash.
     #[serde(default)]
     pub verify: VerifyUploads,
+    /// `Enabled`: clients are told to ask for an address when they have an object's bytes, and it takes those alone: of
+    /// this length and sha256, checked by S3 itself. Clients that know nothing of it upload as before. Tried on
+    /// MinIO and versitygw.
+    #[serde(default)]
+    pub bound_addresses: BoundAddresses,
 }
 
 impl Uploads {
@@ -70,7 +75,11 @@ impl Uploads {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { presign_expiry: Self::default_presign_expiry(), verify: VerifyUploads::default() }
+        Self {
+            presign_expiry: Self::default_presign_expiry(),
+            verify: VerifyUploads::default(),
+            bound_addresses: BoundAddresses::default(),
+        }
     }
 }
 
@@ -84,4 +93,14 @@ pub enum VerifyUploads {
     Head,
     /// That, and the hashes of NARs.
     Hash,
+}
+
+/// Whether clients are told of upload addresses bound to their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum BoundAddresses {
+    /// They are not.
+    #[default]
+    Disabled,
+    /// They are.
+    Enabled,
 }
