@@ -39,7 +39,8 @@ struct Holds {
 }
 
 /// The conditions that alerts ask for.
-const TOLD: [ConditionType; 2] = [ConditionType::Ready, ConditionType::LastRunSucceeded];
+const TOLD: [ConditionType; 3] =
+    [ConditionType::Ready, ConditionType::LastRunSucceeded, ConditionType::LastFsckClean];
 /// An object that was not looked at for so long is gone: each is looked at every ten minutes.
 const GONE: Duration = Duration::from_mins(15);
 

@@ -1,5 +1,6 @@
 //! The chart: what it renders, what values it refuses, and what the API server makes of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -30,7 +31,7 @@ const EVERYTHING: [&str; 8] = [
     "replicas=2",
 ];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -40,7 +41,7 @@ pub(crate) fn helm(arguments: &[&str]) -> Output {
 }
 
 /// What the chart renders, without the CRDs, which have a test of their own.
-fn template(sets: &[&str]) -> Result<String, String> {
+pub(crate) fn template(sets: &[&str]) -> Result<String, String> {
     let mut arguments = vec![
         "template",
         "niks3",
@@ -66,7 +67,7 @@ fn documents(yaml: &str) -> Vec<Value> {
     all.filter(|document| !document.is_null()).collect()
 }
 
-fn of_kind(yaml: &str, kind: &str) -> Vec<Value> {
+pub(crate) fn of_kind(yaml: &str, kind: &str) -> Vec<Value> {
     documents(yaml).into_iter().filter(|document| document["kind"] == kind).collect()
 }
 
@@ -100,11 +101,11 @@ fn templates_render_what_they_did() {
         }
     }
     let rules = of_kind(&everything, "PrometheusRule").remove(0);
-    assert!(rules["spec"]["groups"][0]["rules"].as_array().unwrap().len() >= 7);
+    assert!(rules["spec"]["groups"][0]["rules"].as_array().unwrap().len() >= 11);
     let maps = of_kind(&everything, "ConfigMap");
     let dashboard = maps.iter().find_map(|map| map["data"]["niks3.json"].as_str()).unwrap();
     let dashboard: Value = serde_json::from_str(dashboard).unwrap();
-    assert!(dashboard["panels"].as_array().unwrap().len() >= 12);
+    assert!(dashboard["panels"].as_array().unwrap().len() >= 14);
     // The files are shown elsewhere.
     for (from, to) in [("spec:\n  groups:", "\n---"), ("data:\n  niks3.json", "\n---")] {
         let at = everything.find(from).unwrap();
@@ -143,15 +144,33 @@ fn queries_ask_for_what_the_operator_tells() {
     let metrics = Metrics::default();
     metrics.reconciled("BinaryCache", "ok", std::time::Duration::from_millis(1));
     let meta = serde_json::from_value(json!({"name": "main", "namespace": "nix"})).unwrap();
-    let ready: Condition =
-        serde_json::from_value(json!({"type": "Ready", "status": "True", "reason": "Ready",
-        "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}))
-        .unwrap();
-    metrics.stands("BinaryCache", &meta, &[ready]);
-    let told = metrics.render().unwrap();
     let folder = root().join("charts/niks3-operator/files/monitoring");
     let asked =
         ["alerts.yaml", "dashboard.json"].map(|file| std::fs::read_to_string(folder.join(file)).unwrap());
+    let types = Regex::new(r#"type=\\?"([A-Za-z]+)"#).unwrap();
+    let types: BTreeSet<&str> = asked
+        .iter()
+        .flat_map(|text| types.captures_iter(text))
+        .map(|found| found.get(1).unwrap().as_str())
+        .collect();
+    assert!(types.len() > 2, "{types:?}");
+    let all: Vec<Condition> = types
+        .iter()
+        .map(|about| {
+            let times = "2026-01-01T00:00:00Z";
+            serde_json::from_value(json!({"type": about, "status": "True", "reason": "Ready", "message": "",
+                "lastTransitionTime": times}))
+            .unwrap()
+        })
+        .collect();
+    metrics.stands("BinaryCache", &meta, &all);
+    let told = metrics.render().unwrap();
+    for about in types {
+        assert!(
+            told.contains(&format!("type=\"{about}\"")),
+            "the operator does not tell of {about}:\n{told}"
+        );
+    }
     let names = Regex::new("niks3_operator_[a-z_]+").unwrap();
     let mut count = 0;
     for name in asked.iter().flat_map(|text| names.find_iter(text)) {

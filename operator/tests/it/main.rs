@@ -15,6 +15,7 @@ mod chart;
 mod clients;
 mod crds;
 mod credentials;
+mod distribution;
 mod docs;
 mod exposure;
 mod faults;

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use niks3_server::auth::AuthError;
-use niks3_server::metrics::Metrics;
+use niks3_server::metrics::{Metrics, S3Calls};
 
 const DASHBOARD: &str = include_str!("../../../charts/niks3-operator/files/monitoring/dashboard.json");
 const ALERTS: &str = include_str!("../../../charts/niks3-operator/files/monitoring/alerts.yaml");
 
 #[tokio::test]
 async fn dashboard_and_alerts_ask_for_what_the_server_tells() {
-    let metrics = Metrics::default();
+    let s3 = S3Calls::default();
+    s3.count("get object", "ok", Duration::from_millis(1));
+    let metrics = Metrics::new(&s3);
+    metrics.count_resigned("failed", 1);
     metrics.count_request("GET", "/", 200, Duration::from_millis(1));
     metrics.count_auth(&Err(AuthError::Missing));
     metrics.count_begin(3, true);
@@ -29,7 +32,7 @@ async fn dashboard_and_alerts_ask_for_what_the_server_tells() {
             told.lines().any(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']));
         assert!(there, "the server has no metric {name}:\n{told}");
     }
-    for label in ["status=", "route=", "outcome=", "le="] {
+    for label in ["status=", "route=", "outcome=", "le=", "result=", "outcome=\"failed\""] {
         assert!(told.contains(label), "the queries use the label {label}");
     }
 }
