@@ -16,10 +16,12 @@ FROM base AS prebuilt
 COPY niks3-operator niks3-server niks3 /usr/local/bin/
 
 FROM ${RUST} AS build
+# It writes the list of its crates into each program: docs/releasing.md.
+RUN cargo install --quiet --locked cargo-auditable@0.7.7
 WORKDIR /src
 COPY . .
 ENV SQLX_OFFLINE=true
-RUN cargo build --release --locked --target-dir /target --bin niks3-operator --bin niks3-server --bin niks3
+RUN cargo auditable build --release --locked --target-dir /target --bin niks3-operator --bin niks3-server --bin niks3
 
 FROM base
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

@@ -7,7 +7,7 @@ export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
 
 HELM_TEMPLATE = helm template niks3 charts/niks3-operator --skip-tests --namespace niks3-system --kube-version 1.33.0
 
-.PHONY: help demo test check unit story model chaos chaos-mutants scale build plugin generate needs bench down
+.PHONY: help demo test check unit story model chaos chaos-mutants scale build release plugin generate needs bench down
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,11 @@ scale: ## A thousand caches and policies: from cold to reconciled, memory, an ho
 build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"
 	@cargo build --quiet --release --bin niks3-operator --bin niks3-server --bin niks3
+
+release: ## The same for publishing, with the list of their crates inside, which is read back (docs/releasing.md)
+	@cargo auditable --version > /dev/null 2>&1 || cargo install --quiet --locked cargo-auditable@0.7.7
+	@cargo auditable build --quiet --release --locked --bin niks3-operator --bin niks3-server --bin niks3
+	@NIKS3_RELEASE=$(CARGO_TARGET_DIR)/release cargo test --quiet --package niks3-e2e --test release -- --ignored
 
 plugin: ## `kubectl niks3`, optimised (docs/kubectl-niks3.md)
 	@cargo build --quiet --release --package niks3-operator --bin kubectl-niks3
