@@ -150,7 +150,7 @@ impl Client {
                         turn.was_too_much();
                     }
                     let said = answer.text().await.unwrap_or_default();
-                    if status == StatusCode::FORBIDDEN && said.to_ascii_lowercase().contains("expired") {
+                    if status == StatusCode::FORBIDDEN && address::is_over(&target, &said) {
                         return Err(ClientError::Expired { host });
                     }
                     if status == StatusCode::BAD_REQUEST && is_of_checksum(&said) {
@@ -158,7 +158,7 @@ impl Client {
                     }
                     ClientError::Refused { host, status, message: s3_message(&said) }
                 }
-                Err(_) if address::has_expired(&target, time::OffsetDateTime::now_utc()) => {
+                Err(_) if address::is_over(&target, "") => {
                     return Err(ClientError::Expired { host: host(&target) });
                 }
                 Err(error) => self.unanswered(host(&target), &error),

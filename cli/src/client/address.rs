@@ -8,9 +8,14 @@ use time::{Duration, OffsetDateTime, PrimitiveDateTime};
 /// As AWS's signatures write an instant.
 const STAMP: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
 
+/// Whether an upload failed because its address is too old. Not every S3 server says so: Ceph gives no reason.
+pub(super) fn is_over(url: &Url, said: &str) -> bool {
+    said.to_ascii_lowercase().contains("expired") || has_expired(url, OffsetDateTime::now_utc())
+}
+
 /// Whether its time is over by this machine's clock. Asked only after a failure: S3 servers refuse such a request
 /// before they have read it, and the refusal may be lost with the connection.
-pub(super) fn has_expired(url: &Url, now: OffsetDateTime) -> bool {
+fn has_expired(url: &Url, now: OffsetDateTime) -> bool {
     let value =
         |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     let signed = value("X-Amz-Date").and_then(|date| PrimitiveDateTime::parse(&date, STAMP).ok());

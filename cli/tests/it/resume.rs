@@ -10,6 +10,9 @@ use crate::support::Cache;
 use crate::support::nix::noise;
 use crate::support::recorder::{Recorder, Treatment};
 
+/// Later than upload addresses live.
+const LATE: Duration = Duration::from_secs(6);
+
 async fn cache(recorder: &Recorder) -> Cache {
     let url = recorder.url.clone();
     Cache::with(|parts, _| parts.bucket.public_endpoint = Some(url)).await
@@ -126,8 +129,18 @@ async fn an_upload_that_is_no_more_is_begun_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_that_expired_are_asked_for_anew() {
-    // All that comes at first is kept until its address is of no use.
-    let slow = |index, _| Treatment::Pass(Duration::from_millis(if index < 6 { 6000 } else { 0 }));
+    expire(Treatment::Pass(LATE)).await;
+}
+
+/// Ceph refuses them without a reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_known_to_have_expired_where_s3_does_not_say_why_it_refuses() {
+    expire(Treatment::AnswerLate(LATE, 403)).await;
+}
+
+/// All that comes at first is kept until its address is of no use.
+async fn expire(first: Treatment) {
+    let slow = move |index, _| if index < 6 { first } else { Treatment::Pass(Duration::ZERO) };
     let recorder = Recorder::start(slow).await;
     let url = recorder.url.clone();
     let cache = Cache::with(|parts, _| {

@@ -144,7 +144,9 @@ impl Drop for Cache {
 async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &SecretKey) -> Parts {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("niks3-cli-{}-{count}", std::process::id());
+    // Buckets outside of e2e/services stay, and process ids come again.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let name = format!("niks3-cli-{now}-{}-{count}", std::process::id());
     let server: PgConnectOptions = environment("DATABASE_URL").parse().unwrap();
     let mut connection = server.connect().await.unwrap();
     let create = format!("create database \"{name}\" template template0");

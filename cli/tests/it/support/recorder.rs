@@ -29,6 +29,8 @@ pub(crate) enum Treatment {
     Pass(Duration),
     /// Answered with that status, and never seen by S3.
     Answer(u16),
+    /// Answered with that status after that time, and never seen by S3.
+    AnswerLate(Duration, u16),
     /// Passed on with another body.
     Damage,
 }
@@ -121,10 +123,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 body[middle] ^= 1;
                 pass_on(&shared.target, &head, &body).await
             }
-            Treatment::Answer(status) => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                Some(format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n").into_bytes())
-            }
+            Treatment::Answer(status) => answer(Duration::from_millis(5), status).await,
+            Treatment::AnswerLate(pause, status) => answer(pause, status).await,
         };
         shared.under_way.fetch_sub(1, Ordering::Relaxed);
         let Some(answer) = answer else { return };
@@ -134,6 +134,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             return;
         }
     }
+}
+
+async fn answer(pause: Duration, status: u16) -> Option<Vec<u8>> {
+    tokio::time::sleep(pause).await;
+    Some(format!("HTTP/1.1 {status} Said\r\ncontent-length: 0\r\n\r\n").into_bytes())
 }
 
 fn call(head: &str, status: u16) -> Call {
