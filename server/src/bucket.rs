@@ -13,6 +13,7 @@ mod pace;
 mod presign;
 mod probe;
 mod read;
+mod trial;
 mod web_identity;
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub use list::Listed;
 use pace::{Pace, Paced};
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
+pub use trial::Notice;
 pub use web_identity::WebIdentity;
 
 use crate::metrics::S3Calls;

@@ -149,7 +149,7 @@ impl From<BucketError> for ApiError {
                 let message = format!("the cache's storage is not available ({})", error.reason());
                 Self::Unavailable { after: Duration::from_secs(5), message }
             }
-            Failure::NotModified | Failure::RangeNotSatisfiable | Failure::Refused => {
+            Failure::NotModified | Failure::RangeNotSatisfiable | Failure::Unsupported | Failure::Refused => {
                 Self::Internal(Box::new(error))
             }
         }

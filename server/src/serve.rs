@@ -158,7 +158,9 @@ async fn prepare(app: Arc<App>) {
 async fn check(app: App) -> anyhow::Result<()> {
     db::ping(&app.db).await.context("the database")?;
     app.bucket.probe().await?;
-    app.bucket.try_rights().await?;
+    for notice in app.bucket.try_all(app.config.bound).await? {
+        tracing::warn!("{notice}");
+    }
     tracing::info!(
         keys = app.keys.now().signer.public_keys().len(),
         "configuration, database and bucket are in order"

@@ -48,11 +48,13 @@ impl StorageError {
     }
 }
 
-/// Makes the bucket where asked to, tries every right, makes sure that it is this cache's, and writes what Nix and
+/// Makes the bucket where asked to, tries all that a cache does in it, makes sure that it is this cache's, and writes what Nix and
 /// people look for in it.
 pub async fn prepare(app: &App) -> Result<(), StorageError> {
     app.bucket.prepare().await?;
-    app.bucket.try_rights().await?;
+    for notice in app.bucket.try_all(app.config.bound).await? {
+        tracing::warn!("{notice}");
+    }
     claim(app).await?;
     app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
     write_page(app).await

@@ -2,7 +2,13 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
 
 use super::{Bucket, BucketError, once};
 
@@ -39,7 +45,11 @@ impl Bucket {
         }
     }
 
-    async fn send_delete(&self, keys: &[String]) -> Result<HashMap<String, Deletion>, BucketError> {
+    /// The keys that are not confirmed.
+    pub(super) async fn send_delete(
+        &self,
+        keys: &[String],
+    ) -> Result<HashMap<String, Deletion>, BucketError> {
         let unbuildable = |error: aws_sdk_s3::error::BuildError| BucketError {
             operation: "delete",
             key: String::new(),
@@ -53,7 +63,7 @@ impl Bucket {
         }
         let request = self.client.delete_objects().bucket(&self.config.bucket);
         let request = request.delete(delete.build().map_err(unbuildable)?);
-        let request = request.customize().config_override(once());
+        let request = request.customize().config_override(once()).interceptor(ByMd5);
         let answer = self.call("delete", &format!("{} keys", keys.len()), request.send()).await?;
         let outcomes = answer.errors().iter().filter_map(|error| {
             let key = error.key()?.to_owned();
@@ -70,5 +80,38 @@ impl Bucket {
             Some((key, outcome))
         });
         Ok(outcomes.collect())
+    }
+}
+
+/// The request has to have a checksum. MD5 is the one that every S3 server takes: the CRC32 of the SDK is unknown to many, and
+/// B2 refuses what has it.
+#[derive(Debug)]
+struct ByMd5;
+
+impl Intercept for ByMd5 {
+    fn name(&self) -> &'static str {
+        "ByMd5"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let body = request.body().bytes().ok_or("the keys to delete are not in memory")?;
+        let sum = STANDARD.encode(Md5::digest(body));
+        let headers = request.headers_mut();
+        let others: Vec<String> = headers
+            .iter()
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| name.contains("checksum"))
+            .collect();
+        for name in others {
+            headers.remove(name);
+        }
+        headers.insert("content-md5", sum);
+        Ok(())
     }
 }

@@ -46,6 +46,8 @@ pub enum Failure {
     NotModified,
     /// The range is outside the object (416).
     RangeNotSatisfiable,
+    /// This S3 server does not do what a cache needs.
+    Unsupported,
     /// Another refusal.
     Refused,
 }
@@ -68,6 +70,7 @@ impl Failure {
             | Self::SignatureRejected
             | Self::ClockSkew
             | Self::RangeNotSatisfiable
+            | Self::Unsupported
             | Self::Refused => "refused",
         }
     }
@@ -82,6 +85,7 @@ impl BucketError {
             Failure::NoCredentials => "CredentialsUnavailable",
             Failure::SignatureRejected => "SignatureRejected",
             Failure::ClockSkew => "ClockSkew",
+            Failure::Unsupported => "FeatureMissing",
             Failure::NotFound
             | Failure::UploadNotFound
             | Failure::Throttled(_)
@@ -151,6 +155,7 @@ fn classify(operation: &str, status: u16, code: &str) -> Failure {
         (429, _) | (503, "SlowDown" | "TooManyRequests" | "") => Failure::Throttled(PAUSE),
         (304, _) => Failure::NotModified,
         (416, _) => Failure::RangeNotSatisfiable,
+        (501, _) | (_, "NotImplemented") => Failure::Unsupported,
         (404, _) if operation == "list" => Failure::BucketNotFound,
         (404, _) => Failure::NotFound,
         (401 | 403, _) => Failure::AccessDenied,

@@ -35,6 +35,7 @@ mod realisations;
 mod resign;
 mod retention;
 mod s3_ca;
+mod s3_servers;
 mod sign;
 mod start;
 mod storage;

@@ -87,10 +87,16 @@ async fn names_are_what_the_contract_allows() {
             "{name}"
         );
     }
-    // S3 takes this one; this S3 server's file system does not, and that is no failure of ours.
-    let (status, text) = refusal(set(&server, &"x".repeat(256), path.store_path.as_str()).await).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
-    assert!(text.contains("the storage does not take the pin's object"), "{text}");
+    // S3 takes this one; a server that keeps objects in files does not, and that is no failure of ours.
+    let longest = "x".repeat(256);
+    let answer = set(&server, &longest, path.store_path.as_str()).await;
+    if answer.status() == StatusCode::NO_CONTENT {
+        assert!(server.place().in_bucket(&format!("pins/{longest}")).await);
+    } else {
+        let (status, text) = refusal(answer).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{text}");
+        assert!(text.contains("the storage does not take the pin's object"), "{text}");
+    }
     for name in [&"x".repeat(257), "a%20b", "a%2Fb", "a%00b", "%2E%2E%2E", "%C3%A9", "a%0Ab"] {
         let (status, text) = refusal(set(&server, name, path.store_path.as_str()).await).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{name}: {text}");

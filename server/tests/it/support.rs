@@ -5,6 +5,7 @@ pub(crate) mod crash;
 pub(crate) mod dice;
 pub(crate) mod inspect;
 pub(crate) mod issuer;
+pub(crate) mod lesser;
 pub(crate) mod minio;
 pub(crate) mod nix;
 pub(crate) mod relay;
@@ -160,7 +161,7 @@ impl Place {
     pub(crate) async fn create() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("niks3-test-{}-{count}", std::process::id());
+        let name = format!("niks3-test-{}-{}-{count}", began(), std::process::id());
         let server: PgConnectOptions = environment("DATABASE_URL").parse().unwrap();
         let mut connection = server.connect().await.unwrap();
         let create = format!("create database \"{name}\" template template0");
@@ -224,6 +225,11 @@ impl Place {
     pub(crate) fn database(&self) -> &PgConnectOptions {
         &self.database
     }
+}
+
+/// When this second was, in names: a bucket outside of e2e/services stays, and process ids come again.
+fn began() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
 /// The status and the sentence of a refusal, which has to be one of ours.
