@@ -9,6 +9,7 @@ use kube::runtime::events::Recorder;
 
 use crate::apply::Written;
 use crate::args::Images;
+use crate::cache::observe::ApiPorts;
 use crate::cache::probe::Probe;
 use crate::foreign::Absence;
 use crate::known::Known;
@@ -36,6 +37,10 @@ pub struct Context {
     pub metrics: Metrics,
     /// Who failed how often in a row.
     pub backoff: Backoff,
+    /// Where the API server listens.
+    pub api_ports: ApiPorts,
+    /// The operator's own namespace.
+    pub namespace: String,
     /// Whether the Gateway API is missing.
     pub gateway_absence: Absence,
     /// Whether the Gateway API is missing, or is older than its BackendTLSPolicy.
@@ -70,6 +75,8 @@ impl Context {
             probe,
             metrics: Metrics::default(),
             backoff: Backoff::default(),
+            api_ports: ApiPorts::default(),
+            namespace: "niks3-system".to_owned(),
             gateway_absence: Absence::default(),
             backend_tls_absence: Absence::default(),
             certificate_absence: Absence::default(),

@@ -181,6 +181,11 @@ pub fn selector_text(cache: &str, component: Component) -> String {
     parts.join(",")
 }
 
+/// What selects the pods of the operator: the chart gives them this name.
+pub fn operator_pods() -> BTreeMap<String, String> {
+    [(NAME.to_owned(), OPERATOR.to_owned())].into()
+}
+
 /// The labels of a component's objects.
 pub fn labels(cache: &str, component: Component) -> BTreeMap<String, String> {
     let mut labels = selector(cache, component);

@@ -30,6 +30,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
     let fence = if args.lease.leader_elect { Fence::closed() } else { Fence::none() };
     let fenced = ClientBuilder::try_from(config)?.with_layer(&fence).build();
     let context = Arc::new(Context {
+        namespace: args.lease.namespace.clone(),
         scope: Scope::new(args.watch_namespaces),
         resync: args.resync_interval,
         rollouts: Rollouts::new(args.max_rollouts.into()),

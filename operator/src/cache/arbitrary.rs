@@ -14,7 +14,7 @@ use crate::crd::{BinaryCache, GCPolicy};
 use crate::policy;
 
 use super::build::build;
-use super::observe::{Fresh, Observed};
+use super::observe::{Fresh, Observed, Surroundings};
 use super::validate::validate;
 
 const CASES: usize = 3000;
@@ -167,6 +167,7 @@ fn observed() -> Observed {
         deployment: None,
         stateful_sets: BTreeMap::new(),
         bucket_taken_by: None,
+        surroundings: Surroundings::default(),
         fresh: Fresh {
             signing_seed: [7; 32],
             s3_access_key: "a".to_owned(),

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod credentials;
+mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,7 @@ use crate::labels::{Names, OPERATOR, SECRET_VERSIONS};
 use crate::watches;
 
 use super::validate::tls_secret;
+pub use surroundings::{ApiPorts, Surroundings};
 
 /// Something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,8 @@ pub struct Observed {
     pub stateful_sets: BTreeMap<String, StatefulSet>,
     /// An older cache on the same bucket and prefix, as `namespace/name`.
     pub bucket_taken_by: Option<String>,
+    /// What NetworkPolicies have to know of the cluster.
+    pub surroundings: Surroundings,
     /// Randomness for what has to be made.
     pub fresh: Fresh,
     /// When.
@@ -128,6 +132,8 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         }
     }
     let deployment = find_deployment(cache, context).await?;
+    let read = |source| ObserveError::Read { what: "where the API server listens".to_owned(), source };
+    let surroundings = surroundings::look(&cache.spec, context).await.map_err(read)?;
     let now = Timestamp::now();
     let stateful_sets = credentials::read(cache, &mut secrets, now, context).await?;
     Ok(Observed {
@@ -139,6 +145,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         deployment,
         stateful_sets,
         bucket_taken_by: bucket::find_older(cache, context).await?,
+        surroundings,
         fresh: Fresh::new().map_err(ObserveError::Random)?,
         now,
     })

@@ -4,9 +4,11 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Patch, PatchParams};
+use kube::config::Kubeconfig;
 use niks3_operator::crd::BinaryCache;
 use serde_json::json;
 
+use crate::api_server;
 use crate::world::{World, condition, embedded};
 
 async fn replicas(world: &World) -> Option<i32> {
@@ -62,4 +64,40 @@ async fn network_policies_come_and_go() {
     world.patch::<BinaryCache>("main", off).await;
     world.reconcile_cache("main").await;
     assert_eq!(world.names::<NetworkPolicy>().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn network_policies_know_where_the_api_server_and_the_operator_are() {
+    let mut world = World::new().await;
+    world.context.namespace = "operators".to_owned();
+    let mut spec = embedded();
+    let ci = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ci"}}});
+    spec["server"] = json!({"networkPolicy": {"mode": "Enabled", "ingressFrom": [ci]}});
+    world.cache("main", spec).await;
+    world.faults.plan(None);
+    world.reconcile_cache("main").await;
+    world.reconcile_cache("main").await;
+    assert_eq!(world.faults.count_of("/api"), 1, "it is no news each time");
+    let stored = world.api::<NetworkPolicy>().get("main").await.unwrap();
+    let policy = serde_json::to_value(stored.spec.unwrap()).unwrap();
+
+    let config = Kubeconfig::read_from(api_server::shared().await.kubeconfig()).unwrap();
+    let address = config.clusters[0].cluster.as_ref().unwrap().server.clone().unwrap();
+    let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    let open: Vec<_> = policy["egress"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|rule| rule.get("to").is_none())
+        .flat_map(|rule| rule["ports"].as_array().unwrap())
+        .map(|open| open["port"].as_u64().unwrap())
+        .collect();
+    assert!(open.contains(&port.into()), "tokens cannot be checked: {open:?} lacks {port}");
+
+    let operator = json!({
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "operators"}},
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "niks3-operator"}}
+    });
+    let peers = policy["ingress"][0]["from"].as_array().unwrap();
+    assert!(peers.contains(&operator), "the operator cannot ask the pods: {peers:?}");
 }

@@ -1,6 +1,8 @@
 //! Who may speak to whom. A policy knows pods and ports, not names: what lies outside of the cache is let through
 //! by its port.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
     NetworkPolicySpec,
@@ -9,15 +11,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::cache::validate::{Database, Network, Storage, ValidCache};
-use crate::labels::{Component, Names, child, labels, selector};
+use crate::labels::{Component, Names, child, labels, operator_pods, selector};
 
 use super::SERVER_PORT;
 use super::embedded::{POSTGRES_PORT, S3_PORT};
 
-const DNS_PORT: i32 = 53;
+/// Rules are applied to where a Service leads: on OpenShift name servers listen at the other one.
+const DNS_PORTS: [i32; 2] = [53, 5353];
 const HTTPS: u16 = 443;
-/// Rules are applied to the address behind the Service `kubernetes`, whose port is the one or the other.
-const API_SERVER_PORTS: [i32; 2] = [443, 6443];
+/// That of the Service `kubernetes`, which some networks look at, and the usual one behind it. Beside them, the one that the API
+/// server itself names.
+const API_SERVER_PORTS: [u16; 2] = [443, 6443];
+/// On every namespace, its name.
+const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 
 pub(super) fn policies(cache: &ValidCache) -> Vec<NetworkPolicy> {
     let Some(network) = &cache.network else { return Vec::new() };
@@ -27,7 +33,7 @@ pub(super) fn policies(cache: &ValidCache) -> Vec<NetworkPolicy> {
             cache,
             names.server(),
             Component::Server,
-            vec![clients(cache, network, SERVER_PORT)],
+            vec![clients(network, SERVER_PORT, [pods(cache, Component::Gc), operator(network)])],
             server(cache, network),
         ),
         policy(
@@ -40,7 +46,7 @@ pub(super) fn policies(cache: &ValidCache) -> Vec<NetworkPolicy> {
     ];
     if let Storage::Embedded(_) = &cache.storage {
         // Clients upload to it directly.
-        let ingress = vec![clients(cache, network, S3_PORT)];
+        let ingress = vec![clients(network, S3_PORT, [pods(cache, Component::Server)])];
         policies.push(policy(cache, names.s3(), Component::S3, ingress, Vec::new()));
     }
     if let Database::Embedded(_) = &cache.database {
@@ -76,7 +82,8 @@ fn policy(
 fn server(cache: &ValidCache, network: &Network) -> Vec<NetworkPolicyEgressRule> {
     let mut egress = vec![dns()];
     if cache.audience.is_some() {
-        egress.push(anywhere(API_SERVER_PORTS.map(tcp).to_vec()));
+        let ports: BTreeSet<u16> = network.api_ports.iter().copied().chain(API_SERVER_PORTS).collect();
+        egress.push(anywhere(ports.into_iter().map(|port| tcp(port.into())).collect()));
     }
     match &cache.storage {
         Storage::Embedded(_) => egress.push(to(cache, Component::S3, S3_PORT)),
@@ -98,10 +105,13 @@ fn server(cache: &ValidCache, network: &Network) -> Vec<NetworkPolicyEgressRule>
     egress
 }
 
-/// Whoever the spec names, and the cache's own pods; everybody where it names nobody.
-fn clients(cache: &ValidCache, network: &Network, port: i32) -> NetworkPolicyIngressRule {
+/// Whoever the spec names, and who has to get in for the cache to work; everybody where it names nobody.
+fn clients<const N: usize>(
+    network: &Network,
+    port: i32,
+    own: [NetworkPolicyPeer; N],
+) -> NetworkPolicyIngressRule {
     let named = &network.wanted.ingress_from;
-    let own = [Component::Server, Component::Gc].map(|component| pods(cache, component));
     NetworkPolicyIngressRule {
         from: (!named.is_empty()).then(|| named.iter().cloned().chain(own).collect()),
         ports: Some(vec![tcp(port)]),
@@ -109,8 +119,8 @@ fn clients(cache: &ValidCache, network: &Network, port: i32) -> NetworkPolicyIng
 }
 
 fn dns() -> NetworkPolicyEgressRule {
-    let udp = NetworkPolicyPort { protocol: Some("UDP".to_owned()), ..tcp(DNS_PORT) };
-    anywhere(vec![udp, tcp(DNS_PORT)])
+    let udp = DNS_PORTS.map(|port| NetworkPolicyPort { protocol: Some("UDP".to_owned()), ..tcp(port) });
+    anywhere(udp.into_iter().chain(DNS_PORTS.map(tcp)).collect())
 }
 
 fn anywhere(ports: Vec<NetworkPolicyPort>) -> NetworkPolicyEgressRule {
@@ -123,6 +133,16 @@ fn to(cache: &ValidCache, component: Component, port: i32) -> NetworkPolicyEgres
 
 fn pods(cache: &ValidCache, component: Component) -> NetworkPolicyPeer {
     NetworkPolicyPeer { pod_selector: Some(selected(cache, component)), ..NetworkPolicyPeer::default() }
+}
+
+/// The operator asks the server's pods what they have, what they lack and which keys they sign with.
+fn operator(network: &Network) -> NetworkPolicyPeer {
+    let labels = |labels| Some(LabelSelector { match_labels: Some(labels), match_expressions: None });
+    NetworkPolicyPeer {
+        namespace_selector: labels([(NAMESPACE_LABEL.to_owned(), network.operator.clone())].into()),
+        pod_selector: labels(operator_pods()),
+        ..NetworkPolicyPeer::default()
+    }
 }
 
 fn selected(cache: &ValidCache, component: Component) -> LabelSelector {

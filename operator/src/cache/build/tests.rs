@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{PodSpec, Secret};
 use serde_json::{Value, json};
 
 use crate::args::Images;
-use crate::cache::observe::{Fresh, Observed};
+use crate::cache::observe::{Fresh, Observed, Surroundings};
 use crate::cache::validate::{ValidCache, validate};
 use crate::crd::BinaryCache;
 
@@ -42,6 +42,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
         deployment: None,
         stateful_sets: BTreeMap::new(),
         bucket_taken_by: None,
+        surroundings: Surroundings { api_ports: [16443].into(), operator: "niks3-system".to_owned() },
         fresh: fresh(),
         now: "2026-01-01T00:00:00Z".parse().unwrap(),
     };

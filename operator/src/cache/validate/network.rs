@@ -18,6 +18,8 @@ pub(super) fn limits(spec: &BinaryCacheSpec, observed: &Observed) -> Option<Netw
     let wanted = &spec.server.network_policy;
     (wanted.mode == NetworkPolicyMode::Enabled).then(|| Network {
         wanted: wanted.clone(),
+        api_ports: observed.surroundings.api_ports.clone(),
+        operator: observed.surroundings.operator.clone(),
         s3_port: spec.storage.s3.as_ref().map(|s3| s3.endpoint.as_deref().map_or(HTTPS, port_of_http)),
         database_port: database_port(spec, observed),
         issuer_ports: issuer_ports(spec),

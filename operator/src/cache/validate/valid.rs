@@ -145,6 +145,10 @@ impl ValidCache {
 pub struct Network {
     /// What the spec says.
     pub wanted: ServerNetworkPolicy,
+    /// Where the API server listens, as it says.
+    pub api_ports: BTreeSet<u16>,
+    /// The operator's namespace.
+    pub operator: String,
     /// The port of an S3 server of the user's own.
     pub s3_port: Option<u16>,
     /// The port of a database of the user's own.
