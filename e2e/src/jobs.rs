@@ -87,16 +87,15 @@ impl Job<'_> {
             );
             variables.push(json!({"name": "NIKS3_AUTH_TOKEN_FILE", "value": "/var/run/secrets/niks3/token"}));
         }
+        let mut container = container(script);
+        container["env"] = variables.into();
+        container["volumeMounts"] = mounts.into();
         let pod = json!({
             "serviceAccountName": account,
             "automountServiceAccountToken": false,
             "restartPolicy": "Never",
-            "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-                "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{
-                "name": "main", "image": Cluster::image("ci"), "command": ["bash", "-euc", script], "env": variables, "volumeMounts": mounts,
-                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            }],
+            "securityContext": restricted(),
+            "containers": [container],
             "volumes": volumes,
         });
         json!({
@@ -104,6 +103,20 @@ impl Job<'_> {
             "spec": {"backoffLimit": 0, "template": {"spec": pod}},
         })
     }
+}
+
+/// What the restricted profile wants of a pod.
+pub fn restricted() -> Value {
+    json!({"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"}})
+}
+
+/// A container of the CI image that runs a script, as that profile wants it.
+pub fn container(script: &str) -> Value {
+    json!({
+        "name": "main", "image": Cluster::image("ci"), "command": ["bash", "-euc", script],
+        "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+    })
 }
 
 /// Waits for the end of a script.

@@ -6,6 +6,7 @@ mod ci;
 mod collection;
 mod credentials;
 mod deletion;
+mod network;
 mod pushing;
 mod reading;
 mod retention;

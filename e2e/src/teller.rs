@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "this is what the demo is for")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 /// Says what happens while it happens, and how long it takes.
@@ -11,11 +11,17 @@ pub struct Teller {
     begun: Instant,
     step: Cell<Option<Instant>>,
     steps: Cell<u8>,
+    not_shown: RefCell<Vec<String>>,
 }
 
 impl Default for Teller {
     fn default() -> Self {
-        Self { begun: Instant::now(), step: Cell::new(None), steps: Cell::new(0) }
+        Self {
+            begun: Instant::now(),
+            step: Cell::new(None),
+            steps: Cell::new(0),
+            not_shown: RefCell::default(),
+        }
     }
 }
 
@@ -51,9 +57,18 @@ impl Teller {
         println!("   \u{2713} {fact}");
     }
 
+    /// What this cluster cannot show. It is said at the end once more.
+    pub fn not_shown(&self, what: &str) {
+        println!("   ! NOT SHOWN HERE: {what}");
+        self.not_shown.borrow_mut().push(what.to_owned());
+    }
+
     /// The end of the story.
     pub fn end(&self) {
         self.end_step();
+        for what in self.not_shown.borrow().iter() {
+            println!("\n! NOT SHOWN HERE: {what}");
+        }
         println!("\nAll of it holds. {:.0} s.", self.begun.elapsed().as_secs_f64());
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pushing::Pushing;
-use super::{Cache, NAMESPACE, credentials, set_up};
+use super::{Cache, NAMESPACE, credentials, network, set_up};
 use crate::cluster::Cluster;
 use crate::teller::Teller;
 
@@ -28,12 +28,7 @@ pub(super) fn go_through(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Resu
     rolled(cluster, &next)?;
     LIFE.goes_on(cluster, teller, "another image")?;
 
-    patch(cluster, r#"{"spec": {"server": {"networkPolicy": {"mode": "Enabled"}}}}"#)?;
-    cluster.wait("the NetworkPolicies", LIMIT, || {
-        Ok((cluster.names(&format!("networkpolicy -n {NAMESPACE}"))?.len() >= 3).then_some(()))
-    })?;
-    cluster.show(&format!("kubectl get networkpolicy -n {NAMESPACE}"))?;
-    LIFE.goes_on(cluster, teller, "who may speak to whom is limited")?;
+    network::limit(cluster, teller)?;
 
     for server in ["postgres", "s3"] {
         cluster.show(&format!("kubectl delete pod main-{server}-0 -n {NAMESPACE} --wait"))?;
@@ -42,6 +37,8 @@ pub(super) fn go_through(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Resu
     LIFE.goes_on(cluster, teller, "database and S3 were restarted")?;
 
     credentials::follow(cluster, teller)?;
+
+    network::operator_asks(cluster, teller)?;
 
     set_up::helm(cluster, "upgrade", ",replicas=2,logLevel=debug")?;
     LIFE.goes_on(cluster, teller, "the operator was upgraded")

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
 use super::changes::{LIFE, SERVERS};
-use super::{NAMESPACE, changes};
+use super::{NAMESPACE, changes, network};
 use crate::cluster::{Cluster, condition};
 use crate::jobs;
 use crate::teller::Teller;
@@ -128,9 +128,11 @@ fn opens_postgres(cluster: &Cluster<'_>, secret: &str) -> anyhow::Result<bool> {
     let generation = secret.strip_prefix(POSTGRES).and_then(|rest| rest.strip_prefix('-'));
     let user = generation.map_or_else(|| "niks3".to_owned(), |generation| format!("niks3_{generation}"));
     let password = value(cluster, secret, "password")?;
+    // Of its own pod: policies let it speak to nobody, name servers included.
+    let address = network::address(cluster, NAMESPACE, "main-postgres-0")?;
     let asked = cluster.run(
         &format!(
-            "kubectl exec main-postgres-0 -n {NAMESPACE} -- psql postgres://{user}:{password}@{POSTGRES}/niks3 -tAc 'select 1'"
+            "kubectl exec main-postgres-0 -n {NAMESPACE} -- psql postgres://{user}:{password}@{address}/niks3 -tAc 'select 1'"
         ),
         None,
     );

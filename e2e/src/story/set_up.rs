@@ -3,13 +3,14 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
+use super::network::ELSEWHERE;
 use super::{Cache, NAMESPACE};
 use crate::cluster::Cluster;
 use crate::jobs;
 use crate::teller::Teller;
 
 /// Namespaces of the story carry it; others are not ours to delete.
-const MARK: &str = "niks3.dev/demo";
+pub(super) const MARK: &str = "niks3.dev/demo";
 pub(super) const OPERATOR_NAMESPACE: &str = "niks3-system";
 
 pub(super) fn cluster(cluster: &Cluster<'_>) -> anyhow::Result<()> {
@@ -81,13 +82,13 @@ pub(super) fn cache(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<Ca
     Ok(cache)
 }
 
-fn namespace_object(name: &str) -> Value {
+pub(super) fn namespace_object(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 }
 
 /// Removes what an earlier telling left, and nothing else.
 fn remove_earlier(cluster: &Cluster<'_>) -> anyhow::Result<()> {
-    for namespace in [NAMESPACE, jobs::NAMESPACE, OPERATOR_NAMESPACE] {
+    for namespace in [NAMESPACE, jobs::NAMESPACE, ELSEWHERE, OPERATOR_NAMESPACE] {
         let found = cluster.get(&format!("namespace {namespace} --ignore-not-found"));
         let Ok(found) = found else { continue };
         ensure!(
