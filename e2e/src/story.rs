@@ -14,6 +14,7 @@ mod rotation;
 mod set_up;
 mod tls;
 mod uninstall;
+mod volumes;
 
 use self::tls::Speaker;
 use crate::cluster::Cluster;

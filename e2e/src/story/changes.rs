@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::pushing::Pushing;
-use super::{Cache, NAMESPACE, credentials, network, set_up};
+use super::{Cache, NAMESPACE, credentials, network, set_up, volumes};
 use crate::cluster::Cluster;
 use crate::teller::Teller;
 
@@ -38,6 +38,7 @@ pub(super) fn go_through(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Resu
 
     credentials::follow(cluster, teller)?;
 
+    volumes::grow(cluster, teller)?;
     network::operator_asks(cluster, teller)?;
 
     set_up::helm(cluster, "upgrade", ",replicas=2,logLevel=debug")?;
