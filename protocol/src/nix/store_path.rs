@@ -55,8 +55,8 @@ impl FromStr for StorePathHash {
 }
 
 /// A whole store path, its store directory included.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct StorePath {
     path: String,
     /// Where the base name begins.
@@ -113,30 +113,35 @@ impl StorePath {
     }
 }
 
+/// Where the base name of a store path begins.
+fn base_of(path: &str) -> Result<usize, StorePathError> {
+    if !path.starts_with('/') {
+        return Err(StorePathError::NotAbsolute(path.to_owned()));
+    }
+    let base = path.rfind('/').map_or(0, |slash| slash + 1);
+    if base < 2 {
+        return Err(StorePathError::Hash(path.to_owned()));
+    }
+    if path[1..base - 1].split('/').any(|part| ["", ".", ".."].contains(&part)) {
+        return Err(StorePathError::Directory(path.to_owned()));
+    }
+    match path[base..].split_once('-') {
+        Some((hash, name)) if base32::is_base32(hash, 32) => {
+            if is_name(name) {
+                Ok(base)
+            } else {
+                Err(StorePathError::Name(path.to_owned()))
+            }
+        }
+        _ => Err(StorePathError::Hash(path.to_owned())),
+    }
+}
+
 impl FromStr for StorePath {
     type Err = StorePathError;
 
     fn from_str(path: &str) -> Result<Self, Self::Err> {
-        if !path.starts_with('/') {
-            return Err(StorePathError::NotAbsolute(path.to_owned()));
-        }
-        let base = path.rfind('/').map_or(0, |slash| slash + 1);
-        if base < 2 {
-            return Err(StorePathError::Hash(path.to_owned()));
-        }
-        if path[1..base - 1].split('/').any(|part| ["", ".", ".."].contains(&part)) {
-            return Err(StorePathError::Directory(path.to_owned()));
-        }
-        match path[base..].split_once('-') {
-            Some((hash, name)) if base32::is_base32(hash, 32) => {
-                if is_name(name) {
-                    Ok(Self { path: path.to_owned(), base })
-                } else {
-                    Err(StorePathError::Name(path.to_owned()))
-                }
-            }
-            _ => Err(StorePathError::Hash(path.to_owned())),
-        }
+        Ok(Self { base: base_of(path)?, path: path.to_owned() })
     }
 }
 
@@ -191,11 +196,17 @@ impl From<StorePath> for String {
     }
 }
 
+impl Serialize for StorePath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.path)
+    }
+}
+
 impl TryFrom<String> for StorePath {
     type Error = StorePathError;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+    fn try_from(path: String) -> Result<Self, Self::Error> {
+        Ok(Self { base: base_of(&path)?, path })
     }
 }
 
