@@ -6,6 +6,7 @@ use niks3_protocol::api::pending_closures::{NarInfoMetadata, SignRequest, SignRe
 use niks3_protocol::nix::signature;
 use niks3_protocol::object_key::ObjectKey;
 use niks3_protocol::server_config::VerifyUploads;
+use sqlx::PgPool;
 
 use super::plan::Plan;
 use super::signed::{self, Signed};
@@ -28,11 +29,12 @@ pub async fn sign(
         numbers: plan.keys(&upload.keys).enumerate().map(|(number, key)| (key.as_str(), number)).collect(),
         store_dir: &app.config.store_dir,
     };
+    let live_sizes = tokio::spawn(live_sizes(app.db.clone(), &request));
     for (key, narinfo) in &request.narinfos {
         said.check(key, narinfo, id)?;
     }
-
-    check_live_sizes(app, &request).await?;
+    let live_sizes = live_sizes.await.map_err(|error| PushError::Changed(error.to_string()))?;
+    check_live_sizes(&live_sizes?, &request)?;
     let tags = match app.config.verify {
         VerifyUploads::Hash => verify::read_back(app, &upload.missing, &request).await?,
         VerifyUploads::None | VerifyUploads::Head => BTreeMap::new(),
@@ -69,15 +71,21 @@ pub async fn sign(
     })
 }
 
-/// A NAR that is live has one size, whoever pushes it again.
-async fn check_live_sizes(app: &App, request: &SignRequest) -> Result<(), PushError> {
+/// The bytes of the NARs that are live. PostgreSQL finds them while other things are looked at here.
+fn live_sizes(
+    pool: PgPool,
+    request: &SignRequest,
+) -> impl Future<Output = sqlx::Result<Vec<(String, i64)>>> + Send + use<> {
     let nars: Vec<String> = request.narinfos.values().map(|narinfo| narinfo.url.clone()).collect();
-    let mut conn = app.db.acquire().await?;
-    let sizes: HashMap<String, i64> =
-        db::objects::list_nar_sizes(&mut conn, &nars).await?.into_iter().collect();
+    async move { db::objects::list_nar_sizes(&mut *pool.acquire().await?, &nars).await }
+}
+
+/// A NAR that is live has one size, whoever pushes it again.
+fn check_live_sizes(live: &[(String, i64)], request: &SignRequest) -> Result<(), PushError> {
+    let sizes: HashMap<&str, i64> = live.iter().map(|(key, size)| (key.as_str(), *size)).collect();
     for (key, narinfo) in &request.narinfos {
         if let Some(size) =
-            sizes.get(&narinfo.url).filter(|size| u64::try_from(**size) != Ok(narinfo.nar_size))
+            sizes.get(narinfo.url.as_str()).filter(|size| u64::try_from(**size) != Ok(narinfo.nar_size))
         {
             return Err(PushError::Invalid(format!(
                 "{key}: the NAR {} has {size} bytes in the cache, {} here",
