@@ -4,8 +4,10 @@
 //! what was sent ten times that long ago has happened or never will ([`BucketConfig::settle_time`]). That is
 //! the one assumption about time the collector makes, so nothing here may wait longer on one request.
 
+mod connections;
 mod credentials;
 mod delete;
+mod direct;
 mod error;
 mod list;
 mod multipart;
@@ -13,10 +15,10 @@ mod pace;
 mod presign;
 mod probe;
 mod read;
+mod sigv4;
 mod trial;
 mod web_identity;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
@@ -25,21 +27,18 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedHttpClient,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_smithy_http_client::Builder as HttpClientBuilder;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use niks3_protocol::object_key::ObjectKey;
 use tracing::Instrument as _;
 
+use connections::{Over, connector, https_client};
 use credentials::Keeper;
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
+use direct::{Asked, Direct};
 pub use error::{BucketError, Failure};
 pub use list::Listed;
-use pace::{Pace, Paced};
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
 pub use trial::Notice;
@@ -49,6 +48,9 @@ use crate::metrics::S3Calls;
 
 /// `Content-Type` of the server's own small objects.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
+/// The limit on connecting.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to reach a bucket.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +107,7 @@ impl BucketConfig {
 #[derive(Clone, Debug)]
 pub struct Bucket {
     client: Client,
+    direct: Direct,
     credentials: Keeper,
     config: BucketConfig,
     calls: S3Calls,
@@ -123,13 +126,15 @@ impl Bucket {
     /// Prepares a client; nothing is sent yet.
     pub async fn open(config: BucketConfig) -> Result<Self, BucketError> {
         let timeouts = TimeoutConfig::builder()
-            .connect_timeout(config.request_timeout.min(Duration::from_secs(5)))
+            .connect_timeout(config.request_timeout.min(CONNECT_LIMIT))
             .read_timeout(config.request_timeout)
             .operation_attempt_timeout(config.request_timeout)
             .build();
         let https = https_client(config.ca.as_deref())?;
         // The future of reading AWS's files is large.
-        let credentials = Box::pin(Keeper::open(&config, https.clone())).await;
+        let credentials = Box::pin(Keeper::open(&config, https)).await;
+        let connector = connector(&config)?;
+        let direct = Direct::new(&config, connector.clone(), credentials.clone())?;
         let mut builder = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(config.region.clone()))
@@ -145,9 +150,8 @@ impl Bucket {
         if let Some(endpoint) = &config.endpoint {
             builder = builder.endpoint_url(endpoint);
         }
-        let pace = Arc::new(Pace::new(config.rate_limit));
-        let client = Client::from_conf(builder.http_client(Paced { client: https, pace }).build());
-        Ok(Self { client, credentials, config, calls: S3Calls::default() })
+        let client = Client::from_conf(builder.http_client(Over(connector)).build());
+        Ok(Self { client, direct, credentials, config, calls: S3Calls::default() })
     }
 
     /// How it was opened.
@@ -160,24 +164,34 @@ impl Bucket {
         &self.calls
     }
 
-    /// Waits for a call, counts it, and says in our words how it failed.
+    /// Waits for a call of the SDK, counts it, and says in our words how it failed.
     fn call<T, E: ProvideErrorMetadata + std::error::Error + 'static>(
         &self,
         operation: &'static str,
         key: &str,
         call: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> impl Future<Output = Result<T, BucketError>> {
-        let span = tracing::trace_span!("s3", operation, key, result = tracing::field::Empty);
         // The SDK's futures are large.
-        let call = Box::pin(call.instrument(span.clone()));
-        async move {
-            let started = Instant::now();
-            let answer = call.await.map_err(|error| BucketError::from_sdk(operation, key, &error));
-            let result = answer.as_ref().map_or_else(|error| error.failure.label(), |_| "ok");
-            span.record("result", result);
-            self.calls.count(operation, result, started.elapsed());
-            answer
-        }
+        let call = Box::pin(call);
+        self.observe(operation, key, async move {
+            call.await.map_err(|error| BucketError::from_sdk(operation, key, &error))
+        })
+    }
+
+    /// Waits for a call and counts it.
+    async fn observe<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        call: impl Future<Output = Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        let span = tracing::trace_span!("s3", operation, key, result = tracing::field::Empty);
+        let started = Instant::now();
+        let answer = call.instrument(span.clone()).await;
+        let result = answer.as_ref().map_or_else(|error| error.failure.label(), |_| "ok");
+        span.record("result", result);
+        self.calls.count(operation, result, started.elapsed());
+        answer
     }
 
     /// Makes the bucket, where that was asked for and it is missing.
@@ -206,28 +220,19 @@ impl Bucket {
 
     /// Writes an object of a closure, as its kind is stored, by exactly one request.
     pub async fn put_once(&self, key: &ObjectKey, body: Vec<u8>) -> Result<(), BucketError> {
-        let text = key.to_string();
-        let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(&text));
-        let request = request
-            .content_type(key.kind().content_type())
-            .set_content_encoding(key.kind().content_encoding().map(str::to_owned))
-            .body(ByteStream::from(body))
-            .customize()
-            .config_override(once());
-        self.call("put", &text, request.send()).await.map(drop)
-    }
-
-    /// Looks for an object; `None` where it is not there.
-    pub async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
-        let request = self.client.head_object().bucket(&self.config.bucket).key(self.full_key(key));
-        match self.call("head", key, request.send()).await {
-            Ok(head) => Ok(Some(ObjectHead {
-                size: head.content_length().unwrap_or(0),
-                etag: head.e_tag.unwrap_or_default(),
-            })),
-            Err(error) if error.failure == Failure::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let name = key.to_string();
+        let encoding = key.kind().content_encoding().map(|encoding| ("content-encoding", encoding));
+        let stored: Vec<_> =
+            std::iter::once(("content-type", key.kind().content_type())).chain(encoding).collect();
+        let asked = Asked {
+            operation: "put",
+            method: "PUT",
+            key: &name,
+            stored: &stored,
+            conditions: &[],
+            bytes: body.into(),
+        };
+        self.observe("put", &name, self.direct.send_once(&asked)).await.map(drop)
     }
 
     /// Why there are no credentials, where that was so when they were last wanted.
@@ -255,23 +260,4 @@ impl Bucket {
 /// answer.
 fn once() -> aws_sdk_s3::config::Builder {
     aws_sdk_s3::Config::builder().retry_config(RetryConfig::disabled())
-}
-
-/// A client that trusts these CAs beside the system's. They were looked at where they were read.
-fn https_client(ca: Option<&[u8]>) -> Result<SharedHttpClient, BucketError> {
-    let system = TrustStore::default();
-    let context = TlsContext::builder()
-        .with_trust_store(match ca {
-            Some(ca) => system.with_pem_certificate(ca),
-            None => system,
-        })
-        .build()
-        .map_err(|error| BucketError {
-            operation: "TLS",
-            key: String::new(),
-            failure: Failure::Refused,
-            message: error.to_string(),
-        })?;
-    let provider = Provider::rustls(CryptoMode::AwsLc);
-    Ok(HttpClientBuilder::new().tls_provider(provider).tls_context(context).build_https())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_xml::decode::{Document, try_data};
 
 use super::credentials::NoCredentials;
 
@@ -118,16 +119,12 @@ impl BucketError {
         let (failure, message) = match error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
-                let code = service.err().code().unwrap_or_default();
-                let said = service.err().message().unwrap_or_default();
                 let after = service.raw().headers().get("retry-after").and_then(|text| text.parse().ok());
-                let failure = match classify(operation, status, code) {
-                    Failure::Throttled(pause) => {
-                        Failure::Throttled(after.map_or(pause, Duration::from_secs).clamp(PAUSE, MAX_PAUSE))
-                    }
-                    other => other,
+                let said = Said {
+                    code: service.err().code().unwrap_or_default().to_owned(),
+                    message: service.err().message().unwrap_or_default().to_owned(),
                 };
-                (failure, format!("{status} {code} {said}").trim_end().to_owned())
+                said.of(operation, status, after)
             }
             SdkError::TimeoutError(_) => (Failure::Unreachable, "no answer in time".to_owned()),
             SdkError::ConstructionFailure(_) => {
@@ -137,6 +134,66 @@ impl BucketError {
             _ => (Failure::Unreachable, "the answer was cut off".to_owned()),
         };
         Self { operation, key: key.to_owned(), failure, message }
+    }
+
+    /// An answer that is no success, with what was read of its body, and the seconds S3 wants to be left alone.
+    pub(super) fn refused(
+        operation: &'static str,
+        key: &str,
+        status: u16,
+        after: Option<u64>,
+        body: &[u8],
+    ) -> Self {
+        let (failure, message) = Said::read(body).of(operation, status, after);
+        Self { operation, key: key.to_owned(), failure, message }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.failure, Failure::Unreachable | Failure::Throttled(_))
+    }
+}
+
+/// What S3 says of a refusal.
+#[derive(Debug, Default)]
+struct Said {
+    code: String,
+    message: String,
+}
+
+impl Said {
+    /// Nothing where the body is not S3's, as that of a proxy on the way, or of an answer to a HEAD.
+    fn read(body: &[u8]) -> Self {
+        let mut said = Self::default();
+        let Ok(text) = std::str::from_utf8(body) else { return said };
+        let mut document = Document::new(text);
+        let Ok(mut root) = document.root_element() else { return said };
+        if !root.start_el().matches("Error") {
+            return said;
+        }
+        while let Some(mut tag) = root.next_tag() {
+            let field = match tag.start_el().local() {
+                "Code" => &mut said.code,
+                "Message" => &mut said.message,
+                _ => continue,
+            };
+            if let Ok(text) = try_data(&mut tag) {
+                *field = text.into_owned();
+            }
+        }
+        said
+    }
+
+    /// How the request failed, and what is told of that.
+    fn of(&self, operation: &str, status: u16, after: Option<u64>) -> (Failure, String) {
+        let Self { code, message } = self;
+        let failure = match classify(operation, status, code) {
+            Failure::Throttled(pause) => {
+                Failure::Throttled(after.map_or(pause, Duration::from_secs).clamp(PAUSE, MAX_PAUSE))
+            }
+            other => other,
+        };
+        (failure, format!("{status} {code} {message}").trim_end().to_owned())
     }
 }
 
@@ -161,5 +218,29 @@ fn classify(operation: &str, status: u16, code: &str) -> Failure {
         (401 | 403, _) => Failure::AccessDenied,
         (500.. | 408, _) => Failure::Unreachable,
         _ => Failure::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, body: &str) -> (Failure, String) {
+        let error = BucketError::refused("get", "a", status, None, body.as_bytes());
+        (error.failure, error.message)
+    }
+
+    #[test]
+    fn what_s3_says_is_told_and_what_is_not_its_own_is_judged_by_its_status() {
+        let xml = "<?xml version=\"1.0\"?>\n<Error><RequestId>1</RequestId><Code>NoSuchBucket</Code>\
+                   <Message>not &lt;there&gt;</Message></Error>";
+        assert_eq!(refused(404, xml), (Failure::BucketNotFound, "404 NoSuchBucket not <there>".to_owned()));
+        for body in ["", "<html><Code>NoSuchBucket</Code></html>", "<Error><Code>NoSuchBuck", "gateway", "<"]
+        {
+            assert_eq!(refused(403, body).0, Failure::AccessDenied, "{body}");
+        }
+        assert_eq!(refused(404, "").1, "404");
+        let slow = BucketError::refused("get", "a", 503, Some(7), b"");
+        assert_eq!(slow.failure, Failure::Throttled(Duration::from_secs(7)));
     }
 }

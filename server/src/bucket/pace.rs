@@ -8,11 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_sdk_s3::primitives::SdkBody;
-use aws_smithy_runtime_api::client::http::{
-    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::http::StatusCode;
 
 /// Who would wait longer for a turn is told to come again instead.
@@ -114,31 +111,14 @@ impl Pace {
     }
 }
 
-/// A client whose requests wait for their turn.
+/// Connections whose requests wait for their turn.
 #[derive(Debug)]
 pub(super) struct Paced {
-    pub(super) client: SharedHttpClient,
+    pub(super) connector: SharedHttpConnector,
     pub(super) pace: Arc<Pace>,
 }
 
-impl HttpClient for Paced {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        let connector = self.client.http_connector(settings, components);
-        SharedHttpConnector::new(PacedConnector { connector, pace: Arc::clone(&self.pace) })
-    }
-}
-
-#[derive(Debug)]
-struct PacedConnector {
-    connector: SharedHttpConnector,
-    pace: Arc<Pace>,
-}
-
-impl HttpConnector for PacedConnector {
+impl HttpConnector for Paced {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (connector, pace) = (self.connector.clone(), Arc::clone(&self.pace));
         HttpConnectorFuture::new(async move {

@@ -1,11 +1,12 @@
 //! Reading for the proxy: one object, as a stream, with the conditions of the reader's request.
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
-
 use axum::body::Bytes;
 use tokio::io::AsyncReadExt as _;
 
-use super::{Bucket, BucketError, Failure};
+use super::direct::{Asked, steady};
+use super::{Bucket, BucketError, Failure, ObjectHead};
 
 /// The reader's conditions, as their headers said them.
 #[derive(Debug, Clone, Default)]
@@ -79,49 +80,71 @@ impl Bucket {
     /// Opens an object. The limit on one request covers the time to its first byte; the body is read as
     /// fast as the reader takes it.
     pub async fn get(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
-        let since = http_date(wanted.if_modified_since);
-        let request = self.client.get_object().bucket(&self.config.bucket).key(self.full_key(key));
-        let request = request
-            .set_range(wanted.range)
-            .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(since);
-        let answer = self.call("get", key, request.send()).await;
-        match answer {
-            Ok(object) if is_unmodified(object.last_modified, since) => Ok(ReadAnswer::NotModified),
-            Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
-                content_length: object.content_length.unwrap_or(0),
-                content_range: object.content_range.filter(|range| !range.is_empty()),
-                content_encoding: object.content_encoding.filter(|encoding| !encoding.is_empty()),
-                etag: object.e_tag,
-                last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
-                body: object.body,
-            }))),
-            Err(error) => answer_to(error),
-        }
+        self.read("get", "GET", key, wanted).await
     }
 
     /// What [`Self::get`] would find, its bytes left out.
     pub async fn peek(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
-        let since = http_date(wanted.if_modified_since);
-        let request = self.client.head_object().bucket(&self.config.bucket).key(self.full_key(key));
-        let request = request
-            .set_range(wanted.range)
-            .set_if_none_match(wanted.if_none_match)
-            .set_if_modified_since(since);
-        let answer = self.call("head", key, request.send()).await;
-        match answer {
-            Ok(object) if is_unmodified(object.last_modified, since) => Ok(ReadAnswer::NotModified),
-            Ok(object) => Ok(ReadAnswer::Found(Box::new(ObjectRead {
-                content_length: object.content_length.unwrap_or(0),
-                content_range: object.content_range.filter(|range| !range.is_empty()),
-                content_encoding: object.content_encoding.filter(|encoding| !encoding.is_empty()),
-                etag: object.e_tag,
-                last_modified: object.last_modified.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok()),
-                body: ByteStream::default(),
-            }))),
-            Err(error) => answer_to(error),
+        self.read("head", "HEAD", key, wanted).await
+    }
+
+    async fn read(
+        &self,
+        operation: &'static str,
+        method: &'static str,
+        key: &str,
+        wanted: ReadRequest,
+    ) -> Result<ReadAnswer, BucketError> {
+        let since = wanted.if_modified_since.as_deref().and_then(http_date);
+        let conditions = [
+            ("range", wanted.range),
+            ("if-none-match", wanted.if_none_match),
+            ("if-modified-since", since.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok())),
+        ];
+        let asked =
+            Asked { operation, method, key, stored: &[], conditions: &conditions, bytes: Bytes::new() };
+        let answer = match self.observe(operation, key, self.direct.send(&asked)).await {
+            Ok(answer) => answer,
+            Err(error) => return answer_to(error),
+        };
+        let said = |name| answer.headers().get(name).filter(|text| !text.is_empty()).map(str::to_owned);
+        let modified = said("last-modified");
+        if is_unmodified(modified.as_deref().and_then(http_date), since) {
+            return Ok(ReadAnswer::NotModified);
+        }
+        Ok(ReadAnswer::Found(Box::new(ObjectRead {
+            content_length: content_length(&answer),
+            content_range: said("content-range"),
+            content_encoding: said("content-encoding"),
+            etag: said("etag"),
+            last_modified: modified,
+            body: steady(answer.into_body()),
+        })))
+    }
+
+    /// Looks for an object; `None` where it is not there.
+    pub async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
+        let asked = Asked {
+            operation: "head",
+            method: "HEAD",
+            key,
+            stored: &[],
+            conditions: &[],
+            bytes: Bytes::new(),
+        };
+        match self.observe("head", key, self.direct.send(&asked)).await {
+            Ok(head) => Ok(Some(ObjectHead {
+                size: content_length(&head),
+                etag: head.headers().get("etag").unwrap_or_default().to_owned(),
+            })),
+            Err(error) if error.failure == Failure::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
+}
+
+fn content_length(answer: &HttpResponse) -> i64 {
+    answer.headers().get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Some servers compare the fraction of the second too, which no HTTP date has: they call every object modified.
@@ -129,8 +152,8 @@ fn is_unmodified(modified: Option<DateTime>, since: Option<DateTime>) -> bool {
     matches!((modified, since), (Some(modified), Some(since)) if modified.secs() <= since.secs())
 }
 
-fn http_date(text: Option<String>) -> Option<DateTime> {
-    text.and_then(|text| DateTime::from_str(&text, DateTimeFormat::HttpDate).ok())
+fn http_date(text: &str) -> Option<DateTime> {
+    DateTime::from_str(text, DateTimeFormat::HttpDate).ok()
 }
 
 /// The failures of a read that are answers.

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use niks3_protocol::api::health::Dependency;
+use niks3_protocol::object_key::ObjectKey;
+use niks3_server::bucket::{Bucket, BucketConfig, BucketError, Failure, ReadAnswer, ReadRequest};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::support::closure::{TestPath, begin_request};
@@ -54,6 +56,41 @@ async fn a_client_is_told_when_s3_wants_to_be_asked_again() {
     }
     assert_eq!(committed.status(), StatusCode::NO_CONTENT);
     assert_eq!(server.get(&format!("/{}", path.key())).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_is_read_is_asked_for_again_and_a_narinfo_is_sent_once() {
+    let s3 = Throttle::start().await;
+    let mut config = BucketConfig::default();
+    let server = TestServer::with(|parts| config = parts.bucket.clone()).await;
+    let path = TestPath::new("path", &[]);
+    server.push(&[&path]).await;
+    config.endpoint = Some(s3.url.clone());
+    let bucket = Bucket::open(config).await.unwrap();
+    let stored = async || match bucket.get(&path.key(), ReadRequest::default()).await.unwrap() {
+        ReadAnswer::Found(object) => object.read_up_to(1 << 20).await.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let before = stored().await;
+    let key = path.nar_key();
+    let throttled =
+        |error: BucketError| matches!(error.failure, Failure::Throttled(after) if after.as_secs() == 7);
+
+    s3.refuse_next(2);
+    assert!(matches!(bucket.get(&key, ReadRequest::default()).await.unwrap(), ReadAnswer::Found(_)));
+    s3.refuse_next(1);
+    assert!(bucket.head(&key).await.unwrap().is_some());
+    assert_eq!(s3.refused(), 3);
+    s3.refuse_next(4);
+    assert!(throttled(bucket.head(&key).await.unwrap_err()));
+    assert_eq!(s3.refused(), 6, "three times, and not once more");
+
+    // A retry that nobody knows of could replace what another commit wrote since: docs/gc.md.
+    s3.refuse_next(1);
+    let narinfo: ObjectKey = path.key().parse().unwrap();
+    assert!(throttled(bucket.put_once(&narinfo, b"other".to_vec()).await.unwrap_err()));
+    assert_eq!(s3.refused(), 7);
+    assert_eq!(stored().await, before);
 }
 
 #[tokio::test]

@@ -16,9 +16,32 @@ const ANSWER: &str =
 pub(crate) struct Throttle {
     /// Its origin.
     pub(crate) url: String,
-    on: Arc<AtomicBool>,
-    refused: Arc<AtomicU32>,
+    switch: Switch,
     task: JoinHandle<()>,
+}
+
+/// What each connection looks at.
+#[derive(Clone, Default)]
+struct Switch {
+    on: Arc<AtomicBool>,
+    /// Requests still to be refused while it is off.
+    next: Arc<AtomicU32>,
+    refused: Arc<AtomicU32>,
+}
+
+impl Switch {
+    fn is_on(&self) -> bool {
+        self.on.load(Ordering::SeqCst) || self.next.load(Ordering::SeqCst) > 0
+    }
+
+    /// Whether a request that is there is refused; it counts.
+    fn takes(&self) -> bool {
+        let next =
+            self.next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| next.checked_sub(1)).is_ok();
+        let taken = next || self.on.load(Ordering::SeqCst);
+        self.refused.fetch_add(u32::from(taken), Ordering::SeqCst);
+        taken
+    }
 }
 
 impl Throttle {
@@ -26,23 +49,28 @@ impl Throttle {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (on, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (switch, count) = (Arc::clone(&on), Arc::clone(&refused));
+        let switch = Switch::default();
+        let looked_at = switch.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(forward(client, Arc::clone(&switch), Arc::clone(&count)));
+                tokio::spawn(forward(client, looked_at.clone()));
             }
         });
-        Self { url, on, refused, task }
+        Self { url, switch, task }
     }
 
     pub(crate) fn set(&self, on: bool) {
-        self.on.store(on, Ordering::SeqCst);
+        self.switch.on.store(on, Ordering::SeqCst);
+    }
+
+    /// Refuses so many requests.
+    pub(crate) fn refuse_next(&self, requests: u32) {
+        self.switch.next.store(requests, Ordering::SeqCst);
     }
 
     /// Requests it refused.
     pub(crate) fn refused(&self) -> u32 {
-        self.refused.load(Ordering::SeqCst)
+        self.switch.refused.load(Ordering::SeqCst)
     }
 }
 
@@ -53,12 +81,11 @@ impl Drop for Throttle {
 }
 
 /// Looks at the switch before each chunk of a connection: requests here are short, and come in one.
-async fn forward(mut client: TcpStream, on: Arc<AtomicBool>, refused: Arc<AtomicU32>) {
+async fn forward(mut client: TcpStream, switch: Switch) {
     let mut chunk = vec![0; 64 << 10];
     let mut service = TcpStream::connect(s3_address()).await.unwrap();
     while let Ok(length @ 1..) = client.peek(&mut chunk).await {
-        if on.load(Ordering::SeqCst) {
-            refused.fetch_add(1, Ordering::SeqCst);
+        if switch.takes() {
             let head = chunk.starts_with(b"HEAD ");
             let _ = client.read(&mut chunk[..length]).await;
             let body = if head { "" } else { ANSWER };
@@ -74,13 +101,13 @@ async fn forward(mut client: TcpStream, on: Arc<AtomicBool>, refused: Arc<Atomic
         // One request and its answer: whatever comes next is looked at anew.
         tokio::select! {
             _ = copy_bidirectional(&mut client, &mut service) => return,
-            () = wait_for(&on) => {}
+            () = wait_for(&switch) => {}
         }
     }
 }
 
-async fn wait_for(on: &AtomicBool) {
-    while !on.load(Ordering::SeqCst) {
+async fn wait_for(switch: &Switch) {
+    while !switch.is_on() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
