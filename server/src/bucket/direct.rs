@@ -1,6 +1,6 @@
-//! Requests for one object, which are nearly all that a busy server sends: by our own code, as the SDK takes more of the
-//! cores for one than S3's answer and the way there. Connections, pace and credentials are those that the SDK has, and so
-//! are limits and what is asked again.
+//! Requests for one object, which are nearly all that a busy server sends: by our own code, as the SDK takes a tenth of a
+//! millisecond of the cores to make one. Connections, pace and credentials are those that the SDK has, and so are limits and
+//! what is asked again.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

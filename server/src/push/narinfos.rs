@@ -13,6 +13,7 @@ use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::{ObjectKey, is_narinfo};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use zstd::bulk::Compressor;
 
 use super::PushError;
 use super::signed::{self, Signed};
@@ -41,7 +42,9 @@ pub(super) async fn write(app: &App, id: i64, missing: &[String]) -> Result<Writ
     let claim = claim(app, id, &keys).await?;
     let signed = claim.signed;
     let render = tokio::task::spawn_blocking(move || {
-        let bodies: Result<Vec<Body>, PushError> = signed.iter().map(Body::render).collect();
+        let mut compressor = writing::compressor().map_err(|error| PushError::Invalid(error.to_string()))?;
+        let bodies: Result<Vec<Body>, PushError> =
+            signed.iter().map(|signed| Body::render(signed, &mut compressor)).collect();
         Ok::<_, PushError>((bodies?, signed))
     });
     let (bodies, signed) = render.await.map_err(|error| PushError::Invalid(error.to_string()))??;
@@ -134,12 +137,12 @@ struct Body {
 }
 
 impl Body {
-    fn render(signed: &Signed) -> Result<Self, PushError> {
+    fn render(signed: &Signed, compressor: &mut Compressor<'_>) -> Result<Self, PushError> {
         let Signed { key, narinfo, signatures, .. } = signed;
         let invalid = |error: &dyn std::fmt::Display| PushError::Invalid(format!("{key}: {error}"));
         let references = narinfo.references.iter().map(StorePath::narinfo_key).collect();
         let narinfo = narinfo.clone().into_narinfo(signatures.clone());
-        let bytes = writing::compress(&narinfo).map_err(|error| invalid(&error))?;
+        let bytes = writing::compress(compressor, &narinfo).map_err(|error| invalid(&error))?;
         let key = key.parse().map_err(|error| invalid(&error))?;
         Ok(Self { key, bytes, references })
     }

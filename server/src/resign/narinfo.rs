@@ -42,7 +42,8 @@ pub(super) fn renew(keys: &Keys, stored: &StoredNarinfo) -> Result<Option<Body>,
     }
     let joined: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     narinfo.signatures = wanted;
-    let bytes = writing::compress(&narinfo).map_err(text)?;
+    let bytes =
+        writing::compressor().and_then(|mut zstd| writing::compress(&mut zstd, &narinfo)).map_err(text)?;
     let key = stored.key.parse().map_err(text)?;
     Ok(Some(Body { key, bytes, signatures: joined.join(" ") }))
 }

@@ -1,7 +1,10 @@
 //! An S3 server that throttles when it is told to, and is a real one otherwise.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -100,14 +103,19 @@ async fn forward(mut client: TcpStream, switch: Switch) {
         }
         // One request and its answer: whatever comes next is looked at anew.
         tokio::select! {
-            _ = copy_bidirectional(&mut client, &mut service) => return,
+            biased;
             () = wait_for(&switch) => {}
+            _ = copy_bidirectional(&mut client, &mut service) => return,
         }
     }
 }
 
+/// Looked at whenever its task is, so that no request gets by that comes after the switch.
 async fn wait_for(switch: &Switch) {
-    while !switch.is_on() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    poll_fn(|context| {
+        while tick.poll_tick(context).is_ready() {}
+        if switch.is_on() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
