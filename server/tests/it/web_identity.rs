@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use niks3_protocol::api::health::Dependency;
 use niks3_server::bucket::WebIdentity;
 use reqwest::{Method, Url};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::start::{program, variables};
@@ -186,8 +186,77 @@ async fn the_source_that_was_asked_is_named_with_what_to_do() {
     }
 }
 
+/// What is golden in the operator is what a server reads: nothing here says a name, a path or an audience once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pod_of_the_operators_sample_has_its_keys_from_sts() {
+    let golden = include_str!(
+        "../../../operator/src/cache/build/tests/snapshots/niks3_operator__cache__build__tests__samples__the_pod_of_web_identity.snap"
+    );
+    let pod: Value = serde_norway::from_str(golden.split_once("\n---\n").unwrap().1).unwrap();
+    let entries = |list: &str| pod[list].as_array().unwrap().clone();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    // The kubelet: a token for that audience, in that file of that volume, which is mounted there.
+    let (volume, token) = entries("volumes")
+        .into_iter()
+        .find_map(|volume| {
+            let sources = volume["projected"]["sources"].as_array()?.clone();
+            let token =
+                sources.iter().find_map(|source| source["serviceAccountToken"].as_object().cloned())?;
+            token.contains_key("audience").then_some((volume, token))
+        })
+        .unwrap();
+    let mount = entries("mounts").into_iter().find(|mount| mount["name"] == volume["name"]).unwrap();
+    let file = format!("{}/{}", text(&mount["mountPath"]), text(&token["path"]));
+    let (place, issuer) = (Place::create().await, Issuer::provider_of(|key| key.id == "rsa").await);
+    let minio = Minio::for_audience(&place, &issuer, token["audience"].as_str().unwrap()).await;
+    let here = place.write_file("token", &pod_token(&issuer, token["audience"].as_str().unwrap(), 600));
+    // The bucket has to be there.
+    let first = server(&place, &minio, &here).await;
+    first.wait_until_ready().await;
+    first.stop().await;
+
+    // The configuration, of this bucket, and the variables; what stands for this place and time is put in their stead.
+    let mut s3 = pod["s3"].clone();
+    for (field, value) in [("endpoint", &*minio.url), ("bucket", place.bucket())] {
+        assert!(s3[field].is_string(), "{s3}");
+        s3[field] = value.into();
+    }
+    let ours = variables(&place);
+    let given = |name: &str| ours.iter().find(|(is, _)| *is == name).unwrap().1.clone();
+    let config = json!({
+        "cache": {"url": "http://main.nix.svc", "priority": 30, "want_mass_query": true, "store_dir": "/nix/store"},
+        "database": {"url_file": place.write_file("url", &given("NIKS3_DB"))},
+        "s3": s3,
+        "signing_key_files": [given("NIKS3_SIGN_KEY_PATHS")],
+    });
+    let config = place.write_file("config.json", &config.to_string());
+    let mut stands_for = vec![(file, here), (text(&pod["s3"]["endpoint"]), minio.url.clone())];
+    let mut web_identity = Vec::new();
+    for entry in entries("env") {
+        let (name, Some(value)) = (text(&entry["name"]), entry["value"].as_str()) else { continue };
+        if name == "AWS_ROLE_ARN" {
+            stands_for.push((value.to_owned(), minio.role.clone()));
+        }
+        if name.starts_with("AWS_") {
+            let value = stands_for.iter().find(|(golden, _)| golden == value).map(|(_, here)| here.clone());
+            web_identity
+                .push((name.clone(), value.unwrap_or_else(|| panic!("{name} fits nothing of the pod"))));
+        }
+    }
+    assert_eq!(web_identity.len(), 3, "{web_identity:?}");
+    for (given, sentence) in [(true, "are in order"), (false, "the environment has none")] {
+        let mut program = program();
+        program.arg("check").env("NIKS3_CONFIG", &config).env("AWS_EC2_METADATA_DISABLED", "true");
+        program.envs(web_identity.iter().filter(|_| given).cloned());
+        let output = tokio::task::spawn_blocking(move || program.output().unwrap()).await.unwrap();
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() == given && said.contains(sentence), "{said}");
+    }
+}
+
 /// An agent of the container, as that of EKS Pod Identity: it wants its token, and has keys.
-async fn agent(headers: HeaderMap) -> Result<Json<serde_json::Value>, StatusCode> {
+async fn agent(headers: HeaderMap) -> Result<Json<Value>, StatusCode> {
     if headers.get("authorization").is_none_or(|given| given != "of-the-agent") {
         return Err(StatusCode::UNAUTHORIZED);
     }

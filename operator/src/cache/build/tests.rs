@@ -1,5 +1,7 @@
 //! What caches are made of, as YAML that a review can read, and what must hold of every child.
 
+mod samples;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PodSpec, Secret};

@@ -23,6 +23,8 @@ words! {
         CredentialsUnavailable,
         /// S3 does not take the signature: a wrong key, region or addressing style.
         SignatureRejected,
+        /// This S3 server lacks what a cache needs; the message says what.
+        FeatureMissing,
         /// The clocks of server and S3 differ too much.
         ClockSkew,
         /// The bucket is not there.
@@ -48,6 +50,9 @@ impl ServerReason {
                 "the message names the source: mount the token, or correct the role's trust or the address of STS"
             }
             Self::SignatureRejected => "correct the Secret, storage.s3.region or addressingStyle",
+            Self::FeatureMissing => {
+                "see docs/s3.md: another S3 server, a newer one, or the setting that the message names"
+            }
             Self::ClockSkew => "set the clocks of the nodes and of S3",
             Self::BucketNotFound => "make the bucket, or correct its name",
             Self::AccessDenied => "give the credentials the right that the message names",

@@ -23,6 +23,11 @@ pub(crate) struct Minio {
 
 impl Minio {
     pub(crate) async fn start(place: &Place, issuer: &Issuer) -> Self {
+        Self::for_audience(place, issuer, STS).await
+    }
+
+    /// Tokens have to be made for this.
+    pub(crate) async fn for_audience(place: &Place, issuer: &Issuer, audience: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
         let said = PathBuf::from(place.write_file("minio.log", ""));
@@ -42,7 +47,7 @@ impl Minio {
                 "MINIO_IDENTITY_OPENID_CONFIG_URL",
                 format!("{}/.well-known/openid-configuration", issuer.url),
             )
-            .env("MINIO_IDENTITY_OPENID_CLIENT_ID", STS)
+            .env("MINIO_IDENTITY_OPENID_CLIENT_ID", audience)
             .env("MINIO_IDENTITY_OPENID_ROLE_POLICY", "readwrite")
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(Stdio::from(log))
