@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::credentials::Keeper;
+use super::error::no_connection;
 use super::sigv4::{Place, Signing, sha256};
 use super::{BucketConfig, BucketError, Failure};
 
@@ -114,7 +115,8 @@ impl Direct {
         let mut request = self.build(asked, &credentials)?;
         request.add_extension(connection.clone());
         let answer = self.connector.call(request).await;
-        let answer = answer.map_err(|_| asked.error(Failure::Unreachable, "no connection"))?;
+        let answer =
+            answer.map_err(|error| asked.error(Failure::Unreachable, no_connection(Some(&error))))?;
         if answer.status().is_success() {
             return Ok(answer);
         }

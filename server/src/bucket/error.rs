@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_xml::decode::{Document, try_data};
 
 use super::credentials::NoCredentials;
+use crate::telemetry;
 
 /// A request that failed. The message names the operation and the key, never a credential.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -130,7 +132,9 @@ impl BucketError {
             SdkError::ConstructionFailure(_) => {
                 (Failure::Refused, "the request could not be built".to_owned())
             }
-            SdkError::DispatchFailure(_) => (Failure::Unreachable, "no connection".to_owned()),
+            SdkError::DispatchFailure(failure) => {
+                (Failure::Unreachable, no_connection(failure.as_connector_error()))
+            }
             _ => (Failure::Unreachable, "the answer was cut off".to_owned()),
         };
         Self { operation, key: key.to_owned(), failure, message }
@@ -152,6 +156,12 @@ impl BucketError {
     pub(super) fn may_pass(&self) -> bool {
         matches!(self.failure, Failure::Unreachable | Failure::Throttled(_))
     }
+}
+
+/// The cause of all is what helps: a name that is not known, a port that nobody listens at, a certificate's CA.
+pub(super) fn no_connection(error: Option<&ConnectorError>) -> String {
+    let cause = error.and_then(|error| telemetry::causes(error).last());
+    cause.map_or_else(|| "no connection".to_owned(), |cause| format!("no connection: {cause}"))
 }
 
 /// What S3 says of a refusal.

@@ -121,6 +121,7 @@ async fn without_its_bucket_it_lives_refuses_pushes_and_recovers() {
     server.is_alive().await;
     let check = server.wait_for_check(Dependency::Storage, false).await;
     assert_eq!(check.reason, "EndpointUnreachable");
+    assert!(check.message.contains("Connection refused"), "{check:?}");
     // nix-cache-info and the landing page need no bucket.
     assert_eq!(server.get("/nix-cache-info").await.status(), StatusCode::OK);
 

@@ -25,6 +25,7 @@ async fn s3_of_a_private_ca_is_used_with_its_ca_file_and_not_without() {
         let server = with(ca).await;
         let check = server.wait_for_check(Dependency::Storage, false).await;
         assert_eq!(check.reason, "EndpointUnreachable", "{check:?}");
+        assert!(check.message.contains("certificate"), "what is to be changed is said: {check:?}");
     }
     let server = with(Some(&ca)).await;
     server.wait_until_ready().await;
