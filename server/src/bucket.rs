@@ -16,6 +16,7 @@ mod presign;
 mod probe;
 mod read;
 mod sigv4;
+mod steady;
 mod trial;
 mod web_identity;
 
@@ -36,7 +37,7 @@ use tracing::Instrument as _;
 use connections::{Over, connector, https_client};
 use credentials::Keeper;
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
-use direct::{Asked, Direct};
+use direct::{Direct, ObjectRequest, Verb};
 pub use error::{BucketError, Failure};
 pub use list::Listed;
 pub use presign::Presigner;
@@ -48,9 +49,6 @@ use crate::metrics::S3Calls;
 
 /// `Content-Type` of the server's own small objects.
 pub const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
-
-/// The limit on connecting.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How to reach a bucket.
 #[derive(Clone, Debug, Default)]
@@ -125,11 +123,7 @@ pub struct ObjectHead {
 impl Bucket {
     /// Prepares a client; nothing is sent yet.
     pub async fn open(config: BucketConfig) -> Result<Self, BucketError> {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(config.request_timeout.min(CONNECT_LIMIT))
-            .read_timeout(config.request_timeout)
-            .operation_attempt_timeout(config.request_timeout)
-            .build();
+        let timeouts = TimeoutConfig::builder().operation_attempt_timeout(config.request_timeout).build();
         let https = https_client(config.ca.as_deref())?;
         // The future of reading AWS's files is large.
         let credentials = Box::pin(Keeper::open(&config, https)).await;
@@ -224,15 +218,9 @@ impl Bucket {
         let encoding = key.kind().content_encoding().map(|encoding| ("content-encoding", encoding));
         let stored: Vec<_> =
             std::iter::once(("content-type", key.kind().content_type())).chain(encoding).collect();
-        let asked = Asked {
-            operation: "put",
-            method: "PUT",
-            key: &name,
-            stored: &stored,
-            conditions: &[],
-            bytes: body.into(),
-        };
-        self.observe("put", &name, self.direct.send_once(&asked)).await.map(drop)
+        let asked =
+            ObjectRequest { stored: &stored, bytes: body.into(), ..ObjectRequest::new(Verb::Put, &name) };
+        self.observe(Verb::Put.operation(), &name, self.direct.send_once(&asked)).await.map(drop)
     }
 
     /// Why there are no credentials, where that was so when they were last wanted.

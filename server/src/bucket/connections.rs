@@ -1,6 +1,7 @@
 //! Connections to S3, of which the SDK's requests and our own have the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_s3::config::{HttpClient, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -9,7 +10,10 @@ use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector};
 
 use super::pace::{Pace, Paced};
-use super::{BucketConfig, BucketError, CONNECT_LIMIT, Failure};
+use super::{BucketConfig, BucketError, Failure};
+
+/// The limit on connecting.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Connections that are kept, and asked no faster than S3 takes it.
 pub(super) fn connector(config: &BucketConfig) -> Result<SharedHttpConnector, BucketError> {

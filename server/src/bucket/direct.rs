@@ -2,24 +2,20 @@
 //! millisecond of the cores to make one. Connections, pace and credentials are those that the SDK has, and so are limits and
 //! what is asked again.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
-use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_smithy_runtime_api::client::connection::CaptureSmithyConnection;
 use aws_smithy_runtime_api::client::http::{HttpConnector as _, SharedHttpConnector};
 use axum::body::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use time::OffsetDateTime;
 use tokio::io::AsyncReadExt as _;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::credentials::Keeper;
-use super::error::no_connection;
+use super::error::{no_connection, retry_after};
 use super::sigv4::{Place, Signing, sha256};
 use super::{BucketConfig, BucketError, Failure};
 
@@ -29,8 +25,6 @@ const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 /// What is read of an answer that is a refusal.
 const MAX_REFUSAL: u64 = 64 << 10;
-/// Without one byte for so long, an object's bytes are taken to have stopped.
-const STALLED: Duration = Duration::from_secs(20);
 
 /// Sends requests for one object.
 #[derive(Debug, Clone)]
@@ -42,11 +36,37 @@ pub(super) struct Direct {
     limit: Duration,
 }
 
-/// A request for one object.
-pub(super) struct Asked<'a> {
+/// What is done with it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verb {
+    Get,
+    Head,
+    Put,
+}
+
+impl Verb {
     /// As metrics and errors name it.
-    pub(super) operation: &'static str,
-    pub(super) method: &'static str,
+    pub(super) fn operation(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::Put => "put",
+        }
+    }
+
+    /// The method, and the query that the SDK would send, for who reads S3's own log.
+    fn line(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Get => ("GET", "x-id=GetObject"),
+            Self::Head => ("HEAD", ""),
+            Self::Put => ("PUT", "x-id=PutObject"),
+        }
+    }
+}
+
+/// A request for one object.
+pub(super) struct ObjectRequest<'a> {
+    pub(super) verb: Verb,
     pub(super) key: &'a str,
     /// What is said of the bytes, by name.
     pub(super) stored: &'a [(&'static str, &'a str)],
@@ -55,9 +75,14 @@ pub(super) struct Asked<'a> {
     pub(super) bytes: Bytes,
 }
 
-impl Asked<'_> {
+impl<'a> ObjectRequest<'a> {
+    /// With neither conditions nor bytes.
+    pub(super) fn new(verb: Verb, key: &'a str) -> Self {
+        Self { verb, key, stored: &[], conditions: &[], bytes: Bytes::new() }
+    }
+
     fn error(&self, failure: Failure, message: impl Into<String>) -> BucketError {
-        let (operation, key) = (self.operation, self.key.to_owned());
+        let (operation, key) = (self.verb.operation(), self.key.to_owned());
         BucketError { operation, key, failure, message: message.into() }
     }
 }
@@ -74,7 +99,7 @@ impl Direct {
     }
 
     /// Sends it again while S3 does not answer, or has too much to do.
-    pub(super) async fn send(&self, asked: &Asked<'_>) -> Result<HttpResponse, BucketError> {
+    pub(super) async fn send(&self, asked: &ObjectRequest<'_>) -> Result<HttpResponse, BucketError> {
         let mut attempt = 1;
         loop {
             match self.send_once(asked).await {
@@ -92,7 +117,7 @@ impl Direct {
 
     /// Sends it exactly once. What does not succeed is an error; the limit on one request counts until an answer's
     /// headers, or until the end of a refusal.
-    pub(super) async fn send_once(&self, asked: &Asked<'_>) -> Result<HttpResponse, BucketError> {
+    pub(super) async fn send_once(&self, asked: &ObjectRequest<'_>) -> Result<HttpResponse, BucketError> {
         let connection = CaptureSmithyConnection::new();
         let answer = timeout(self.limit, self.ask(asked, &connection)).await;
         let answer = answer.unwrap_or_else(|_| Err(asked.error(Failure::Unreachable, "no answer in time")));
@@ -107,7 +132,7 @@ impl Direct {
 
     async fn ask(
         &self,
-        asked: &Asked<'_>,
+        asked: &ObjectRequest<'_>,
         connection: &CaptureSmithyConnection,
     ) -> Result<HttpResponse, BucketError> {
         let credentials = self.credentials.get().await;
@@ -121,42 +146,41 @@ impl Direct {
             return Ok(answer);
         }
         let status = answer.status().as_u16();
-        let after = answer.headers().get("retry-after").and_then(|text| text.parse().ok());
+        let after = retry_after(&answer);
         let mut said = Vec::new();
         let mut body = ByteStream::new(answer.into_body()).into_async_read().take(MAX_REFUSAL);
         // The status alone says enough where the rest is cut off.
         let _ = body.read_to_end(&mut said).await;
-        Err(BucketError::refused(asked.operation, asked.key, status, after, &said))
+        Err(BucketError::refused(asked.verb.operation(), asked.key, status, after, &said))
     }
 
-    fn build(&self, asked: &Asked<'_>, credentials: &Credentials) -> Result<HttpRequest, BucketError> {
+    fn build(
+        &self,
+        asked: &ObjectRequest<'_>,
+        credentials: &Credentials,
+    ) -> Result<HttpRequest, BucketError> {
         let signing = Signing::new(&self.region, credentials, OffsetDateTime::now_utc())?;
         let (path, hash) = (self.place.path(asked.key), sha256(&asked.bytes));
-        // As the SDK says it, for who reads S3's own log.
-        let query = match asked.method {
-            "GET" => "x-id=GetObject",
-            "PUT" => "x-id=PutObject",
-            _ => "",
-        };
+        let (method, query) = asked.verb.line();
         let mut headers =
             vec![("x-amz-content-sha256", hash.as_str()), ("x-amz-date", signing.instant.as_str())];
         headers.extend(credentials.session_token().map(|token| ("x-amz-security-token", token)));
         headers.extend(asked.stored);
         let authorization =
-            authorization(&signing, (asked.method, &path, query), &self.place.host, &hash, &headers);
+            authorization(&signing, (method, &path, query), &self.place.host, &hash, &headers);
         headers.push(("authorization", &authorization));
         headers.push(("user-agent", concat!("niks3-server/", env!("CARGO_PKG_VERSION"))));
 
         let mut request = HttpRequest::new(SdkBody::from(asked.bytes.clone()));
-        let unbuildable = |_| asked.error(Failure::Refused, "the request could not be built");
-        request.set_method(asked.method).map_err(unbuildable)?;
+        let unbuildable = || asked.error(Failure::Refused, "the request could not be built");
+        request.set_method(method).map_err(|_| unbuildable())?;
         request
             .set_uri(format!("{}{path}{}{query}", self.place.origin, if query.is_empty() { "" } else { "?" }))
-            .map_err(|_| asked.error(Failure::Refused, "the request could not be built"))?;
+            .map_err(|_| unbuildable())?;
         // Not signed: they come from a reader as they are, and change nothing.
         let conditions = asked.conditions.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
         for (name, value) in headers.into_iter().chain(conditions) {
-            request.headers_mut().try_insert(name, value.to_owned()).map_err(unbuildable)?;
+            request.headers_mut().try_insert(name, value.to_owned()).map_err(|_| unbuildable())?;
         }
         Ok(request)
     }
@@ -183,48 +207,6 @@ fn authorization(
         "AWS4-HMAC-SHA256 Credential={}, SignedHeaders={names}, Signature={signature}",
         signing.credential
     )
-}
-
-/// The bytes of an object, an error where they stop coming.
-pub(super) fn steady(body: SdkBody) -> ByteStream {
-    steady_for(body, STALLED)
-}
-
-fn steady_for(body: SdkBody, limit: Duration) -> ByteStream {
-    ByteStream::new(SdkBody::from_body_1_x(Steady { body, limit, stalled: None }))
-}
-
-struct Steady {
-    body: SdkBody,
-    limit: Duration,
-    /// Runs while a reader waits.
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Body for Steady {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.stalled = None;
-            return Poll::Ready(frame);
-        }
-        let limit = self.limit;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-        stalled.as_mut().poll(context).map(|()| Some(Err(format!("no bytes for {limit:?}").into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]
@@ -254,24 +236,5 @@ mod tests {
              SignedHeaders=host;range;x-amz-content-sha256;x-amz-date, \
              Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
         );
-    }
-
-    #[tokio::test]
-    async fn an_object_whose_bytes_stop_coming_is_an_error() {
-        struct Silent;
-        impl Body for Silent {
-            type Data = Bytes;
-            type Error = BoxError;
-            fn poll_frame(
-                self: Pin<&mut Self>,
-                _: &mut Context<'_>,
-            ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-                Poll::Pending
-            }
-        }
-        let silent = steady_for(SdkBody::from_body_1_x(Silent), Duration::from_millis(50));
-        let ended = timeout(Duration::from_secs(10), silent.collect()).await;
-        assert!(ended.expect("nobody should wait for ever").is_err());
-        assert_eq!(steady(SdkBody::from("bytes")).collect().await.unwrap().to_vec(), b"bytes");
     }
 }

@@ -121,7 +121,7 @@ impl BucketError {
         let (failure, message) = match error {
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
-                let after = service.raw().headers().get("retry-after").and_then(|text| text.parse().ok());
+                let after = retry_after(service.raw());
                 let said = Said {
                     code: service.err().code().unwrap_or_default().to_owned(),
                     message: service.err().message().unwrap_or_default().to_owned(),
@@ -205,6 +205,11 @@ impl Said {
         };
         (failure, format!("{status} {code} {message}").trim_end().to_owned())
     }
+}
+
+/// The seconds that S3 wants to be left alone.
+pub(super) fn retry_after(answer: &HttpResponse) -> Option<u64> {
+    answer.headers().get("retry-after").and_then(|text| text.parse().ok())
 }
 
 fn classify(operation: &str, status: u16, code: &str) -> Failure {

@@ -5,7 +5,8 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
 use axum::body::Bytes;
 use tokio::io::AsyncReadExt as _;
 
-use super::direct::{Asked, steady};
+use super::direct::{ObjectRequest, Verb};
+use super::steady::steady;
 use super::{Bucket, BucketError, Failure, ObjectHead};
 
 /// The reader's conditions, as their headers said them.
@@ -80,30 +81,23 @@ impl Bucket {
     /// Opens an object. The limit on one request covers the time to its first byte; the body is read as
     /// fast as the reader takes it.
     pub async fn get(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
-        self.read("get", "GET", key, wanted).await
+        self.read(Verb::Get, key, wanted).await
     }
 
     /// What [`Self::get`] would find, its bytes left out.
     pub async fn peek(&self, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
-        self.read("head", "HEAD", key, wanted).await
+        self.read(Verb::Head, key, wanted).await
     }
 
-    async fn read(
-        &self,
-        operation: &'static str,
-        method: &'static str,
-        key: &str,
-        wanted: ReadRequest,
-    ) -> Result<ReadAnswer, BucketError> {
+    async fn read(&self, verb: Verb, key: &str, wanted: ReadRequest) -> Result<ReadAnswer, BucketError> {
         let since = wanted.if_modified_since.as_deref().and_then(http_date);
         let conditions = [
             ("range", wanted.range),
             ("if-none-match", wanted.if_none_match),
             ("if-modified-since", since.and_then(|date| date.fmt(DateTimeFormat::HttpDate).ok())),
         ];
-        let asked =
-            Asked { operation, method, key, stored: &[], conditions: &conditions, bytes: Bytes::new() };
-        let answer = match self.observe(operation, key, self.direct.send(&asked)).await {
+        let asked = ObjectRequest { conditions: &conditions, ..ObjectRequest::new(verb, key) };
+        let answer = match self.observe(verb.operation(), key, self.direct.send(&asked)).await {
             Ok(answer) => answer,
             Err(error) => return answer_to(error),
         };
@@ -124,15 +118,8 @@ impl Bucket {
 
     /// Looks for an object; `None` where it is not there.
     pub async fn head(&self, key: &str) -> Result<Option<ObjectHead>, BucketError> {
-        let asked = Asked {
-            operation: "head",
-            method: "HEAD",
-            key,
-            stored: &[],
-            conditions: &[],
-            bytes: Bytes::new(),
-        };
-        match self.observe("head", key, self.direct.send(&asked)).await {
+        let asked = ObjectRequest::new(Verb::Head, key);
+        match self.observe(Verb::Head.operation(), key, self.direct.send(&asked)).await {
             Ok(head) => Ok(Some(ObjectHead {
                 size: content_length(&head),
                 etag: head.headers().get("etag").unwrap_or_default().to_owned(),
