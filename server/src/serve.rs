@@ -158,9 +158,7 @@ async fn prepare(app: Arc<App>) {
 async fn check(app: App) -> anyhow::Result<()> {
     db::ping(&app.db).await.context("the database")?;
     app.bucket.probe().await?;
-    for notice in app.bucket.try_all(app.config.bound).await? {
-        tracing::warn!("{notice}");
-    }
+    storage::try_all(&app).await?;
     tracing::info!(
         keys = app.keys.now().signer.public_keys().len(),
         "configuration, database and bucket are in order"

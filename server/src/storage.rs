@@ -52,12 +52,18 @@ impl StorageError {
 /// people look for in it.
 pub async fn prepare(app: &App) -> Result<(), StorageError> {
     app.bucket.prepare().await?;
-    for notice in app.bucket.try_all(app.config.bound).await? {
-        tracing::warn!("{notice}");
-    }
+    try_all(app).await?;
     claim(app).await?;
     app.bucket.put_own(CACHE_INFO, "text/x-nix-cache-info", cache_info(&app.config).into_bytes()).await?;
     write_page(app).await
+}
+
+/// Tries all that a cache does in its bucket, and logs what its administrator should know.
+pub async fn try_all(app: &App) -> Result<(), BucketError> {
+    for notice in app.bucket.try_all(app.config.bound).await? {
+        tracing::warn!("{notice}");
+    }
+    Ok(())
 }
 
 /// Writes the page that people see who open the bucket in a browser.
