@@ -3,6 +3,7 @@
 use niks3_protocol::api::pending_closures::NarInfoMetadata;
 use niks3_protocol::nix::{PublicKey, Signature, StorePath};
 use niks3_protocol::object_key::ObjectKey;
+use zstd::bulk::Compressor;
 
 use crate::db::resign::StoredNarinfo;
 use crate::fsck::ADOPTED;
@@ -19,7 +20,11 @@ pub(super) struct Body {
 }
 
 /// Writes a narinfo anew; `None` where it says already what it is to say.
-pub(super) fn renew(keys: &Keys, stored: &StoredNarinfo) -> Result<Option<Body>, String> {
+pub(super) fn renew(
+    keys: &Keys,
+    compressor: &mut Compressor<'_>,
+    stored: &StoredNarinfo,
+) -> Result<Option<Body>, String> {
     let signatures: Vec<Signature> =
         stored.signatures.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(text)?;
     let path = |path: &String| path.parse::<StorePath>().map_err(text);
@@ -42,8 +47,7 @@ pub(super) fn renew(keys: &Keys, stored: &StoredNarinfo) -> Result<Option<Body>,
     }
     let joined: Vec<String> = wanted.iter().map(ToString::to_string).collect();
     narinfo.signatures = wanted;
-    let bytes =
-        writing::compressor().and_then(|mut zstd| writing::compress(&mut zstd, &narinfo)).map_err(text)?;
+    let bytes = writing::compress(compressor, &narinfo).map_err(text)?;
     let key = stored.key.parse().map_err(text)?;
     Ok(Some(Body { key, bytes, signatures: joined.join(" ") }))
 }

@@ -100,16 +100,18 @@ impl<'a> Walk<'a> {
     async fn page(&mut self, page: Vec<StoredNarinfo>) -> Result<(), ResignError> {
         let (started, keys, count) = (Instant::now(), Arc::clone(&self.keys), page.len());
         let judged = tokio::task::spawn_blocking(move || {
-            let judge = |narinfo: StoredNarinfo| match renew(&keys, &narinfo) {
+            let mut compressor = writing::compressor()?;
+            let judge = |narinfo: StoredNarinfo| match renew(&keys, &mut compressor, &narinfo) {
                 Ok(body) => body.map(|body| (narinfo, body)),
                 Err(problem) => {
                     tracing::warn!(key = narinfo.key, problem, "a narinfo that cannot be signed again");
                     None
                 }
             };
-            page.into_iter().filter_map(judge).collect::<Vec<_>>()
+            Ok(page.into_iter().filter_map(judge).collect::<Vec<_>>())
         });
-        let changes = judged.await.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))?;
+        let judged = judged.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let changes = judged.map_err(sqlx::Error::Io)?;
         self.count("unchanged", count - changes.len());
         change(&self.progress, |state| state.counts.done += as_count(count - changes.len()));
         // Computing takes half of one core at most.
