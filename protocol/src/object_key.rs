@@ -19,6 +19,10 @@ pub const LANDING_PAGE: &str = "index.html";
 pub const PIN_PREFIX: &str = "pins/";
 /// Where narinfos of clients go that send their own: `staging/{upload}/{32}.narinfo`. Nobody reads them.
 pub const STAGING_PREFIX: &str = "staging/";
+/// `realisations/{algo}:{hash}!{output}.doi`
+pub const REALISATION_PREFIX: &str = "realisations/";
+/// `build-trace-v2/{name}.drv/{output}.doi`: the same, as Nix asks for it since 2.35.
+pub const BUILD_TRACE_PREFIX: &str = "build-trace-v2/";
 /// The UUID that ties a bucket and prefix to one database.
 pub const IDENTITY_MARKER: &str = ".niks3-cache";
 
@@ -167,14 +171,14 @@ fn parse(key: &str) -> Option<ObjectKey> {
         let fits = is_word(name.strip_suffix(".drv")?, NAME);
         return (fits && !key.contains("..")).then(|| ObjectKey::BuildLog(name.to_owned()));
     }
-    if let Some(name) = key.strip_prefix("realisations/") {
+    if let Some(name) = key.strip_prefix(REALISATION_PREFIX) {
         let (hash, output) = name.strip_suffix(".doi")?.split_once('!')?;
         let (algorithm, digits) = hash.split_once(':')?;
         let fits = is_word(algorithm, b"") && is_word(digits, b"+/=") && is_word(output, NAME);
         return (fits && !key.contains("..") && !key.contains("//"))
             .then(|| ObjectKey::Realisation(name.to_owned()));
     }
-    if let Some(name) = key.strip_prefix("build-trace-v2/") {
+    if let Some(name) = key.strip_prefix(BUILD_TRACE_PREFIX) {
         let (derivation, output) = name.strip_suffix(".doi")?.split_once('/')?;
         let path = StorePath::in_dir(DEFAULT_STORE_DIR, derivation).ok()?;
         let fits = path.name().strip_suffix(".drv").is_some() && is_word(output, NAME);
@@ -193,8 +197,8 @@ impl fmt::Display for ObjectKey {
             Self::Narinfo(hash) => write!(f, "{hash}.narinfo"),
             Self::Listing(hash) => write!(f, "{hash}.ls"),
             Self::BuildLog(name) => write!(f, "log/{name}"),
-            Self::Realisation(name) => write!(f, "realisations/{name}"),
-            Self::BuildTrace(name) => write!(f, "build-trace-v2/{name}"),
+            Self::Realisation(name) => write!(f, "{REALISATION_PREFIX}{name}"),
+            Self::BuildTrace(name) => write!(f, "{BUILD_TRACE_PREFIX}{name}"),
         }
     }
 }

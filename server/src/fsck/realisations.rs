@@ -1,7 +1,7 @@
 //! Adopting realisations: what content-addressed derivations were built to. No narinfo names them, so each is adopted
 //! beside the narinfo of its path, as a push has it: that refers to it, so it lives as long.
 
-use niks3_protocol::object_key::{ObjectKey, ObjectKind};
+use niks3_protocol::object_key::{BUILD_TRACE_PREFIX, ObjectKey, ObjectKind, REALISATION_PREFIX};
 
 use super::adopt::{Outcome, begin, end};
 use crate::app::App;
@@ -10,7 +10,7 @@ use crate::db::objects::CommittedObjects;
 use crate::push::{self, PushError};
 
 /// Where they are.
-pub(super) const PREFIXES: [&str; 2] = ["realisations/", "build-trace-v2/"];
+pub(super) const PREFIXES: [&str; 2] = [REALISATION_PREFIX, BUILD_TRACE_PREFIX];
 
 pub(super) fn is_realisation(key: &str) -> bool {
     realisation(key).is_some()
