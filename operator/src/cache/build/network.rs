@@ -1,7 +1,7 @@
 //! Who may speak to whom. A policy knows pods and ports, not names: what lies outside of the cache is let through
 //! by its port.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -137,16 +137,19 @@ fn pods(cache: &ValidCache, component: Component) -> NetworkPolicyPeer {
 
 /// The operator asks the server's pods what they have, what they lack and which keys they sign with.
 fn operator(network: &Network) -> NetworkPolicyPeer {
-    let labels = |labels| Some(LabelSelector { match_labels: Some(labels), match_expressions: None });
     NetworkPolicyPeer {
-        namespace_selector: labels([(NAMESPACE_LABEL.to_owned(), network.operator.clone())].into()),
-        pod_selector: labels(operator_pods()),
+        namespace_selector: Some(labelled([(NAMESPACE_LABEL.to_owned(), network.operator.clone())].into())),
+        pod_selector: Some(labelled(operator_pods())),
         ..NetworkPolicyPeer::default()
     }
 }
 
 fn selected(cache: &ValidCache, component: Component) -> LabelSelector {
-    LabelSelector { match_labels: Some(selector(&cache.name, component)), match_expressions: None }
+    labelled(selector(&cache.name, component))
+}
+
+fn labelled(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector { match_labels: Some(labels), match_expressions: None }
 }
 
 fn tcp(port: i32) -> NetworkPolicyPort {
