@@ -125,6 +125,12 @@ pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
     conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or(&Value::Null)
 }
 
+/// The same, once the operator has looked at the object as it is now.
+pub fn condition_of_now<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let found = condition(object, kind);
+    (found["observedGeneration"] == object["metadata"]["generation"]).then_some(found)
+}
+
 /// The words of a line; single quotes keep blanks.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::NAMESPACE;
 use super::changes::{LIFE, SERVERS, patch};
 use super::set_up::{MARK, namespace_object};
-use crate::cluster::{Cluster, condition};
+use crate::cluster::{Cluster, condition_of_now};
 use crate::jobs;
 use crate::teller::Teller;
 
@@ -146,9 +146,7 @@ fn reaches(cluster: &Cluster<'_>, pod: &str, targets: &[&str]) -> anyhow::Result
 pub(super) fn operator_asks(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<()> {
     let found: Value = cluster.wait("a look at the cache as it is now", LIMIT, || {
         let cache = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?;
-        let generation = &cache["metadata"]["generation"];
-        let found = condition(&cache, "DatabaseReady");
-        Ok((found["observedGeneration"] == *generation).then(|| found.clone()))
+        Ok(condition_of_now(&cache, "DatabaseReady").cloned())
     })?;
     ensure!(found["reason"] == "Reachable", "the operator does not get to the pods: {found}");
     teller.holds("the operator still knows of database and S3 from the server's pods");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use super::changes::{LIFE, patch};
-use crate::cluster::{Cluster, condition};
+use crate::cluster::{Cluster, condition_of_now};
 use crate::teller::Teller;
 
 const LIMIT: Duration = Duration::from_mins(3);
@@ -43,10 +43,9 @@ fn ask_for(cluster: &Cluster<'_>, size: &str) -> anyhow::Result<Value> {
     patch(cluster, &json!({"spec": {"storage": {"embedded": {"size": size}}}}).to_string())?;
     cluster.wait("the volume to have its size, or a word that it may not", LIMIT, || {
         let cache = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?;
-        let generation = &cache["metadata"]["generation"];
-        let found = condition(&cache, "VolumesResized");
-        let said = found["status"] == "True" || found["reason"] == "ResizeRefused";
-        Ok((said && found["observedGeneration"] == *generation).then(|| found.clone()))
+        let found = condition_of_now(&cache, "VolumesResized");
+        let said = |found: &&Value| found["status"] == "True" || found["reason"] == "ResizeRefused";
+        Ok(found.filter(said).cloned())
     })
 }
 
