@@ -86,10 +86,14 @@ build: ## The three programs, optimised (8 minutes on 2 cores the first time)
 	@echo "-- building niks3-operator, niks3-server and niks3"
 	@cargo build --quiet --release --bin niks3-operator --bin niks3-server --bin niks3
 
-release: ## The same for publishing, with the list of their crates inside, which is read back (docs/releasing.md)
+release: ## The same for publishing, with their crates inside and their provenance beside, which are read back (docs/releasing.md)
+	@e2e/cluster/packages
 	@cargo auditable --version > /dev/null 2>&1 || cargo install --quiet --locked cargo-auditable@0.7.7
-	@cargo auditable build --quiet --release --locked --bin niks3-operator --bin niks3-server --bin niks3
+	@echo "-- building niks3-operator, niks3-server and niks3 with the lists of their crates"
+	@begun=$$(date -u +%FT%TZ) && cargo auditable build --quiet --release --locked --bin niks3-operator --bin niks3-server --bin niks3 && \
+	  e2e/provenance $(CARGO_TARGET_DIR)/release "$$begun" > $(CARGO_TARGET_DIR)/release/niks3.provenance.json
 	@NIKS3_RELEASE=$(CARGO_TARGET_DIR)/release cargo test --quiet --package niks3-e2e --test release -- --ignored
+	@echo "$(CARGO_TARGET_DIR)/release: niks3-operator niks3-server niks3 niks3.provenance.json"
 
 plugin: ## `kubectl niks3`, optimised (docs/kubectl-niks3.md)
 	@cargo build --quiet --release --package niks3-operator --bin kubectl-niks3
