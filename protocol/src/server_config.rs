@@ -183,12 +183,31 @@ pub struct DatabaseSection {
     /// `public` in an ordinary database where it is left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<String>,
+    /// Who runs migrations.
+    #[serde(skip_serializing_if = "is_default")]
+    pub migrations: MigrationMode,
 }
 
 impl Default for DatabaseSection {
     fn default() -> Self {
-        Self { url_file: None, max_connections: 10, ca_file: None, schema: None }
+        Self {
+            url_file: None,
+            max_connections: 10,
+            ca_file: None,
+            schema: None,
+            migrations: MigrationMode::default(),
+        }
     }
+}
+
+/// Who runs migrations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub enum MigrationMode {
+    /// The server, at its start.
+    #[default]
+    Automatic,
+    /// Somebody, by `niks3-server migrate`; until then the server is not ready and changes nothing.
+    Manual,
 }
 
 /// The bucket.

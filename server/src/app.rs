@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use niks3_protocol::nix::PublicKey;
-use niks3_protocol::server_config::{LimitsSection, ReadMode, ResignSection, VerifyUploads};
+use niks3_protocol::server_config::{LimitsSection, MigrationMode, ReadMode, ResignSection, VerifyUploads};
 use sqlx::PgPool;
 
 use crate::auth::Auth;
@@ -27,6 +27,8 @@ pub struct App {
     pub db: PgPool,
     /// The schema of its tables, where one was named.
     pub schema: Option<String>,
+    /// Who runs migrations.
+    pub migrations: MigrationMode,
     /// S3.
     pub bucket: Bucket,
     /// The signing keys, and those that are revoked.

@@ -99,6 +99,9 @@ pub struct DatabaseArgs {
     /// Schema of the tables, made where it is missing: caches may share a database.
     #[arg(long, env = "NIKS3_DB_SCHEMA", global = true)]
     pub db_schema: Option<String>,
+    /// Whether the server brings the tables up to date at its start: automatic, or manual (`niks3-server migrate` does).
+    #[arg(long, env = "NIKS3_DB_MIGRATIONS", global = true)]
+    pub db_migrations: Option<String>,
 }
 
 /// The bucket.

@@ -10,6 +10,7 @@ pub mod fsck;
 pub mod fsck_runs;
 pub mod gc_runs;
 pub mod marks;
+pub mod migrations;
 pub mod multipart_uploads;
 pub mod narinfos;
 pub mod objects;
@@ -24,13 +25,10 @@ pub mod writers;
 
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use niks3_protocol::server_config::MigrationMode;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor as _, PgPool, PgTransaction};
-
-/// The migrations, run under a lock of the database: several replicas may start at once.
-pub static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+use sqlx::{Executor as _, PgPool, PgTransaction};
 
 /// How long a call waits for a connection. Pushes of one closure at once wait for each other's rows and hold theirs
 /// meanwhile: on a busy machine 64 of them were told after 5 s that the database was away.
@@ -45,6 +43,8 @@ pub struct Database {
     pub max_connections: u32,
     /// The schema of the tables, where it is not the database's own choice; the search path says so too.
     pub schema: Option<String>,
+    /// Who runs migrations.
+    pub migrations: MigrationMode,
 }
 
 /// A pool that connects when it is first asked to, so that a server starts without its database.
@@ -56,36 +56,6 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         // Thousands of rows look expensive enough to be compiled first: a second for what takes a tenth of it.
         .after_connect(|conn, _| Box::pin(async move { conn.execute("set jit = off").await.map(drop) }))
         .connect_lazy_with(options)
-}
-
-/// Makes the schema where one is named and missing, and brings the tables up to date.
-pub async fn prepare(pool: &PgPool, schema: Option<&str>) -> Result<(), MigrateError> {
-    if let Some(schema) = schema {
-        create_schema(pool, schema).await?;
-    }
-    migrate(pool).await
-}
-
-/// Brings the tables up to date.
-pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    MIGRATOR.run(pool).await
-}
-
-/// Who may not make schemas may be given one: that it is there is asked first. The name was checked where it was
-/// read.
-async fn create_schema(pool: &PgPool, schema: &str) -> sqlx::Result<()> {
-    let exists = || {
-        sqlx::query_scalar!("select to_regnamespace($1) is not null as \"exists!\"", schema).fetch_one(pool)
-    };
-    if exists().await? {
-        return Ok(());
-    }
-    let create = format!("create schema \"{schema}\"");
-    match sqlx::raw_sql(AssertSqlSafe(create)).execute(pool).await {
-        // Another replica was quicker.
-        Err(error) if !exists().await? => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// The target under which statements are logged, each with its time and without values.

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::args::{Args, Command};
 use crate::auth::Auth;
 use crate::bucket::Bucket;
+use crate::db::migrations::{self, SchemaError};
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::settings::Parts;
@@ -41,9 +42,8 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
         match command {
             Command::Migrate => {
                 let pool = db::pool(parts.database.options, 1);
-                db::prepare(&pool, parts.database.schema.as_deref())
-                    .await
-                    .context("the database's schema")?;
+                let schema = parts.database.schema.as_deref();
+                migrations::run(&pool, schema).await.context("the database's schema")?;
                 tracing::info!("the schema is up to date");
             }
             Command::Check => check(open(parts).await?).await?,
@@ -77,6 +77,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
     Ok(App {
         db: db::pool(parts.database.options, parts.database.max_connections),
         schema: parts.database.schema,
+        migrations: parts.database.migrations,
         keys,
         auth: Auth::open(parts.auth, parts.api_token, parts.oidc.as_deref())?,
         tls: parts.tls.map(Tls::open).transpose()?.map(Arc::new),
@@ -136,9 +137,11 @@ pub async fn serve(
 /// Brings database and bucket to where requests can use them, however long either is away.
 async fn prepare(app: Arc<App>) {
     let mut pause = Duration::from_millis(100);
-    while let Err(error) = db::prepare(&app.db, app.schema.as_deref()).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready");
-        app.health.database_failed(&error);
+    while let Err(error) = prepare_database(&app).await {
+        // Somebody may take days to run migrations.
+        if app.health.database_failed(&error) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the database is not ready");
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
@@ -152,6 +155,17 @@ async fn prepare(app: Arc<App>) {
     }
     app.health.storage_ready();
     tracing::info!("database and bucket are ready");
+}
+
+async fn prepare_database(app: &App) -> Result<(), SchemaError> {
+    let prepared = migrations::prepare(&app.db, app.schema.as_deref(), app.migrations).await;
+    // One that gave no answer would be waited for once more.
+    if prepared.as_ref().err().is_none_or(SchemaError::was_answered)
+        && let Ok(version) = migrations::newest(&app.db).await
+    {
+        app.health.schema_is(version);
+    }
+    prepared
 }
 
 /// `niks3-server check`
@@ -170,7 +184,7 @@ async fn check(app: App) -> anyhow::Result<()> {
 async fn compare(app: App, options: fsck::Options) -> ExitCode {
     let options = fsck::Options { young: app.upload_lifetime(), ..options };
     let compared = async {
-        db::prepare(&app.db, app.schema.as_deref()).await.context("the database's schema")?;
+        prepare_database(&app).await.context("the database's schema")?;
         fsck::run(&app, &options, &mut std::io::stdout()).await
     };
     let result = compared.await;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
-use niks3_protocol::server_config::{AuthSection, ReadMode};
+use niks3_protocol::server_config::{AuthSection, MigrationMode, ReadMode};
 use niks3_server::app::{App, Settings};
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
 use niks3_server::db::Database;
@@ -155,7 +155,12 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
     let key_file = folder.path().join("signing-key");
     std::fs::write(&key_file, key.to_secret_text()).unwrap();
     Parts {
-        database: Database { options: server.database(&name), max_connections: 10, schema: None },
+        database: Database {
+            options: server.database(&name),
+            max_connections: 10,
+            schema: None,
+            migrations: MigrationMode::Automatic,
+        },
         bucket: BucketConfig {
             endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
             public_endpoint: Some(format!("http://{}", s3.address)),

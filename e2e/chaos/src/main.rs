@@ -131,7 +131,7 @@ async fn catch(
     services: &Services,
 ) -> anyhow::Result<ExitCode> {
     let place = Place::create(services).await?;
-    niks3_server::db::migrate(&place.db).await?;
+    niks3_server::db::migrations::run(&place.db, None).await?;
     let mut survivors = Vec::new();
     for mutant in MUTANTS.iter().filter(|mutant| only.is_none_or(|only| mutant.name == only)) {
         println!("{}: without rule {}", mutant.name, mutant.rule);

@@ -15,6 +15,9 @@ pub struct Readiness {
     /// The keys in force; a server that takes no others without a restart does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<KeysInForce>,
+    /// The newest migration of the database that was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i64>,
 }
 
 /// What a server signs with, as public keys, each list sorted.

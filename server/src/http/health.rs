@@ -8,10 +8,12 @@ use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
+use niks3_protocol::server_config::MigrationMode;
 use sqlx::migrate::MigrateError;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::db::migrations::SchemaError;
 use crate::error::ApiError;
 use crate::storage::StorageError;
 
@@ -35,6 +37,7 @@ struct State_ {
     migrated: bool,
     stopping: bool,
     migration_problem: Option<(&'static str, String)>,
+    schema_version: Option<i64>,
     /// The bucket was tried and is this cache's.
     storage: bool,
     storage_problem: Option<(&'static str, String)>,
@@ -52,18 +55,18 @@ impl Health {
         state.migration_problem = None;
     }
 
-    /// The schema could not be brought up to date.
-    pub fn database_failed(&self, error: &MigrateError) {
-        self.state().migration_problem = Some(match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => describe(error),
-            MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
-                ("SchemaTooNew", "the schema is of a newer version of this server".to_owned())
-            }
-            _ => (
-                "MigrationFailed",
-                "the schema could not be brought up to date; see the server's log".to_owned(),
-            ),
+    /// The tables cannot be used. Whether that, and why, is news.
+    pub fn database_failed(&self, error: &SchemaError) -> bool {
+        let problem = Some(match error {
+            SchemaError::Pending { .. } => ("MigrationPending", error.to_string()),
+            SchemaError::Migrate(error) => describe_migration(error),
         });
+        std::mem::replace(&mut self.state().migration_problem, problem.clone()) != problem
+    }
+
+    /// The newest migration that was applied.
+    pub fn schema_is(&self, version: Option<i64>) {
+        self.state().schema_version = version;
     }
 
     /// The bucket can be used, and is this cache's.
@@ -130,13 +133,44 @@ impl Health {
         let outcome = match (problem, answer) {
             (Some(problem), _) => Some(problem),
             (None, Ok(Ok(()))) if !self.state().migrated => {
-                Some(("MigrationPending", "the schema is being brought up to date".to_owned()))
+                let doing = match app.migrations {
+                    MigrationMode::Automatic => "the schema is being brought up to date",
+                    MigrationMode::Manual => "whether migrations are to be run is not known yet",
+                };
+                Some(("MigrationPending", doing.to_owned()))
             }
             (None, Ok(Ok(()))) => None,
             (None, Ok(Err(error))) => Some(describe(&error)),
             (None, Err(_)) => Some(("ConnectionFailed", format!("no answer within {CHECK_TIMEOUT:?}"))),
         };
         check(Dependency::Database, outcome)
+    }
+}
+
+/// What keeps migrations from being applied.
+fn describe_migration(error: &MigrateError) -> (&'static str, String) {
+    let failed = |what: String| ("MigrationFailed", format!("{what}; see the server's log"));
+    match error {
+        MigrateError::Execute(error) => describe(error),
+        MigrateError::ExecuteMigration(error, version) => {
+            let said = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            // It may be shutting down (57) or be short of something (53); else it will not do it the next time either.
+            match said.filter(|code| !code.starts_with("57") && !code.starts_with("53")) {
+                Some(code) => failed(format!("the database answers migration {version} with error {code}")),
+                None => describe(error),
+            }
+        }
+        MigrateError::VersionMissing(version) => {
+            let message = format!(
+                "the database has migration {version}, which this server does not know: it is of a newer version of it"
+            );
+            ("SchemaTooNew", message)
+        }
+        MigrateError::VersionMismatch(version) => {
+            failed(format!("migration {version} was applied in another form than this server knows"))
+        }
+        MigrateError::Dirty(version) => failed(format!("migration {version} was applied in part")),
+        _ => failed("the schema could not be brought up to date".to_owned()),
     }
 }
 
@@ -204,9 +238,14 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
     let ready = !stopping && checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if query.is_some_and(|query| query.starts_with("verbose")) {
-        let server_version = env!("CARGO_PKG_VERSION").to_owned();
-        let signing = Some(app.keys.now().told());
-        return (status, Json(Readiness { ready, checks, server_version, signing })).into_response();
+        let readiness = Readiness {
+            ready,
+            checks,
+            server_version: env!("CARGO_PKG_VERSION").to_owned(),
+            signing: Some(app.keys.now().told()),
+            schema_version: app.health.state().schema_version,
+        };
+        return (status, Json(readiness)).into_response();
     }
     if ready {
         return (status, "ok").into_response();

@@ -1,7 +1,7 @@
 //! How to reach PostgreSQL.
 
 use anyhow::{Context as _, bail};
-use niks3_protocol::server_config::DatabaseSection;
+use niks3_protocol::server_config::{DatabaseSection, MigrationMode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::{ca, read_secret, text};
@@ -44,7 +44,13 @@ pub(super) fn database(args: DatabaseArgs, file: DatabaseSection) -> anyhow::Res
         }
         options = options.options([("search_path", schema)]);
     }
-    Ok(Database { options, max_connections: file.max_connections, schema })
+    let migrations = match text(args.db_migrations).map(|text| text.to_ascii_lowercase()).as_deref() {
+        None => file.migrations,
+        Some("automatic") => MigrationMode::Automatic,
+        Some("manual") => MigrationMode::Manual,
+        Some(other) => bail!("NIKS3_DB_MIGRATIONS={other} is neither automatic nor manual"),
+    };
+    Ok(Database { options, max_connections: file.max_connections, schema, migrations })
 }
 
 /// An URL, or the `key=value` form of libpq that niks3 1.7 also takes.

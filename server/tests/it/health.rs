@@ -16,7 +16,7 @@ use crate::support::relay::Relay;
 use crate::support::{ADMIN, Place, TestServer, environment, refusal, s3_address};
 
 impl TestServer {
-    async fn readiness(&self) -> (StatusCode, Readiness) {
+    pub(crate) async fn readiness(&self) -> (StatusCode, Readiness) {
         let answer = self.get("/readyz?verbose").await;
         (answer.status(), answer.json().await.unwrap())
     }
@@ -32,6 +32,21 @@ impl TestServer {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{name:?} should have become ok: {ok}");
+    }
+
+    /// Reason and sentence of a check that is not ok, once they begin so; ten seconds at most.
+    pub(crate) async fn wait_for_problem(&self, name: Dependency, begin: &str) -> String {
+        let mut last = String::new();
+        for _ in 0..100 {
+            let (_, readiness) = self.readiness().await;
+            let check = readiness.checks.into_iter().find(|check| check.name == name).unwrap();
+            last = format!("{}: {}", check.reason, check.message);
+            if !check.ok && last.starts_with(begin) {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{name:?} should have become {begin}, and is {last}");
     }
 
     async fn is_alive(&self) {

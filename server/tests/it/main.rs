@@ -20,6 +20,7 @@ mod health;
 mod hostile;
 mod limits;
 mod memory;
+mod migrations;
 mod monitoring;
 mod moved;
 mod multipart;

@@ -160,6 +160,7 @@ async fn a_wrong_configuration_stops_the_start_with_one_line() {
         ("NIKS3_API_TOKEN_PATH", "/nowhere".to_owned(), "the API token: /nowhere"),
         ("NIKS3_SIGN_KEY_PATHS", "/nowhere".to_owned(), "signing key /nowhere"),
         ("NIKS3_SIGN_KEY_PATHS", file("bad-key", "name:secret-word"), "bad-key"),
+        ("NIKS3_DB_MIGRATIONS", "later".to_owned(), "later is neither automatic nor manual"),
         ("NIKS3_TLS_CERT", "/c".to_owned(), "belong together; only one is given"),
         ("NIKS3_TLS_CLIENT_CA", "/c".to_owned(), "NIKS3_TLS_CLIENT_CA needs NIKS3_TLS_CERT"),
         ("NIKS3_MTLS_PROXY_HEADER", "X-Verified".to_owned(), "name the addresses of the proxy that sets it"),

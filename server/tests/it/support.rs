@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::{PublicKey, SecretKey};
-use niks3_protocol::server_config::{AuthSection, ReadMode};
+use niks3_protocol::server_config::{AuthSection, MigrationMode, ReadMode};
 use niks3_server::app::Settings;
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
 use niks3_server::db::Database;
@@ -176,7 +176,12 @@ impl Place {
         let key_file = self.folder.path().join("signing-key");
         std::fs::write(&key_file, key.to_secret_text()).unwrap();
         Parts {
-            database: Database { options: self.database.clone(), max_connections: 10, schema: None },
+            database: Database {
+                options: self.database.clone(),
+                max_connections: 10,
+                schema: None,
+                migrations: MigrationMode::Automatic,
+            },
             bucket: BucketConfig {
                 endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
                 public_endpoint: None,
