@@ -1,6 +1,7 @@
 //! Who is calling, and what they may do. Nobody may do anything by default.
 
 mod certificate;
+mod fetch;
 mod glob;
 mod grants;
 mod jwt;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use niks3_protocol::api::health::IssuerState;
 use niks3_protocol::api::pins::PinName;
 use niks3_protocol::api::{Permission, WhoAmI};
 use niks3_protocol::server_config::AuthSection;
@@ -31,6 +33,9 @@ use oidc::Oidc;
 pub use oidc::OidcError;
 use token::StaticTokens;
 pub use token::{MIN_TOKEN, TokenError};
+
+/// How often an issuer is asked again that did not give its keys.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a caller is turned away. No token stands in it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -154,6 +159,26 @@ impl Auth {
         audience.map(str::to_owned)
     }
 
+    /// Whose tokens are taken, and what became of their keys.
+    pub fn issuers(&self) -> Vec<IssuerState> {
+        self.kubernetes.iter().map(Kubernetes::state).chain(self.oidc.states()).collect()
+    }
+
+    /// The cluster's issuer, where its tokens are taken and it can be told.
+    pub fn kubernetes_issuer(&self) -> Option<String> {
+        self.kubernetes.as_ref()?.own_issuer().ok()
+    }
+
+    /// Asks those for their keys again that did not give them.
+    async fn retry(&self) {
+        let cluster = async {
+            if let Some(kubernetes) = &self.kubernetes {
+                kubernetes.retry().await;
+            }
+        };
+        tokio::join!(cluster, self.oidc.retry());
+    }
+
     /// Checks a bearer token.
     pub async fn identify(&self, token: &str) -> Result<Identity, AuthError> {
         if let Some(identity) = self.tokens.find(token) {
@@ -172,6 +197,14 @@ impl Auth {
             }
             _ => Err(AuthError::Invalid("it comes from another issuer".to_owned())),
         }
+    }
+}
+
+/// Goes on asking issuers that did not give their keys, so that the end of an outage is seen without a token.
+pub async fn keep(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(RETRY).await;
+        app.auth.retry().await;
     }
 }
 

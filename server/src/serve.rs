@@ -19,7 +19,7 @@ use crate::rates::Rates;
 use crate::settings::Parts;
 use crate::signer::{KeyFiles, WatchedKeys};
 use crate::tls::Tls;
-use crate::{db, fsck, listen, reads, recent, resign, router, shutdown, storage, systemd, watched};
+use crate::{auth, db, fsck, listen, reads, recent, resign, router, shutdown, storage, systemd, watched};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -107,6 +107,7 @@ pub async fn serve(
     tasks.spawn(prepare(Arc::clone(&app)));
     tasks.spawn(reads::keep(Arc::clone(&app)));
     tasks.spawn(resign::keep(Arc::clone(&app)));
+    tasks.spawn(auth::keep(Arc::clone(&app)));
     tasks.spawn(watched::keep(Arc::clone(&app)));
     let stopping = CancellationToken::new();
     let drain = async {

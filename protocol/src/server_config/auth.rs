@@ -90,6 +90,9 @@ pub struct OidcProvider {
     /// A PEM file of CAs that count beside the system's when the issuer is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// Where its keys are, an https address; left out, its discovery document says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
     /// Who may do what; nobody is let in by default.
     pub rules: Vec<OidcRule>,
 }

@@ -1,20 +1,18 @@
 //! The public keys of one issuer: fetched when a token first needs one, kept, and fetched again when a token
 //! names a key that is not known, but not for every such token.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
+use niks3_protocol::api::health::{IssuerKeys, IssuerProblem, IssuerState};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::AuthError;
+use super::fetch::FetchError;
 use super::jwt::{KeySet, Keys};
-
-/// The limit on one fetch.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// The limit on one answer.
-const MAX_DOCUMENT: usize = 1 << 20;
 
 /// How often keys are fetched.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +48,8 @@ pub(super) struct KeyCache {
 struct Known {
     keys: Arc<Keys>,
     fetched: Option<Instant>,
+    /// Why there are no newer ones, where the last try failed.
+    problem: Option<IssuerProblem>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,26 +75,59 @@ impl KeyCache {
         }
         let pause = |last: Try| if last.failed { self.pace.pause_after_failure } else { self.pace.pause };
         if last_try.is_none_or(|last| last.at.elapsed() >= pause(last)) {
-            let at = Instant::now();
-            let fetched = fetch.await;
-            *last_try = Some(Try { at, failed: fetched.is_err() });
-            match fetched {
-                Ok(set) => {
-                    let keys = Arc::new(Keys::from_set(set));
-                    let known = Known { keys, fetched: Some(Instant::now()) };
-                    *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the keys of a token issuer were not fetched");
-                }
-            }
+            *last_try = Some(self.fetched(fetch).await);
         }
         let known = self.known();
         if !known.keys.knows(id) && last_try.is_some_and(|last| last.failed) {
             return Err(AuthError::Unavailable("its issuer did not give its keys".to_owned()));
         }
         Ok(known.keys)
+    }
+
+    /// Fetches where the last try failed, whether or not a token needs it: who looks at what is told of this issuer would
+    /// else read of an outage that is over.
+    pub(super) async fn retry(&self, fetch: impl Future<Output = Result<KeySet, FetchError>>) {
+        let mut last_try = self.last_try.lock().await;
+        if last_try.is_some_and(|last| last.failed) {
+            *last_try = Some(self.fetched(fetch).await);
+        }
+    }
+
+    /// What is told of this issuer.
+    pub(super) fn state(&self, name: Option<String>) -> IssuerState {
+        let known = self.known();
+        let young = known.fetched.is_some_and(|at| at.elapsed() < self.pace.max_age);
+        let keys = match (known.fetched, &known.problem) {
+            (None, _) => IssuerKeys::Absent,
+            (Some(_), Some(_)) if !young => IssuerKeys::Stale,
+            (Some(_), _) => IssuerKeys::Fresh,
+        };
+        IssuerState { name, keys, problem: known.problem }
+    }
+
+    /// Keys that were fetched take the place of all others; where they were not, those stay.
+    async fn fetched(&self, fetch: impl Future<Output = Result<KeySet, FetchError>>) -> Try {
+        let at = Instant::now();
+        let error = match fetch.await {
+            Ok(set) => {
+                let keys = Arc::new(Keys::from_set(set));
+                *self.known_mut() = Known { keys, fetched: Some(Instant::now()), problem: None };
+                return Try { at, failed: false };
+            }
+            Err(error) => error,
+        };
+        let (message, before) = (error.told(), self.known().problem);
+        if before.as_ref().is_none_or(|before| before.message != message) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "the keys of a token issuer were not fetched");
+        }
+        let since = before.map_or_else(now, |before| before.since);
+        self.known_mut().problem = Some(IssuerProblem { since, message });
+        Try { at, failed: true }
+    }
+
+    fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> Known {
@@ -108,42 +141,9 @@ impl KeyCache {
     }
 }
 
-/// Why keys were not fetched.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
-    #[error("the CA file")]
-    ReadCa(#[source] std::io::Error),
-    #[error("{0}")]
-    OwnToken(String),
-    #[error("the request")]
-    Request(#[from] reqwest::Error),
-    #[error("the answer of {0} has more than {MAX_DOCUMENT} bytes")]
-    TooLarge(String),
-    #[error("the answer of {url}")]
-    Json { url: String, source: serde_json::Error },
-    #[error("the discovery document of {expected} is of {found}")]
-    ForeignDocument { expected: String, found: String },
-}
-
-/// A client that gives up in time.
-pub(super) fn client() -> reqwest::ClientBuilder {
-    reqwest::Client::builder().timeout(FETCH_TIMEOUT).redirect(reqwest::redirect::Policy::limited(3))
-}
-
-/// Asks for a JSON document of bounded length.
-pub(super) async fn fetch_json<T: DeserializeOwned>(
-    request: reqwest::RequestBuilder,
-) -> Result<T, FetchError> {
-    let mut answer = request.send().await?.error_for_status()?;
-    let url = answer.url().to_string();
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_DOCUMENT {
-            return Err(FetchError::TooLarge(url));
-        }
-    }
-    serde_json::from_slice(&body).map_err(|source| FetchError::Json { url, source })
+fn now() -> String {
+    let now = OffsetDateTime::now_utc();
+    now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -197,6 +197,34 @@ mod tests {
         assert_eq!(knows(&after, "a", Ok(set("a"))).await, Some(true));
         assert_eq!(knows(&after, "b", Ok(set("b"))).await, Some(true));
         assert_eq!(knows(&after, "a", Ok(set("b"))).await, Some(false));
+    }
+
+    #[tokio::test]
+    async fn what_became_of_the_keys_is_told() {
+        let told = |cache: &KeyCache| {
+            let state = cache.state(Some("ci".to_owned()));
+            (state.keys, state.problem.map(|problem| problem.message))
+        };
+        let away_since = Some("the server has no token of its own".to_owned());
+        let young = cache(Duration::ZERO, Duration::ZERO, LONG);
+        assert_eq!(told(&young), (IssuerKeys::Absent, None), "nobody asked for them");
+        young.retry(async { panic!("nor does a look at it") }).await;
+        assert_eq!(knows(&young, "a", away()).await, None);
+        assert_eq!(told(&young), (IssuerKeys::Absent, away_since.clone()));
+        let since = young.known().problem.unwrap().since;
+        assert_eq!((since.len(), since.ends_with('Z')), ("2026-01-01T00:00:00Z".len(), true), "{since}");
+        young.known_mut().problem.as_mut().unwrap().since = "long ago".to_owned();
+        young.retry(std::future::ready(away())).await;
+        assert_eq!(young.known().problem.unwrap().since, "long ago", "the first failure counts");
+        young.retry(std::future::ready(Ok(set("a")))).await;
+        assert_eq!(told(&young), (IssuerKeys::Fresh, None), "without a token");
+        assert_eq!(knows(&young, "b", away()).await, None);
+        assert_eq!(told(&young), (IssuerKeys::Fresh, away_since.clone()));
+        let old = cache(Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        assert_eq!(knows(&old, "a", Ok(set("a"))).await, Some(true));
+        assert_eq!(told(&old), (IssuerKeys::Fresh, None), "they are fetched again when a token comes");
+        assert_eq!(knows(&old, "a", away()).await, Some(true));
+        assert_eq!(told(&old), (IssuerKeys::Stale, away_since));
     }
 
     #[tokio::test]

@@ -4,12 +4,14 @@
 //! the API server's. The keys come from the API server, with that token and the mounted CA. Where the API
 //! server is away, only callers whose key is not known yet are turned away.
 
+use niks3_protocol::api::health::IssuerState;
 use niks3_protocol::server_config::{KubernetesAuth, ServiceAccountRef};
 use serde_json::{Value, json};
 
+use super::fetch::{self, FetchError};
 use super::grants::Grants;
 use super::jwt::KeySet;
-use super::keys::{self, FetchError, KeyCache};
+use super::keys::KeyCache;
 use super::{AuthError, Identity, jwt};
 
 /// Checks projected tokens.
@@ -49,14 +51,24 @@ impl Kubernetes {
         self.identity_of(issuer, &claims)
     }
 
+    /// What became of the keys.
+    pub(super) fn state(&self) -> IssuerState {
+        self.keys.state(None)
+    }
+
+    /// Fetches keys that could not be fetched.
+    pub(super) async fn retry(&self) {
+        self.keys.retry(self.fetch()).await;
+    }
+
     async fn fetch(&self) -> Result<KeySet, FetchError> {
         let ca = std::fs::read(&self.config.ca_file).map_err(FetchError::ReadCa)?;
         let ca = reqwest::Certificate::from_pem_bundle(&ca)?;
         // Made anew for each fetch, which is rare: the kubelet renews token and CA.
-        let client = keys::client().tls_certs_only(ca).build()?;
+        let client = fetch::client().tls_certs_only(ca).build()?;
         let address = format!("{}/openid/v1/jwks", self.config.api_server.trim_end_matches('/'));
         let token = self.own_token().map_err(FetchError::OwnToken)?;
-        keys::fetch_json(client.get(address).bearer_auth(token)).await
+        fetch::fetch_json(client.get(address).bearer_auth(token)).await
     }
 
     /// What the rules say of a checked token.

@@ -3,20 +3,20 @@
 //!
 //! Nothing is fetched before a token of an issuer comes in, so an issuer that is away harms its own tokens only.
 
+mod provider;
 mod rule;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use niks3_protocol::api::Permission;
-use niks3_protocol::server_config::{OidcProvider, OidcRule};
+use niks3_protocol::api::health::IssuerState;
+use niks3_protocol::server_config::OidcProvider;
 use serde::Deserialize;
-use serde_json::json;
 
-use super::grants::Grants;
-use super::jwt::KeySet;
-use super::keys::{self, FetchError, KeyCache};
-use super::{AuthError, Identity, jwt};
+use super::keys::KeyCache;
+use super::{AuthError, Identity};
+use provider::Provider;
 use rule::{Claim, Rule};
 
 /// What niks3 1.7 lets every identity of a provider do, which is all its calls.
@@ -79,18 +79,9 @@ struct FileProvider {
     /// Ours: globs of the pin names it may write; empty means any.
     #[serde(default)]
     pins: Vec<String>,
-}
-
-/// One issuer.
-#[derive(Debug)]
-struct Provider {
-    name: String,
-    issuer: String,
-    audience: String,
-    allow_insecure: bool,
-    ca_file: Option<PathBuf>,
-    rules: Vec<Rule>,
-    keys: KeyCache,
+    /// Ours: where its keys are, in place of discovery.
+    #[serde(default)]
+    jwks_url: Option<String>,
 }
 
 /// All of them.
@@ -122,6 +113,16 @@ impl Oidc {
         Some(self.find(issuer)?.identify(token).await)
     }
 
+    /// What became of the keys of each.
+    pub(super) fn states(&self) -> impl Iterator<Item = IssuerState> {
+        self.providers.iter().map(Provider::state)
+    }
+
+    /// Fetches keys that could not be fetched.
+    pub(super) async fn retry(&self) {
+        futures::future::join_all(self.providers.iter().map(Provider::retry)).await;
+    }
+
     fn find(&self, issuer: &str) -> Option<&Provider> {
         self.providers.iter().find(|provider| provider.issuer == issuer)
     }
@@ -141,6 +142,7 @@ fn read(path: &Path) -> Result<Vec<Provider>, OidcError> {
         audience: provider.audience,
         allow_insecure: file.allow_insecure,
         ca_file: None,
+        jwks_url: provider.jwks_url,
         rules: vec![Rule {
             name: None,
             subjects: provider.bound_subject,
@@ -151,114 +153,6 @@ fn read(path: &Path) -> Result<Vec<Provider>, OidcError> {
         keys: KeyCache::default(),
     };
     Ok(file.providers.into_iter().map(provider).collect())
-}
-
-impl From<OidcProvider> for Provider {
-    fn from(config: OidcProvider) -> Self {
-        let rule = |rule: OidcRule| Rule {
-            name: Some(rule.name),
-            subjects: rule.subjects,
-            claims: rule
-                .claims
-                .into_iter()
-                .map(|claim| (Claim::Pointer(claim.pointer), claim.any_of))
-                .collect(),
-            permissions: rule.permissions,
-            pins: rule.pins,
-        };
-        Self {
-            name: config.name,
-            issuer: config.issuer,
-            audience: config.audience,
-            allow_insecure: false,
-            ca_file: config.ca_file.map(PathBuf::from),
-            rules: config.rules.into_iter().map(rule).collect(),
-            keys: KeyCache::default(),
-        }
-    }
-}
-
-impl Provider {
-    /// What is wrong with it, beside those before it.
-    fn problem(&self, others: &[Self]) -> Option<String> {
-        if self.audience.is_empty() {
-            return Some("it has no audience".to_owned());
-        }
-        if others.iter().any(|other| other.issuer == self.issuer) {
-            return Some(format!("another provider has its issuer {} already", self.issuer));
-        }
-        let problem = |rule: &Rule| {
-            let name = rule.name.as_ref()?;
-            if rule.subjects.is_empty() && rule.claims.is_empty() {
-                return Some(format!(
-                    "its rule {name:?} has neither subjects nor claims; to let in whoever the issuer vouches for, say \
-                     the subject *"
-                ));
-            }
-            rule.claims.iter().find_map(|(claim, _)| match claim {
-                Claim::Pointer(pointer) if !pointer.starts_with('/') => {
-                    Some(format!("{pointer:?} of its rule {name:?} is no JSON pointer: these begin with /"))
-                }
-                _ => None,
-            })
-        };
-        self.rules.iter().find_map(problem).or_else(|| check_url(&self.issuer, self.allow_insecure))
-    }
-
-    async fn identify(&self, token: &str) -> Result<Identity, AuthError> {
-        let id = jwt::key_id(token)?;
-        let keys = self.keys.for_key(&id, self.fetch()).await?;
-        let claims = keys.verify(token, &self.issuer, &self.audience)?;
-        let subject = claims["sub"].as_str().unwrap_or_default();
-        let name = format!("{}#{subject}", self.issuer);
-        let (mut grants, mut fits, mut refusals) = (Grants::default(), false, Vec::new());
-        for rule in &self.rules {
-            match rule.refuses(subject, &claims) {
-                None => {
-                    fits = true;
-                    grants.add(&rule.permissions, &rule.pins);
-                }
-                Some(why) => refusals.push(why),
-            }
-        }
-        if !fits {
-            let why =
-                if refusals.is_empty() { "no rule names anybody".to_owned() } else { refusals.join("; ") };
-            return Err(AuthError::Forbidden(format!("{name} is not let in: {why}")));
-        }
-        let (permissions, pins) = grants.finish();
-        let origin = json!({ "issuer": self.issuer, "subject": subject, "provider": self.name });
-        Ok(Identity { name, permissions, pins, origin })
-    }
-
-    /// Discovery, then the keys it names.
-    async fn fetch(&self) -> Result<KeySet, FetchError> {
-        #[derive(Deserialize)]
-        struct Discovery {
-            issuer: String,
-            jwks_uri: String,
-        }
-        let mut client = keys::client().https_only(!self.allow_insecure);
-        if let Some(path) = &self.ca_file {
-            let ca = std::fs::read(path).map_err(FetchError::ReadCa)?;
-            client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&ca)?);
-        }
-        let client = client.build()?;
-        let address = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let found: Discovery = keys::fetch_json(client.get(address)).await?;
-        if found.issuer != self.issuer {
-            return Err(FetchError::ForeignDocument { expected: self.issuer.clone(), found: found.issuer });
-        }
-        keys::fetch_json(client.get(found.jwks_uri)).await
-    }
-}
-
-fn check_url(issuer: &str, allow_insecure: bool) -> Option<String> {
-    let secure = match reqwest::Url::parse(issuer) {
-        Ok(url) if url.has_host() => url.scheme() == "https",
-        _ => return Some(format!("its issuer {issuer:?} is not an address")),
-    };
-    (!secure && !allow_insecure).then(|| format!("its issuer {issuer} is not https"))
 }
 
 #[cfg(test)]
@@ -285,5 +179,9 @@ mod tests {
         assert!(load(&insecure).is_ok());
         let twice = format!(r#"{{"providers": {{"p": {{{good}}}, "q": {{{good}}}}}}}"#);
         assert!(load(&twice).unwrap_err().contains("already"));
+        let keys = |url: &str| provider(&format!(r#"{good}, "jwks_url": "{url}""#));
+        assert!(load(&keys("https://keys.example/a")).is_ok());
+        assert!(load(&keys("http://keys.example/a")).unwrap_err().contains("jwks_url"));
+        assert!(load(&keys("")).unwrap_err().contains("its jwks_url \"\" is not an address"));
     }
 }

@@ -243,6 +243,8 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
             checks,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             signing: Some(app.keys.now().told()),
+            issuers: Some(app.auth.issuers()),
+            kubernetes_issuer: app.auth.kubernetes_issuer(),
             schema_version: app.health.state().schema_version,
         };
         return (status, Json(readiness)).into_response();

@@ -1,6 +1,7 @@
 //! Who is let in, and who is not.
 
 mod attacks;
+mod away;
 mod issuers;
 mod order;
 
