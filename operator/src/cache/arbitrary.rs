@@ -33,14 +33,14 @@ fn cache() -> Value {
                 "addressingStyle": "Path", "ca": {"configMapKeyRef": {"name": "ca", "key": "a"}},
                 "credentials": {"secretRef": {"name": "s3"}}}},
             "database": {"connection": {"host": "db", "port": 5432, "database": "nix", "userSecretRef": {"name": "db"},
-                "sslMode": "Require"}, "schema": "a", "pool": {"maxConnections": 10}},
+                "sslMode": "Require"}, "schema": "a", "migrations": "Manual", "pool": {"maxConnections": 10}},
             "signing": {
                 "keys": [{"name": "a-1", "secretKeyRef": {"name": "key", "key": "secret"}}, {"name": "a-2", "stage": "Auto"}],
                 "rotation": {"publishBeforeSign": "168h", "overlap": "720h", "promotion": "Automatic",
                     "resign": "Background", "resignPerSecond": 200, "resignConcurrency": 8}
             },
             "auth": {"read": "Public", "kubernetes": {"mode": "Enabled", "audience": "a", "rules": [rule]},
-                "oidc": [{"name": "a", "issuer": "https://a", "audience": "a", "ca": {"configMapKeyRef": {"name": "ca", "key": "a"}},
+                "oidc": [{"name": "a", "issuer": "https://a", "jwksURL": "https://a", "audience": "a", "ca": {"configMapKeyRef": {"name": "ca", "key": "a"}},
                     "rules": [{"name": "a", "subjects": ["a*"], "claims": [{"pointer": "/a", "anyOf": ["b"]}], "permissions": ["Push"]}]}],
                 "clientCertificates": {"ca": {"secretKeyRef": {"name": "key", "key": "secret"}},
                     "crl": {"secretKeyRef": {"name": "key", "key": "secret"}},

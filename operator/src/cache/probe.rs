@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use niks3_protocol::api::cache_config::CacheStats;
-use niks3_protocol::api::health::{Dependency, KeysInForce, Readiness};
+use niks3_protocol::api::health::{Dependency, IssuerState, KeysInForce, Readiness};
 use niks3_protocol::api::resign::ResignStatus;
 use serde::de::DeserializeOwned;
 
@@ -65,7 +65,7 @@ pub async fn ask(pods: &Pods, tls: bool, context: &Context) -> Result<Answer, St
     Err(why)
 }
 
-/// The keys that a pod has in force.
+/// The keys that a pod has: those in force to sign with, and those of issuers, to judge tokens by.
 #[derive(Debug, Clone)]
 pub struct PodKeys {
     /// The pod.
@@ -74,9 +74,11 @@ pub struct PodKeys {
     pub said: Option<KeysInForce>,
     /// Why it does not take what its files hold.
     pub problem: Option<String>,
+    /// Whether issuers gave it theirs; nothing where it does not answer, or is of a version before it could tell.
+    pub issuers: Option<Vec<IssuerState>>,
 }
 
-/// Asks all pods but the one that answered just now which keys they have in force. Not those that have mounted nothing
+/// Asks all pods but the one that answered just now which keys they have. Not those that have mounted nothing
 /// yet: they begin with those of then.
 pub async fn keys(pods: &Pods, answered: Option<&Answer>, tls: bool, context: &Context) -> Vec<PodKeys> {
     let all = pods.of(Component::Server).filter(|pod| has_files(pod)).map(|pod| async move {
@@ -89,7 +91,8 @@ pub async fn keys(pods: &Pods, answered: Option<&Answer>, tls: bool, context: &C
         let check = said.iter().flat_map(|said| &said.checks);
         let check = check.filter(|check| check.name == Dependency::SigningKeys);
         let problem = check.map(|check| check.message.clone()).find(|message| !message.is_empty());
-        PodKeys { pod: pod.name_any(), said: said.and_then(|said| said.signing), problem }
+        let (said, issuers) = said.map(|said| (said.signing, said.issuers)).unwrap_or_default();
+        PodKeys { pod: pod.name_any(), said, problem, issuers }
     });
     let all: Vec<_> = all.collect();
     futures::stream::iter(all).buffered(AT_ONCE).collect().await

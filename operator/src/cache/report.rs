@@ -1,5 +1,6 @@
 //! Writes the status, and events about what changed.
 
+mod auth;
 mod credentials;
 mod exposure;
 mod findings;
@@ -52,7 +53,7 @@ pub struct Outcome<'a> {
     pub pods: &'a Pods,
     /// What the server says, where it could be there.
     pub probed: Option<&'a Result<Answer, String>>,
-    /// Which keys each pod has in force, where the pods are known.
+    /// Which keys each pod has in force, and whether issuers gave it theirs, where the pods are known.
     pub keys: Option<&'a [PodKeys]>,
 }
 
@@ -104,9 +105,9 @@ pub async fn report(
     if !waits(outcome) {
         context.rollouts.note(&settled::key_of::<BinaryCache>(&cache.metadata), rolling);
     }
-    // Nor are claims.
-    let grows =
-        findings.iter().any(|f| f.about == ConditionType::VolumesResized && f.verdict == Verdict::False);
+    // Nor are claims and issuers.
+    let grows = |f: &Finding| f.about == ConditionType::VolumesResized && f.verdict == Verdict::False;
+    let grows = findings.iter().any(|f| grows(f) || auth::is_away(f));
     let published = findings.iter().any(|f| f.about == ConditionType::Published);
     let now = Timestamp::now();
     let due = outcome.valid.as_ref().ok().and_then(credentials::due);
@@ -192,6 +193,7 @@ fn next(
     }
     if let Some(Ok(answer)) = outcome.probed {
         status.server_version = Some(answer.readiness.server_version.clone());
+        auth::note(&mut status, outcome.valid.as_ref().ok(), &answer.readiness);
         if let Some(stats) = answer.stats.filter(|stats| worth_telling(old, *stats, now)) {
             status.objects = Some(stats.objects);
             status.bytes = Some(stats.logical_bytes);

@@ -98,6 +98,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         presign_expiry,
         max_connections: spec.database.pool.max_connections,
         schema: spec.database.schema.clone(),
+        migrations: backends::migrations(&spec.database),
         redirect_ttl,
         storage_ca,
         database_ca,

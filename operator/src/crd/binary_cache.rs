@@ -23,7 +23,7 @@ pub use ca::{CaKeyRef, CaSource, CrlKeyRef, CrlSource};
 pub use clients::Clients;
 pub use credentials::{S3Credentials, S3SecretRef, WorkloadIdentity};
 pub use database::{
-    CloudNativePg, Database, DatabaseConnection, DatabaseUrlRef, EmbeddedDatabase, Pool, SslMode,
+    CloudNativePg, Database, DatabaseConnection, DatabaseUrlRef, EmbeddedDatabase, Migrations, Pool, SslMode,
     UserSecretRef,
 };
 pub use identities::{

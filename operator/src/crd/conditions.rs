@@ -59,6 +59,8 @@ words! {
         StorageReady,
         /// The server has a key to sign with.
         SigningKeysReady,
+        /// Somebody may push, and no issuer of tokens is away. Not a part of `Ready`.
+        AuthReady,
         /// Enough pods are ready.
         Available,
         /// A change is being rolled out.

@@ -38,6 +38,7 @@ mod specs;
 mod stale;
 mod suspend;
 mod tls;
+mod told;
 mod trouble;
 mod unreadable;
 mod upgrade;

@@ -55,6 +55,7 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
                 .then(|| format!("{DATABASE_FOLDER}/uri")),
             ca_file: cache.database_ca.as_ref().map(|_| format!("{DATABASE_CA_FOLDER}/{CA_FILE}")),
             schema: cache.schema.clone(),
+            migrations: cache.migrations,
             max_connections: cache.max_connections.unsigned_abs(),
         },
         s3: match cache.identity() {

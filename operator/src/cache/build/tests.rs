@@ -117,9 +117,9 @@ fn children_of_a_cache_with_tls_and_identities_from_outside() {
     let map = |name: &str| json!({"configMapKeyRef": {"name": name}});
     let resources = build(&valid(
         &json!({
-            "url": "https://cache.example.org", "storage": {"embedded": {}}, "database": {"embedded": {}},
+            "url": "https://cache.example.org", "storage": {"embedded": {}}, "database": {"embedded": {}, "migrations": "Manual"},
             "auth": {
-                "oidc": [{"name": "gitlab", "issuer": "https://gitlab.example.org:8443", "audience": "cache", "ca": map("gitlab"),
+                "oidc": [{"name": "gitlab", "issuer": "https://gitlab.example.org:8443", "jwksURL": "https://keys.example.org:9443/a", "audience": "cache", "ca": map("gitlab"),
                     "rules": [{"name": "main", "claims": [{"pointer": "/ref_protected", "anyOf": ["true"]}],
                         "permissions": ["Push"], "pins": ["ci-*"]}]}],
                 "clientCertificates": {"ca": map("clients"), "crl": {"secretKeyRef": {"name": "lists"}},

@@ -12,7 +12,7 @@ use crate::crd::binary_cache::ResignProgress;
 use crate::crd::conditions::{ConditionType, Finding, Reason, Verdict};
 use crate::labels::Component;
 
-use super::{Outcome, credentials, exposure, keys, volumes};
+use super::{Outcome, auth, credentials, exposure, keys, volumes};
 
 /// What `Ready` sums up, the causes before their effects.
 const PARTS: [ConditionType; 7] = [
@@ -28,7 +28,7 @@ const PARTS: [ConditionType; 7] = [
 /// What is said while the operator keeps its hands off.
 pub(super) const PAUSED: &str = "spec.suspend is Reconcile: the operator changes nothing";
 /// What is said while the server stands still.
-const SUSPENDED: &str = "spec.suspend is Server: no pod of the server runs";
+pub(super) const SUSPENDED: &str = "spec.suspend is Server: no pod of the server runs";
 
 /// One finding for each condition of a cache.
 pub(super) fn findings(
@@ -47,6 +47,7 @@ pub(super) fn findings(
             match outcome.applied {
                 Some(Ok(applied)) => {
                     findings.extend(running(outcome, valid, applied));
+                    findings.push(auth::ready(outcome, valid));
                     findings.extend(exposure::exposed(valid, applied));
                     findings.extend(exposure::monitored(valid, applied));
                     findings.extend(exposure::published(valid, applied));
@@ -77,17 +78,18 @@ pub(super) fn findings(
 }
 
 /// The API server does not take a child: nothing can be said of what runs.
-fn not_applied(error: &ApplyError) -> [Finding; 4] {
+fn not_applied(error: &ApplyError) -> [Finding; 5] {
     unknown(error.reason(), &error.sentence()).map(|finding| match finding.about {
         ConditionType::Progressing => Finding::no(finding.about, error.reason(), finding.message),
         _ => finding,
     })
 }
 
-fn unknown(reason: Reason, message: &str) -> [Finding; 4] {
+fn unknown(reason: Reason, message: &str) -> [Finding; 5] {
     [
         ConditionType::DatabaseReady,
         ConditionType::StorageReady,
+        ConditionType::AuthReady,
         ConditionType::Available,
         ConditionType::Progressing,
     ]

@@ -6,7 +6,10 @@ use niks3_protocol::server_config::{self, AddressingStyle as ServerAddressing};
 use crate::args::Images;
 use crate::cache::observe::with_slash;
 use crate::crd::BinaryCacheSpec;
-use crate::crd::binary_cache::{AddressingStyle, EmbeddedDatabase, EmbeddedStorage, S3, S3Credentials};
+use crate::crd::binary_cache::{
+    AddressingStyle, Database as DatabaseSpec, EmbeddedDatabase, EmbeddedStorage, Migrations, S3,
+    S3Credentials,
+};
 use crate::crd::conditions::Reason;
 use crate::labels;
 
@@ -84,6 +87,13 @@ fn section(s3: &S3) -> server_config::S3Section {
         },
         rate_limit: s3.requests_per_second.map_or(0, i32::unsigned_abs),
         ..server_config::S3Section::default()
+    }
+}
+
+pub(super) fn migrations(database: &DatabaseSpec) -> server_config::MigrationMode {
+    match database.migrations {
+        Migrations::Automatic => server_config::MigrationMode::Automatic,
+        Migrations::Manual => server_config::MigrationMode::Manual,
     }
 }
 

@@ -133,7 +133,7 @@ fn one_issuer(issuer: &OidcIssuer, resolver: &mut Resolver<'_>) -> Issuer {
             issuer: issuer.issuer.clone(),
             audience: issuer.audience.clone(),
             ca_file: None,
-            jwks_url: None,
+            jwks_url: issuer.jwks_url.clone(),
             rules: rules.collect(),
         },
     }

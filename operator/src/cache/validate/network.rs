@@ -28,8 +28,8 @@ pub(super) fn limits(spec: &BinaryCacheSpec, observed: &Observed) -> Option<Netw
 
 /// The keys may lie elsewhere than the issuer: at the usual port then.
 fn issuer_ports(spec: &BinaryCacheSpec) -> BTreeSet<u16> {
-    let ports = spec.auth.oidc.iter().map(|issuer| port_of_http(&issuer.issuer));
-    ports.flat_map(|port| [port, HTTPS]).collect()
+    let urls = spec.auth.oidc.iter().flat_map(|issuer| [Some(&issuer.issuer), issuer.jwks_url.as_ref()]);
+    urls.flatten().flat_map(|url| [port_of_http(url), HTTPS]).collect()
 }
 
 fn port_of_http(endpoint: &str) -> u16 {

@@ -47,6 +47,8 @@ pub struct ValidCache {
     pub max_connections: i32,
     /// The schema of the tables, where it is not the database's own choice.
     pub schema: Option<String>,
+    /// Who brings them up to date.
+    pub migrations: server_config::MigrationMode,
     /// How long readers' addresses live.
     pub redirect_ttl: GoDuration,
     /// CAs of the S3 server.

@@ -46,6 +46,19 @@ pub struct Database {
     /// The connections of each pod of the server.
     #[serde(default)]
     pub pool: Pool,
+    /// Who brings the tables up to date when the server is another version.
+    #[serde(default)]
+    pub migrations: Migrations,
+}
+
+/// Who brings the tables up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub enum Migrations {
+    /// The server, at its start, under a lock.
+    #[default]
+    Automatic,
+    /// You, by `kubectl niks3 migrate`. Until then new pods change nothing and are not ready, and those of before go on.
+    Manual,
 }
 
 /// A PostgreSQL of your own, part by part.

@@ -9,6 +9,8 @@ use super::{CaSource, CrlSource, Permission};
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("isURL(self.issuer) && self.issuer.startsWith('https://')")
     .message("issuer: must be an https:// address, as tokens have it in iss").field_path(".issuer").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("!has(self.jwksURL) || (isURL(self.jwksURL) && self.jwksURL.startsWith('https://'))")
+    .message("jwksURL: must be an https:// address").field_path(".jwksURL").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct OidcIssuer {
     /// What logs call it.
@@ -20,6 +22,10 @@ pub struct OidcIssuer {
     /// What tokens must be made for, such as the address of the cache.
     #[schemars(length(min = 1, max = 512))]
     pub audience: String,
+    /// Where its keys are, for an issuer whose discovery document the server cannot reach. Left out, that document says it.
+    #[serde(default, rename = "jwksURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub jwks_url: Option<String>,
     /// CAs that count beside the system's when the issuer is asked for its keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,

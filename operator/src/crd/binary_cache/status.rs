@@ -33,12 +33,18 @@ pub struct BinaryCacheStatus {
     /// The audience that ServiceAccount tokens must be made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_audience: Option<String>,
+    /// The issuer that `ServiceAccount` tokens are taken from, as the server says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_issuer: Option<String>,
     /// The ConfigMap with what a client needs: `nix.conf` lines, the server's URL, the audience, the keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_config_map_name: Option<String>,
     /// The version of the server that answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
+    /// The newest migration of the database that was applied, as the server says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<i64>,
     /// How many pods there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,

@@ -55,6 +55,12 @@ words! {
         InvalidKey,
         /// The key has another name than the spec says.
         KeyNameMismatch,
+        /// An issuer does not give the keys that its tokens are judged by; those of others are.
+        IssuerUnreachable,
+        /// Tokens of an issuer are judged by keys that should have been fetched anew, because it does not give them.
+        JWKSStale,
+        /// Nothing in the spec lets anybody push.
+        NoIdentityCanPush,
         /// One signing key, or one generation of credentials, follows another one.
         RotationInProgress,
         /// A volume of an embedded server grows.

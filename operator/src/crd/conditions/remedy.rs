@@ -28,6 +28,10 @@ impl Reason {
             Self::InvalidKey | Self::KeyNameMismatch => {
                 "see docs/keys.md; `nix key generate-secret` makes a key"
             }
+            Self::IssuerUnreachable | Self::JWKSStale => {
+                "see that pods reach the issuer, and its CA; auth.oidc[].jwksURL names another place for its keys"
+            }
+            Self::NoIdentityCanPush => "give somebody Push in auth; a cache that is only read can stay so",
             Self::QuotaExceeded => "raise the quota of the namespace, or ask for less",
             Self::AdmissionRefused | Self::ApplyFailed => {
                 "the message has the cluster's own words; it is tried again, at most two minutes apart"

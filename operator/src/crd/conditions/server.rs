@@ -9,7 +9,7 @@ words! {
         AuthenticationFailed,
         /// The database's certificate is not trusted.
         TLSVerificationFailed,
-        /// The tables are being brought up to date.
+        /// The tables are being brought up to date, or with `database.migrations: Manual` wait for you to do that.
         MigrationPending,
         /// The tables cannot be brought up to date.
         MigrationFailed,
@@ -59,7 +59,10 @@ impl ServerReason {
             Self::StorageIdentityMismatch => {
                 "give each cache a bucket or prefix of its own; see docs/fsck.md"
             }
-            Self::MigrationPending | Self::DatabaseUnavailable => return None,
+            Self::MigrationPending => {
+                "with database.migrations: Manual run `kubectl niks3 migrate`; else wait"
+            }
+            Self::DatabaseUnavailable => return None,
         })
     }
 }

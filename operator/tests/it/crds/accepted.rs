@@ -157,7 +157,7 @@ async fn accepted_ways_to_storage_and_readers() {
                 "main",
                 with(
                     &embedded(),
-                    &json!({"database": {"embedded": null, "schema": "pgsql_main", "ca": {"configMapKeyRef": {"name": "ca"}},
+                    &json!({"database": {"embedded": null, "schema": "pgsql_main", "migrations": "Manual", "ca": {"configMapKeyRef": {"name": "ca"}},
                         "connection": {"host": "::1", "database": "nix", "userSecretRef": {"name": "db"}, "sslMode": "VerifyCA"}}}),
                 ),
             ),
@@ -170,7 +170,7 @@ async fn accepted_ways_to_storage_and_readers() {
                 with(
                     &embedded(),
                     &json!({"server": {"tls": {"secretName": "a"}}, "auth": {
-                        "oidc": [{"name": "github", "issuer": "https://token.actions.githubusercontent.com",
+                        "oidc": [{"name": "github", "issuer": "https://token.actions.githubusercontent.com", "jwksURL": "https://keys.example.org:8443/a",
                             "audience": "https://cache.example.org", "rules": [{"name": "main",
                                 "subjects": ["repo:example/*:ref:refs/heads/main"],
                                 "claims": [{"pointer": "/kubernetes.io/a~1b", "anyOf": ["1*"]}], "permissions": ["Push"]},

@@ -34,6 +34,24 @@ async fn refused_limits() {
 }
 
 #[tokio::test]
+async fn refused_places_of_keys_and_migrations() {
+    let keys = |url: &str| {
+        let issuer = json!({"name": "a", "issuer": "https://a.example.org", "audience": "a", "jwksURL": url});
+        cache("main", with(&embedded(), &json!({"auth": {"oidc": [issuer]}})))
+    };
+    refused([
+        (keys("http://a.example.org/keys"), "jwksURL: must be an https:// address"),
+        (keys("a.example.org"), "jwksURL: must be an https:// address"),
+        (keys(""), "spec.auth.oidc[0].jwksURL"),
+        (
+            cache("main", with(&embedded(), &json!({"database": {"migrations": "Later"}}))),
+            "spec.database.migrations: Unsupported value",
+        ),
+    ])
+    .await;
+}
+
+#[tokio::test]
 async fn refused_certificates() {
     let clients = |clients: Value| {
         let patch = json!({"auth": {"clientCertificates": clients}, "server": {"tls": {"secretName": "a"}}});
