@@ -120,8 +120,8 @@ fn the_cluster_is_written_by_apply_alone() {
         "operator/src/self_test.rs",
         // What people ask for by hand.
         "operator/src/bin/kubectl-niks3/gc.rs",
+        "operator/src/bin/kubectl-niks3/job.rs",
         "operator/src/bin/kubectl-niks3/rotate.rs",
-        "operator/src/bin/kubectl-niks3/why.rs",
     ];
     assert_only_in("operator/src", &words, &home);
 }

@@ -56,6 +56,8 @@ pub enum Component {
     Postgres,
     /// The collector.
     Gc,
+    /// A Job that brings the database's tables up to date.
+    Migration,
     /// The signing keys.
     SigningKey,
 }
@@ -68,6 +70,7 @@ impl Component {
             Self::S3 => "s3",
             Self::Postgres => "postgres",
             Self::Gc => "gc",
+            Self::Migration => "migration",
             Self::SigningKey => "signing-key",
         }
     }

@@ -212,7 +212,7 @@ async fn a_report_has_everything_but_secrets() {
 #[tokio::test]
 async fn help_texts() {
     let world = World::new().await;
-    for name in ["", "status", "use", "gc", "rotate", "why", "report", "completions"] {
+    for name in ["", "status", "use", "gc", "rotate", "why", "migrate", "report", "completions"] {
         let arguments: Vec<&str> = [name, "--help"].into_iter().filter(|part| !part.is_empty()).collect();
         insta::assert_snapshot!(format!("plugin-help-{name}"), printed(&world, &arguments).await);
     }

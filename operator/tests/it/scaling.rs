@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyPeer};
 use kube::api::{Patch, PatchParams};
 use kube::config::Kubeconfig;
 use niks3_operator::crd::BinaryCache;
@@ -58,8 +58,10 @@ async fn network_policies_come_and_go() {
     let of = async |name| world.api::<NetworkPolicy>().get(name).await.unwrap().spec.unwrap();
     assert_eq!(of("main-s3").await.ingress.unwrap()[0].from, None, "clients upload to it");
     let postgres = of("main-postgres").await.ingress.unwrap()[0].from.clone().unwrap();
-    let labels = postgres[0].pod_selector.clone().unwrap().match_labels.unwrap();
-    assert_eq!((postgres.len(), &*labels["app.kubernetes.io/component"]), (1, "server"));
+    let labels = |peer: &NetworkPolicyPeer| peer.pod_selector.clone().unwrap().match_labels.unwrap();
+    let components: Vec<_> =
+        postgres.iter().map(|peer| labels(peer)["app.kubernetes.io/component"].clone()).collect();
+    assert_eq!(components, ["server", "migration"]);
     let off = json!({"spec": {"server": {"networkPolicy": {"mode": "Disabled"}}}});
     world.patch::<BinaryCache>("main", off).await;
     world.reconcile_cache("main").await;

@@ -67,6 +67,12 @@ pub(crate) enum Command {
     Rotate(RotateArgs),
     /// Say which closures and pins keep a path, by `niks3 why` in a Job beside the cache.
     Why(WhyArgs),
+    /// Bring the tables of a cache's database up to date, by `niks3-server migrate` in a Job made of the server's own pod.
+    /// For caches with `database.migrations: Manual`.
+    Migrate {
+        /// The BinaryCache; may be left out where the namespace has one.
+        cache: Option<String>,
+    },
     /// Write all that explains a cache into a tar.gz, for those who help. Secrets are not read.
     Report(ReportArgs),
     /// Print the completions for a shell.

@@ -4,6 +4,8 @@
 mod args;
 mod cluster;
 mod gc;
+mod job;
+mod migrate;
 mod report;
 mod rotate;
 mod screen;
@@ -47,6 +49,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Command::Gc(args) => print(&gc::run(&cluster, &args).await?),
         Command::Rotate(args) => print(&rotate::run(&cluster, &args).await?),
         Command::Why(args) => print(&why::run(&cluster, &args).await?),
+        Command::Migrate { cache } => print(&migrate::run(&cluster, cache.as_deref()).await?),
         Command::Report(args) => print(&Box::pin(report::run(&cluster, &args)).await?),
         Command::Completions { .. } => Ok(()),
     }

@@ -51,7 +51,7 @@ pub(super) fn policies(cache: &ValidCache) -> Vec<NetworkPolicy> {
     }
     if let Database::Embedded(_) = &cache.database {
         let ingress = vec![NetworkPolicyIngressRule {
-            from: Some(vec![pods(cache, Component::Server)]),
+            from: Some(vec![pods(cache, Component::Server), pods(cache, Component::Migration)]),
             ports: Some(vec![tcp(POSTGRES_PORT)]),
         }];
         policies.push(policy(cache, names.postgres(), Component::Postgres, ingress, Vec::new()));

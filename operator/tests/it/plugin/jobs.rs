@@ -1,7 +1,8 @@
-//! `kubectl niks3 gc` and `why`: what is done in Jobs.
+//! `kubectl niks3 gc`, `why` and `migrate`: what is done in Jobs.
 
 use std::process::Output;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -114,6 +115,19 @@ async fn gc_takes_back_what_cannot_begin() {
     assert!(said.contains("the operator did not answer; does it run?"), "{said}");
 }
 
+/// A command that made a Job and waits for its end.
+async fn begun(world: &World, arguments: &[&str]) -> (tokio::task::JoinHandle<Output>, Job) {
+    let child = command(&world.namespace, arguments).await;
+    let running = tokio::spawn(async move { { child }.output().await.unwrap() });
+    loop {
+        let jobs = world.api::<Job>().list(&ListParams::default()).await.unwrap().items;
+        match jobs.into_iter().next() {
+            Some(job) => return (running, job),
+            None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        }
+    }
+}
+
 #[tokio::test]
 async fn why_asks_in_a_job_that_is_no_collection() {
     let world = World::new().await;
@@ -122,15 +136,7 @@ async fn why_asks_in_a_job_that_is_no_collection() {
     assert!(early.contains("no GCPolicy collects it; make one"), "{early}");
     world.policy("nightly", policy()).await;
     world.reconcile_policy("nightly").await;
-    let child = command(&world.namespace, &["why", "/nix/store/a"]).await;
-    let running = tokio::spawn(async move { { child }.output().await.unwrap() });
-    let job = loop {
-        let jobs = world.api::<Job>().list(&ListParams::default()).await.unwrap().items;
-        match jobs.into_iter().next() {
-            Some(job) => break job,
-            None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-        }
-    };
+    let (running, job) = begun(&world, &["why", "/nix/store/a"]).await;
     let name = job.name_any();
     assert!(name.starts_with("main-why-"), "{name}");
     let spec = job.spec.clone().unwrap();
@@ -150,4 +156,50 @@ async fn why_asks_in_a_job_that_is_no_collection() {
     assert_eq!(world.names::<Job>().await, [""; 0], "it cleans up");
     let status = world.reconcile_policy("nightly").await.status.unwrap();
     assert!(status.caches[0].last_run.is_none());
+}
+
+#[tokio::test]
+async fn migrate_runs_the_pod_of_the_server_to_an_end() {
+    let world = World::new().await;
+    let mut spec = embedded();
+    spec["database"]["migrations"] = json!("Manual");
+    let proxy = json!({"name": "proxy", "image": "proxy:1"});
+    spec["server"] = json!({"podTemplate": {"spec": {"containers": [{"name": "server", "args": ["serve", "--debug"]}, proxy]}}});
+    world.cache("main", spec).await;
+    let early = error(&world, &["migrate"]).await;
+    assert!(early.contains("has no pods yet whose database could be asked"), "{early}");
+    world.reconcile_cache("main").await;
+    let (running, job) = begun(&world, &["migrate"]).await;
+    let name = job.name_any();
+    assert!(name.starts_with("main-migrate-"), "{name}");
+    let spec = job.spec.clone().unwrap();
+    assert_eq!((spec.backoff_limit, spec.active_deadline_seconds), (Some(0), Some(3600)));
+    let pod = spec.template.spec.clone().unwrap();
+    assert_eq!(
+        (pod.service_account_name.as_deref(), pod.restart_policy.as_deref()),
+        (Some("main"), Some("Never"))
+    );
+    assert_eq!(pod.containers.len(), 1, "another one would keep it from ending");
+    let container = &pod.containers[0];
+    assert_eq!(container.args.clone().unwrap(), ["--debug", "migrate"]);
+    assert!(container.readiness_probe.is_none() && container.liveness_probe.is_none());
+    let deployment =
+        world.api::<Deployment>().get("main").await.unwrap().spec.unwrap().template.spec.unwrap();
+    let server = deployment.containers.iter().find(|container| container.name == "server").unwrap();
+    assert_eq!((&container.image, &container.command), (&server.image, &server.command));
+    assert_eq!((&container.env, &container.volume_mounts), (&server.env, &server.volume_mounts));
+    assert_eq!(container.security_context, server.security_context);
+    assert_eq!((pod.volumes, pod.security_context), (deployment.volumes, deployment.security_context));
+    let labels = spec.template.metadata.unwrap().labels.unwrap();
+    assert_eq!(
+        labels["app.kubernetes.io/component"], "migration",
+        "no Service leads there, and the database lets it in"
+    );
+    finish(&world, &name, json!("")).await;
+    let output = running.await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let expected = format!("The tables of BinaryCache {}/main are up to date", world.namespace);
+    assert!(said.starts_with(&expected), "{said}");
+    assert_eq!(world.names::<Job>().await, [""; 0], "it cleans up");
 }
