@@ -8,6 +8,7 @@ mod limits;
 pub mod observe;
 pub mod report;
 pub mod run_now;
+pub mod schedule;
 pub mod validate;
 
 use std::time::Duration;
