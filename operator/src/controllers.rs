@@ -1,8 +1,9 @@
 //! What leads to which reconciliation.
 
-use std::collections::HashMap;
+mod news;
+
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc;
@@ -15,7 +16,6 @@ use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -33,6 +33,8 @@ use crate::telemetry::chain;
 use crate::watches::{self, Stored};
 use crate::{cache, known, policy, scope, settled, unreadable};
 
+use self::news::{CacheNews, Concerns, PolicyNews};
+
 /// Changes that come together lead to one reconciliation.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
@@ -40,18 +42,29 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 pub async fn run(context: &Arc<Context>, concurrency: u16, stop: &CancellationToken) {
     let parts = context.scope.parts();
     join_all(parts.iter().map(async |part| {
+        let (tell, told) = mpsc::unbounded();
         tokio::join!(
-            caches(context, part.as_deref(), concurrency, stop),
-            policies(context, part.as_deref(), concurrency, stop),
+            caches(context, part.as_deref(), concurrency, told, stop),
+            policies(context, part.as_deref(), concurrency, tell, stop),
         )
     }))
     .await;
 }
 
-async fn caches(context: &Arc<Context>, part: Option<&str>, concurrency: u16, stop: &CancellationToken) {
+/// Caches that policies tell something new of.
+type Collected = ObjectRef<Stored<BinaryCache>>;
+
+async fn caches(
+    context: &Arc<Context>,
+    part: Option<&str>,
+    concurrency: u16,
+    collected: mpsc::UnboundedReceiver<Collected>,
+    stop: &CancellationToken,
+) {
     let (store, told) = watches::caches(context, part);
-    let mut controller =
-        Controller::for_stream(told.applied_objects(), store).with_config(config(concurrency));
+    let mut controller = Controller::for_stream(told.applied_objects(), store)
+        .with_config(config(concurrency))
+        .reconcile_on(collected);
     controller = owns::<Deployment, _>(controller, context, part);
     controller = owns::<StatefulSet, _>(controller, context, part);
     controller = owns::<Service, _>(controller, context, part);
@@ -69,16 +82,32 @@ async fn caches(context: &Arc<Context>, part: Option<&str>, concurrency: u16, st
     drain(run).await;
 }
 
-async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, stop: &CancellationToken) {
+async fn policies(
+    context: &Arc<Context>,
+    part: Option<&str>,
+    concurrency: u16,
+    collected: mpsc::UnboundedSender<Collected>,
+    stop: &CancellationToken,
+) {
     let (store, told) = watches::policies(context, part);
     let (rivals, rivals_told) = mpsc::unbounded();
-    // Of two policies for one cache, the younger waits for the older to go.
+    // Of two policies for one cache, the younger waits for the older to go; and the cache says what was collected.
     let told = told.inspect({
-        let (context, store) = (Arc::clone(context), store.clone());
+        let (context, store, part) = (Arc::clone(context), store.clone(), part.map(str::to_owned));
+        let news = PolicyNews::default();
         move |told| {
-            for rival in told.iter().flat_map(|event| rivals_of(&context, &store, event)) {
-                // Nobody hears it any more: the controller has ended.
-                let _ = rivals.unbounded_send(rival);
+            let Ok(event) = told else { return };
+            let all = if matches!(event, Event::InitDone) { store.state() } else { Vec::new() };
+            let cache = |namespace: &str, name: &str| context.stores.cache(part.as_deref(), namespace, name);
+            for concerns in news.of(event, &all, cache) {
+                // Nobody hears it any more where the controller has ended.
+                for rival in rivals_of(&context, &store, &concerns) {
+                    let _ = rivals.unbounded_send(rival);
+                }
+                for cache in &concerns.caches {
+                    let touched = context.settled.touch::<BinaryCache, _>(&concerns.namespace, cache);
+                    let _ = collected.unbounded_send(touched);
+                }
             }
         }
     });
@@ -86,7 +115,7 @@ async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, 
         .with_config(config(concurrency))
         .reconcile_on(rivals_told);
     let (of_job, of_cache) = (Arc::clone(context), Arc::clone(context));
-    let news = News::default();
+    let news = CacheNews::default();
     let jobs = watches::children::<GCPolicy, Job>(context, part, POLICY_LABEL, policy::observe::policy_of);
     let caches = scope::api::<PartialObjectMeta<BinaryCache>>(&context.client, part);
     let caches = watches::watch(caches, watcher::Config::default());
@@ -98,9 +127,13 @@ async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, 
         })
         .watches_stream(caches.touched_objects(), move |cache| {
             let (meta, wanted) = (cache.meta(), cache.name_any());
-            let of_it =
-                |policy: &GCPolicy| policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == wanted);
-            if news.is_in(meta) { matching(&of_cache, &store, meta, of_it) } else { Vec::new() }
+            let namespace = meta.namespace.clone().unwrap_or_default();
+            // What the cache was labelled with before is not known.
+            let of_it = |policy: &GCPolicy| {
+                policy.spec.cache_selector.is_some()
+                    || policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == wanted)
+            };
+            if news.is_in(meta) { matching(&of_cache, &store, &namespace, of_it) } else { Vec::new() }
         })
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(
@@ -111,19 +144,18 @@ async fn policies(context: &Arc<Context>, part: Option<&str>, concurrency: u16, 
     drain(run).await;
 }
 
-/// The policies for the same cache as one of which something is told.
+/// The policies that may have, or lack, a cache now because of another one.
 fn rivals_of(
     context: &Context,
     store: &Store<Stored<GCPolicy>>,
-    event: &Event<Stored<GCPolicy>>,
+    concerns: &Concerns,
 ) -> Vec<ObjectRef<Stored<GCPolicy>>> {
-    let (Event::Apply(changed) | Event::InitApply(changed) | Event::Delete(changed)) = event else {
+    if !concerns.rivals {
         return Vec::new();
-    };
-    let name = changed.name_any();
-    let cache = changed.0.as_ref().ok().and_then(|policy| policy.spec.cache_ref.as_ref());
-    matching(context, store, changed.meta(), |policy| {
-        policy.spec.cache_ref.as_ref() == cache && policy.name_any() != name
+    }
+    matching(context, store, &concerns.namespace, |policy| {
+        let named = policy.spec.cache_ref.as_ref().is_some_and(|cache| concerns.named.contains(&cache.name));
+        (named || policy.spec.cache_selector.is_some()) && policy.name_any() != concerns.policy
     })
 }
 
@@ -158,49 +190,21 @@ fn config(concurrency: u16) -> Config {
     Config::default().debounce(DEBOUNCE).concurrency(concurrency)
 }
 
-/// The policies beside an object that depend on it. They are looked at again.
+/// The policies of a namespace that depend on what is new there. They are looked at again.
 fn matching(
     context: &Context,
     store: &Store<Stored<GCPolicy>>,
-    beside: &ObjectMeta,
+    namespace: &str,
     wanted: impl Fn(&GCPolicy) -> bool,
 ) -> Vec<ObjectRef<Stored<GCPolicy>>> {
     let state = store.state();
     let found = state
         .iter()
-        .filter(|stored| stored.meta().namespace == beside.namespace && stored.0.as_ref().is_ok_and(&wanted));
-    let touch = |policy: &Arc<Stored<GCPolicy>>| {
-        context.settled.touch::<GCPolicy, _>(&policy.namespace().unwrap_or_default(), &policy.name_any())
-    };
+        .filter(|stored| stored.meta().namespace.as_deref() == Some(namespace))
+        .filter(|stored| stored.0.as_ref().is_ok_and(&wanted));
+    let touch =
+        |policy: &Arc<Stored<GCPolicy>>| context.settled.touch::<GCPolicy, _>(namespace, &policy.name_any());
     found.map(touch).collect()
-}
-
-/// Of caches, what their policies were told last. How a cache stands is nothing to its policies.
-#[derive(Debug, Default)]
-struct News(Mutex<HashMap<String, ObjectMeta>>);
-
-impl News {
-    /// Whether a cache is another than it was, by more than its status.
-    fn is_in(&self, meta: &ObjectMeta) -> bool {
-        let told = ObjectMeta {
-            uid: meta.uid.clone(),
-            generation: meta.generation,
-            managed_fields: meta.managed_fields.clone().map(|all| {
-                all.into_iter()
-                    .filter(|entry| entry.subresource.as_deref() == Some("status"))
-                    .map(|entry| ManagedFieldsEntry { fields_v1: None, ..entry })
-                    .collect()
-            }),
-            ..ObjectMeta::default()
-        };
-        let key = settled::key_of::<BinaryCache>(meta);
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, told.clone());
-        // That a status was written shows by its time. Where not even that changed, the cache was deleted.
-        before.is_none_or(|before| {
-            (&before.uid, before.generation) != (&told.uid, told.generation)
-                || before.managed_fields == told.managed_fields
-        })
-    }
 }
 
 async fn reconcile_cache(

@@ -212,6 +212,11 @@ pub fn is_of(labels: &BTreeMap<String, String>, component: Component) -> bool {
     labels.get(COMPONENT).is_some_and(|label| label == component.as_str())
 }
 
+/// The cache that an object with these labels belongs to.
+pub fn cache_of(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get(INSTANCE).map(String::as_str)
+}
+
 /// Selects everything that the operator made of a kind.
 pub fn all_of_component(component: Component) -> String {
     format!("{COMPONENT}={},{MANAGED_BY}={OPERATOR}", component.as_str())

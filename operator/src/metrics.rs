@@ -39,8 +39,12 @@ struct Holds {
 }
 
 /// The conditions that alerts ask for.
-const TOLD: [ConditionType; 3] =
-    [ConditionType::Ready, ConditionType::LastRunSucceeded, ConditionType::LastFsckClean];
+const TOLD: [ConditionType; 4] = [
+    ConditionType::Ready,
+    ConditionType::LastRunSucceeded,
+    ConditionType::LastGCSucceeded,
+    ConditionType::LastFsckClean,
+];
 /// An object that was not looked at for so long is gone: each is looked at every ten minutes.
 const GONE: Duration = Duration::from_mins(15);
 

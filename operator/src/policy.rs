@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod build;
+pub mod claims;
+mod findings;
 mod last_fsck;
 pub mod last_run;
 mod limits;
@@ -9,6 +11,7 @@ pub mod observe;
 pub mod report;
 pub mod run_now;
 pub mod schedule;
+pub mod told;
 pub mod validate;
 
 use std::time::Duration;
@@ -60,15 +63,14 @@ pub async fn reconcile(policy: &GCPolicy, context: &Context) -> Result<Duration,
     let valid = validate::validate(policy, &observed, &context.images);
     let run_now = run_now::request(policy, &valid, Timestamp::now());
     // A policy that cannot be carried out has no children: what it once was allowed to do may be wrong now.
-    let wanted = valid.as_ref().map(|valid| build::build(valid, run_now.once())).unwrap_or_default();
+    let wanted = valid.as_ref().map(|valid| build::build(&valid.caches, run_now.due())).unwrap_or_default();
     let applied = apply::apply_all(policy, &wanted, context).await;
-    let outcome =
-        Outcome { observed: &observed, valid: &valid, run_now: &run_now, error: applied.as_ref().err() };
+    let outcome = Outcome { observed: &observed, valid: &valid, run_now: &run_now, applied: &applied };
     let next = report::report(policy, &outcome, context).await?;
-    match applied {
+    match applied.error {
         // Cron and time zone are judged by the API server; nothing changes until the spec does.
-        Err(error) if validate::refused(&error).is_some() => Ok(next),
-        Err(error) => Err(error.into()),
-        Ok(()) => Ok(next),
+        Some(error) if validate::refused(&error).is_some() => Ok(next),
+        Some(error) => Err(error.into()),
+        None => Ok(next),
     }
 }

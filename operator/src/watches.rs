@@ -9,7 +9,7 @@ use backon::ExponentialBuilder;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::NamespaceResourceScope;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{Event, ExponentialBackoff};
 use kube::runtime::{WatchStreamExt as _, reflector as reflected, watcher};
 use kube::{Api, Resource};
@@ -61,24 +61,47 @@ where
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(part.map(str::to_owned), store);
     }
 
-    fn all(&self, part: Option<&str>) -> Option<Vec<Arc<Stored<K>>>> {
+    fn store(&self, part: Option<&str>) -> Option<Store<Stored<K>>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = kept.get(&part.map(str::to_owned))?;
+        kept.get(&part.map(str::to_owned)).cloned()
+    }
+
+    fn all(&self, part: Option<&str>) -> Option<Vec<Arc<Stored<K>>>> {
+        let store = self.store(part)?;
         store.wait_until_ready().now_or_never()?.ok()?;
-        let all = store.state();
-        all.iter().all(|object| object.0.is_ok()).then_some(all)
+        Some(store.state())
+    }
+
+    fn all_readable(&self, part: Option<&str>) -> Option<Vec<Arc<Stored<K>>>> {
+        self.all(part).filter(|all| all.iter().all(|object| object.0.is_ok()))
     }
 }
 
 impl Stores {
     /// All caches of a part of the scope; `None` where that is not known, or one of them cannot be read.
     pub fn caches(&self, part: Option<&str>) -> Option<Vec<Arc<Stored<BinaryCache>>>> {
-        self.caches.all(part)
+        self.caches.all_readable(part)
     }
 
     /// The same of policies.
     pub fn policies(&self, part: Option<&str>) -> Option<Vec<Arc<Stored<GCPolicy>>>> {
-        self.policies.all(part)
+        self.policies.all_readable(part)
+    }
+
+    /// The policies of a namespace that can be read, whatever others are; `None` where they are not known.
+    pub fn readable_policies(
+        &self,
+        part: Option<&str>,
+        namespace: &str,
+    ) -> Option<Vec<Arc<Stored<GCPolicy>>>> {
+        let mut all = self.policies.all(part)?;
+        all.retain(|policy| policy.0.is_ok() && policy.meta().namespace.as_deref() == Some(namespace));
+        Some(all)
+    }
+
+    /// A cache, where it was told of.
+    pub fn cache(&self, part: Option<&str>, namespace: &str, name: &str) -> Option<Arc<Stored<BinaryCache>>> {
+        self.caches.store(part)?.get(&ObjectRef::new(name).within(namespace))
     }
 }
 

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use crate::args::Images;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::policy;
+use crate::policy::claims::Claimant;
+use crate::policy::observe::Found;
 
 use super::build::build;
 use super::observe::{Fresh, Observed, Surroundings};
@@ -120,6 +122,8 @@ fn odd() -> impl Strategy<Value = Value> {
         "é\u{0}\u{202e}",
         "$(HOME)",
         "2562047h47m16s",
+        "H H * * *",
+        "9/4294967295 * 31 2 ?",
         "-----BEGIN CERTIFICATE-----",
     ]);
     prop_oneof![
@@ -203,14 +207,28 @@ fn no_stored_cache_makes_the_operator_panic() {
 
 #[test]
 fn no_stored_policy_makes_the_operator_panic() {
-    let (mut runner, base) = (TestRunner::deterministic(), policy_of_it());
+    let (mut runner, named) = (TestRunner::deterministic(), policy_of_it());
+    let mut selecting = named.clone();
+    selecting["spec"].as_object_mut().unwrap().remove("cacheRef");
+    selecting["spec"]["cacheSelector"] = json!({"matchLabels": {"tier": "scratch"},
+        "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]});
     let cache: BinaryCache = serde_json::from_value(cache()).unwrap();
-    let observed = policy::observe::Observed { cache: Some(cache), ..policy::observe::Observed::default() };
+    let found = Found { name: "main".to_owned(), cache: Some(Ok(Box::new(cache))), ..Found::default() };
+    let observed = policy::observe::Observed { caches: vec![found], ..policy::observe::Observed::default() };
+    let now = "2026-01-01T00:00:00Z".parse().unwrap();
     let (mut built, mut refused, mut unreadable) = (0, 0, 0);
-    for _ in 0..CASES {
-        let stored: DeserializeGuard<GCPolicy> = serde_json::from_value(bent(&base, &mut runner)).unwrap();
-        match stored.0.map(|policy| policy::validate::validate(&policy, &observed, &images())) {
-            Ok(Ok(valid)) => built += usize::from(!policy::build::build(&valid, None).cron_jobs.is_empty()),
+    for base in [named, selecting].iter().cycle().take(CASES) {
+        let stored: DeserializeGuard<GCPolicy> = serde_json::from_value(bent(base, &mut runner)).unwrap();
+        let validated = stored.0.map(|policy| {
+            Claimant::of(&policy);
+            policy::validate::validate(&policy, &observed, &images())
+        });
+        match validated {
+            Ok(Ok(valid)) => {
+                let first = &valid.caches[0];
+                let _ = policy::schedule::next(&first.schedule, &first.time_zone, now);
+                built += usize::from(!policy::build::build(&valid.caches, &[]).cron_jobs.is_empty());
+            }
             Ok(Err(_)) => refused += 1,
             Err(_) => unreadable += 1,
         }

@@ -1,8 +1,10 @@
 //! Writes the status, and events about what changed.
 
 mod auth;
+mod collections;
 mod credentials;
 mod exposure;
+mod figures;
 mod findings;
 mod keys;
 mod resign;
@@ -14,7 +16,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::EventType;
 use kube::{Resource as _, ResourceExt as _};
-use niks3_protocol::api::cache_config::CacheStats;
 
 use crate::apply::ApplyError;
 use crate::context::Context;
@@ -40,8 +41,6 @@ const EACH: Duration = Duration::from_millis(50);
 const LATE_RETRY: Duration = Duration::from_mins(1);
 /// The reason of a cache that stands still on purpose.
 const SUSPENDED: &str = "Suspended";
-/// The status says how much the cache holds at most so often.
-const STATS_AGE: i64 = 300;
 
 /// What a reconciliation found out.
 pub struct Outcome<'a> {
@@ -66,8 +65,11 @@ pub async fn report(
     let old = cache.status.clone().unwrap_or_default();
     let now = Timestamp::now();
     let resign = resign::progress(old.resign.as_ref(), outcome, now);
-    let findings = findings::findings(outcome, resign.as_ref(), now);
-    let new = BinaryCacheStatus { resign, ..next(cache, &old, outcome, &findings, now) };
+    let mut findings = findings::findings(outcome, resign.as_ref(), now);
+    let collected = collections::look(cache, context);
+    findings.extend(collected.finding);
+    let last_gc = collected.last_gc;
+    let new = BinaryCacheStatus { resign, last_gc, ..next(cache, &old, outcome, &findings, now) };
     if new != old {
         status::write(context, cache, &new).await?;
     }
@@ -92,7 +94,9 @@ pub async fn report(
         let moves = moves.contains(&condition.reason.as_str());
         let calm = condition.type_ == ConditionType::Progressing.as_str()
             && (condition.status != Verdict::False.as_str() || condition.reason == Reason::Stable.as_str());
-        if !starting && !calm && !moves {
+        // The policy has said it.
+        let policys = condition.type_ == ConditionType::LastGCSucceeded.as_str();
+        if !starting && !calm && !moves && !policys {
             status::publish_condition(context, &reference, condition).await;
         }
     }
@@ -194,45 +198,14 @@ fn next(
     if let Some(Ok(answer)) = outcome.probed {
         status.server_version = Some(answer.readiness.server_version.clone());
         auth::note(&mut status, outcome.valid.as_ref().ok(), &answer.readiness);
-        if let Some(stats) = answer.stats.filter(|stats| worth_telling(old, *stats, now)) {
+        if let Some(stats) = answer.stats.filter(|stats| figures::worth_telling(old, *stats, now)) {
             status.objects = Some(stats.objects);
             status.bytes = Some(stats.logical_bytes);
-            status.size = Some(size(stats.logical_bytes));
+            status.size = Some(figures::size(stats.logical_bytes));
             status.stats_time = Some(status::timestamp(now));
         }
     }
     status
-}
-
-/// A status is no place for what changes all the time: a new figure waits five minutes, unless it is the first
-/// object or the last.
-fn worth_telling(old: &BinaryCacheStatus, stats: CacheStats, now: Timestamp) -> bool {
-    let (Some(objects), Some(bytes)) = (old.objects, old.bytes) else { return true };
-    if (objects == 0) != (stats.objects == 0) {
-        return true;
-    }
-    let told: Option<Timestamp> = old.stats_time.as_ref().and_then(|time| time.parse().ok());
-    let old_enough = told.is_none_or(|told| now.as_second() - told.as_second() >= STATS_AGE);
-    let differs = |a: i64, b: i64| a.abs_diff(b) > a.unsigned_abs() / 100;
-    old_enough && (differs(objects, stats.objects) || differs(bytes, stats.logical_bytes))
-}
-
-/// Bytes for people, as Kubernetes writes quantities: `1.2Gi`.
-fn size(bytes: i64) -> String {
-    let mut value = u64::try_from(bytes).unwrap_or(0);
-    let mut tenths = 0;
-    for unit in ["", "Ki", "Mi", "Gi", "Ti"] {
-        if value < 1024 {
-            return if unit.is_empty() || value >= 100 {
-                format!("{value}{unit}")
-            } else {
-                format!("{value}.{tenths}{unit}")
-            };
-        }
-        tenths = value % 1024 * 10 / 1024;
-        value /= 1024;
-    }
-    format!("{value}Pi")
 }
 
 #[cfg(test)]
@@ -270,28 +243,5 @@ mod tests {
         };
         assert_eq!([10_001, 10_000, 9_950, 9_700, 0].map(|at| since(at)[0]), [5, 5, 5, 30, 60]);
         assert_eq!(since(10_000), [5, 10, 60], "many have to share");
-    }
-
-    #[test]
-    fn sizes_are_short() {
-        let sizes = [0, 1023, 1024, 1536, 250 << 20, 5 << 30, 3 << 50];
-        assert_eq!(sizes.map(size), ["0", "1023", "1.0Ki", "1.5Ki", "250Mi", "5.0Gi", "3Pi"]);
-    }
-
-    #[test]
-    fn figures_are_told_rarely() {
-        let now = Timestamp::from_second(1000).unwrap();
-        let stats = |objects| CacheStats { objects, logical_bytes: objects };
-        let old = |objects, at| BinaryCacheStatus {
-            objects: Some(objects),
-            bytes: Some(objects),
-            stats_time: Some(status::timestamp(Timestamp::from_second(at).unwrap())),
-            ..BinaryCacheStatus::default()
-        };
-        assert!(worth_telling(&BinaryCacheStatus::default(), stats(0), now));
-        assert!(worth_telling(&old(0, 999), stats(1), now));
-        assert!(!worth_telling(&old(100, 999), stats(200), now));
-        assert!(worth_telling(&old(100, 700), stats(200), now));
-        assert!(!worth_telling(&old(1000, 700), stats(1001), now));
     }
 }

@@ -36,7 +36,7 @@ pub use server::{
     ServiceMonitorMode, ServiceType, Uploads, VerifyUploads, WantedServiceMonitor,
 };
 pub use signing::{KeyStage, Promotion, Resign, Rotation, Signing, SigningKey};
-pub use status::{BinaryCacheStatus, ResignProgress, ResignState, SigningKeyStatus};
+pub use status::{BinaryCacheStatus, LastGC, ResignProgress, ResignState, SigningKeyStatus};
 pub use storage::{AddressingStyle, EmbeddedStorage, S3, Storage};
 
 /// On a cache: an RFC 3339 time. Generated credentials of the embedded servers that are older are followed by new ones.
@@ -69,6 +69,7 @@ pub const ROTATE_CREDENTIALS: &str = "niks3.dev/rotate-credentials";
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
+    printcolumn(name = "Last-GC", type_ = "date", json_path = ".status.lastGC.finishedAt", priority = 1),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.serverVersion", priority = 1),
     printcolumn(name = "Key", type_ = "string", json_path = ".status.publicKeys[0]", priority = 1),
     validation = Rule::new(

@@ -78,10 +78,12 @@ words! {
         VolumesResized,
         /// The operator keeps its hands off. Absent unless it does.
         ReconciliationPaused,
-        /// The cache to collect is there.
+        /// The caches to collect are there, and can be collected.
         CachesResolved,
-        /// The last collection did what it was asked for.
+        /// The last collections did what they were asked for, of each of a policy's caches.
         LastRunSucceeded,
+        /// The last collection of the cache did what it was asked for. Absent where no policy has the cache.
+        LastGCSucceeded,
         /// The last comparison found bucket and database as they should be. Absent where they are not compared.
         LastFsckClean,
     }

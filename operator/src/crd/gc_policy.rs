@@ -1,18 +1,19 @@
-//! `GCPolicy`: when a cache is collected, and what is kept. The comments of the fields are what
+//! `GCPolicy`: when caches are collected, and what is kept. The comments of the fields are what
 //! `kubectl explain` shows.
 
 mod fsck;
 mod job;
 mod retention;
+mod status;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use fsck::{Fsck, FsckMode, FsckResult, LastFsck};
 pub use job::{ConcurrencyPolicy, JobOptions};
 pub use retention::{GCMode, PinRule, Retention, Safety};
+pub use status::{CollectedCache, GCPolicyStatus, LastRun, RunNow, RunNowCache, RunResult};
 
 /// On a policy: an RFC 3339 time at which to collect once, beside the schedule. Another time asks again. Behind it may
 /// stand ` DryRun`, ` OverrideSafety` for a collection that `spec.safety` does not stop, or ` Fsck` for a comparison of
@@ -29,7 +30,7 @@ pub const RUN_NOW: &str = "niks3.dev/run-now";
     shortname = "gcpol",
     category = "nix",
     namespaced,
-    doc = "When a binary cache is collected, and what is kept. Pinned closures are always kept.",
+    doc = "When binary caches are collected, and what is kept. Pinned closures are always kept.",
     status = "GCPolicyStatus",
     derive = "PartialEq",
     selectable = ".spec.cacheRef.name",
@@ -45,15 +46,25 @@ pub const RUN_NOW: &str = "niks3.dev/run-now";
         .message("metadata.name: at most 63 characters")
         .reason(Reason::FieldValueInvalid)
 )]
-#[x_kube(validation = Rule::new("has(self.cacheRef)").message("cacheRef: set the cache to collect").reason(Reason::FieldValueRequired))]
+#[x_kube(validation = Rule::new("has(self.cacheRef) != has(self.cacheSelector)")
+    .message("set exactly one of cacheRef and cacheSelector").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("!has(self.cacheSelector) || !has(self.cacheSelector.matchExpressions) || self.cacheSelector.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'])")
+    .message("cacheSelector: an operator is In or NotIn, with values, or Exists or DoesNotExist").field_path(".cacheSelector").reason(Reason::FieldValueInvalid))]
 #[x_kube(validation = Rule::new("!self.schedule.contains('TZ')")
     .message("schedule: has no time zone; use timeZone").field_path(".schedule").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct GCPolicySpec {
-    /// The cache, in the policy's namespace. Of two policies for one cache the older one counts.
+    /// The cache, in the policy's namespace. Of two policies for one cache the one that names it here counts, else the
+    /// older one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_ref: Option<CacheRef>,
-    /// When, as five fields of cron (`17 3 * * *` is 03:17 every day), or `@daily`, `@weekly` and the like.
+    /// In place of `cacheRef`: the caches with these labels, in the policy's namespace; an empty selector means all of
+    /// them. Each has a CronJob of its own. The hundred oldest are collected where more match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_selector: Option<LabelSelector>,
+    /// When, as five fields of cron (`17 3 * * *` is 03:17 every day), or `@daily`, `@weekly` and the like. `H` for the
+    /// minute or the hour is one of each cache's own, always the same for it: with `H 3 * * *` the caches of a policy are
+    /// not all collected at once, but some time between 03:00 and 03:59.
     #[schemars(length(min = 1, max = 128))]
     pub schedule: String,
     /// The time zone of the schedule, such as `Europe/Berlin`.
@@ -119,109 +130,4 @@ pub struct CacheRef {
     /// Its name.
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
-}
-
-/// What the operator found.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct GCPolicyStatus {
-    /// The generation of the spec that this status describes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// How many caches the policy collects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub matched_caches: Option<i32>,
-    /// The caches and their last collections.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub caches: Vec<CollectedCache>,
-    /// What became of the annotation `niks3.dev/run-now`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_now: Option<RunNow>,
-    /// When a collection last succeeded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_successful_time: Option<String>,
-    /// What is in order and what is not; `Ready` sums it up.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
-}
-
-/// What became of the annotation `niks3.dev/run-now`.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RunNow {
-    /// What the annotation said.
-    pub requested: String,
-    /// The Job that was made for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job_name: Option<String>,
-    /// Why there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// A cache and its last collection.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-pub struct CollectedCache {
-    /// The cache.
-    pub name: String,
-    /// The CronJob that collects it.
-    pub cron_job_name: String,
-    /// Its last collection that ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_run: Option<LastRun>,
-    /// Its last comparison of bucket and database that ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_fsck: Option<LastFsck>,
-}
-
-/// A collection that ended.
-#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LastRun {
-    /// The Job that ran it.
-    pub job_name: String,
-    /// When it began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
-    /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<String>,
-    /// How it ended.
-    pub result: RunResult,
-    /// Why it ended so, where that is more than a failure: `SafetyLimitReached`, `Aborted`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Whether it only said what it would do; the counts are of that then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<GCMode>,
-    /// Unfinished uploads that were given up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed_uploads_deleted: Option<i64>,
-    /// Closures that no rule kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub closures_deleted: Option<i64>,
-    /// Objects that nothing reaches any more, from now on in their grace period.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub objects_marked: Option<i64>,
-    /// Objects deleted from the bucket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub objects_deleted: Option<i64>,
-    /// Bytes that the deleted objects took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bytes_freed: Option<i64>,
-    /// What went wrong, or what was changed to keep the run safe.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// How a collection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RunResult {
-    /// It did all it was asked for.
-    Succeeded,
-    /// It did not.
-    Failed,
 }

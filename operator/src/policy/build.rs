@@ -1,4 +1,5 @@
-//! Pure and infallible: a valid policy becomes a CronJob that runs `niks3 gc`, and who it runs as.
+//! Pure and infallible: a valid policy becomes, for each of its caches, a CronJob that runs `niks3 gc`, and who it
+//! runs as.
 
 use std::collections::BTreeMap;
 
@@ -34,20 +35,21 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 /// The children of a policy; none where it cannot be carried out.
 #[derive(Debug, Default)]
 pub struct Resources {
-    /// Who collects. The cache lets exactly this account.
-    pub service_account: Option<ServiceAccount>,
-    /// When it is collected, and when bucket and database are compared.
+    /// Who collects: one for each cache, which lets exactly this account.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// When they are collected, and when bucket and database are compared.
     pub cron_jobs: Vec<CronJob>,
     /// Once, beside the schedule.
-    pub run_now: Option<Job>,
+    pub run_now: Vec<Job>,
 }
 
-/// The children of a policy, and the Job of one collection beside the schedule.
-pub fn build(policy: &ValidPolicy, run_now: Option<&Once>) -> Resources {
+/// The children of a policy, and the Jobs of one collection beside the schedule.
+pub fn build(caches: &[ValidPolicy], run_now: &[Once]) -> Resources {
+    let of_cache = |once: &Once| caches.iter().find(|policy| policy.cache == once.cache);
     Resources {
-        service_account: Some(service_account(policy)),
-        cron_jobs: cron_jobs(policy),
-        run_now: run_now.map(|once| job_of(policy, once)),
+        service_accounts: caches.iter().map(service_account).collect(),
+        cron_jobs: caches.iter().flat_map(cron_jobs).collect(),
+        run_now: run_now.iter().filter_map(|once| Some(job_of(of_cache(once)?, once))).collect(),
     }
 }
 

@@ -1,78 +1,167 @@
-//! Reads what a policy refers to and how its last collection ended. Nothing is written here.
+//! Reads what a policy refers to and how its last collections ended. Nothing is written here.
+
+use std::collections::{BTreeMap, HashMap};
 
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{ListParams, ObjectMeta};
-use kube::core::DeserializeGuard;
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::api::{DynamicObject, ListParams, ObjectMeta};
+use kube::core::{ApiResource, DeserializeGuard, Selector};
+use kube::{Api, Client, ResourceExt as _};
 
 use crate::cache::validate::{tls_ca, tls_secret};
 use crate::context::Context;
+use crate::crd::gc_policy::CollectedCache;
 use crate::crd::{BinaryCache, GCPolicy};
-use crate::labels::{FSCK, POLICY_LABEL, TASK_LABEL};
+use crate::labels::{FSCK, POLICY_LABEL, TASK_LABEL, cache_of};
 use crate::watches;
 
+use super::claims::{Claimant, Holder};
 use super::{Error, last_run};
 
 /// Kubernetes puts it on the pods of a Job.
 const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// A status has to stay small enough to be stored, and each cache takes up to 3 kB of it.
+pub const MAX_CACHES: usize = 100;
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// The cache to collect.
-    pub cache: Option<BinaryCache>,
-    /// Why it cannot be read, where it is there and cannot.
-    pub cache_unreadable: Option<String>,
-    /// The Secret with the CA of the cache's server, where it has one of its own.
+    /// The caches that the spec names or selects and no other policy has, by name.
+    pub caches: Vec<Found>,
+    /// Those that other policies have.
+    pub taken: Vec<(String, Holder)>,
+    /// How many more are selected than a policy collects.
+    pub beyond: usize,
+}
+
+/// A cache that the spec names or selects.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// It, or why it cannot be read; nothing where it is not there.
+    pub cache: Option<Result<Box<BinaryCache>, String>>,
+    /// The Secret with the CA of its server, where it has one of its own.
     pub server_ca: Option<String>,
-    /// An older policy for the same cache.
-    pub cache_taken_by: Option<String>,
-    /// The Job of the last collection that ended, and its pods.
+    /// The Job of its last collection that ended, and the Job's pods. Not of one that the status tells of.
     pub last_job: Option<(Job, Vec<Pod>)>,
-    /// The same of the last comparison of bucket and database.
+    /// The same of its last comparison of bucket and database.
     pub last_fsck: Option<(Job, Vec<Pod>)>,
 }
 
 /// Reads what a policy refers to.
 pub async fn observe(policy: &GCPolicy, context: &Context) -> Result<Observed, Error> {
     let namespace = policy.namespace().unwrap_or_default();
-    let (client, name) = (&context.client, policy.name_any());
-    let (mut cache, mut cache_unreadable, mut cache_taken_by) = (None, None, None);
-    if let Some(wanted) = &policy.spec.cache_ref {
-        let caches: Api<DeserializeGuard<BinaryCache>> = Api::namespaced(client.clone(), &namespace);
-        let found = caches.get_opt(&wanted.name).await;
-        match found.map_err(|source| Error::Observe { what: "the cache", source })? {
-            Some(DeserializeGuard(Ok(readable))) => cache = Some(readable),
-            Some(DeserializeGuard(Err(bad))) => cache_unreadable = Some(bad.error),
-            None => {}
+    let mut observed = find_caches(policy, &namespace, context).await?;
+    let mut jobs = find_jobs(policy, &namespace, context).await?;
+    for found in &mut observed.caches {
+        if let Some(Ok(cache)) = &found.cache {
+            found.server_ca = find_ca(cache, context).await?;
         }
-        cache_taken_by = find_older(policy, &wanted.name, context).await?;
+        let known = policy.status.as_ref().map(|status| status.caches.as_slice()).unwrap_or_default();
+        let known = known.iter().find(|cache| cache.name == found.name);
+        let Some((collections, comparisons)) = jobs.remove(&found.name) else { continue };
+        let run = |known: &CollectedCache| Some(known.last_run.as_ref()?.job_name.clone());
+        found.last_job = last_of(collections, known.and_then(run), &context.client, &namespace).await?;
+        let fsck = |known: &CollectedCache| Some(known.last_fsck.as_ref()?.job_name.clone());
+        found.last_fsck = last_of(comparisons, known.and_then(fsck), &context.client, &namespace).await?;
     }
-    let server_ca = find_ca(cache.as_ref(), context).await?;
-    let observed = Observed { cache, cache_unreadable, server_ca, cache_taken_by, ..Observed::default() };
-    let part = context.scope.part_of(&namespace);
-    let known = context.known.of(&watches::kin::<GCPolicy, Job>(), part, &namespace, &name);
+    Ok(observed)
+}
+
+/// The caches, and which of them others have.
+async fn find_caches(policy: &GCPolicy, namespace: &str, context: &Context) -> Result<Observed, Error> {
+    let caches: Api<DeserializeGuard<BinaryCache>> = Api::namespaced(context.client.clone(), namespace);
+    let read = |source| Error::Observe { what: "the caches", source };
+    let mut all = match (&policy.spec.cache_ref, &policy.spec.cache_selector) {
+        (Some(wanted), _) => caches.get_opt(&wanted.name).await.map_err(read)?.into_iter().collect(),
+        (None, Some(wanted)) => match Selector::try_from(wanted.clone()) {
+            Ok(wanted) => caches.list(&ListParams::default().labels_from(&wanted)).await.map_err(read)?.items,
+            // What is wrong with it is said by `validate`.
+            Err(_) => Vec::new(),
+        },
+        (None, None) => Vec::new(),
+    };
+    all.sort_by_key(|cache| (cache.creation_timestamp().map(|time| time.0), cache.name_any()));
+    let (own, others) = (Claimant::of(policy), claimants(namespace, context).await?);
+    let mut observed = Observed::default();
+    if let Some(wanted) = policy.spec.cache_ref.as_ref().filter(|_| all.is_empty()) {
+        match own.holder(&others, &wanted.name, &BTreeMap::new()) {
+            Some(holder) => observed.taken.push((wanted.name.clone(), holder)),
+            None => observed.caches.push(Found { name: wanted.name.clone(), ..Found::default() }),
+        }
+    }
+    for cache in all {
+        let name = cache.name_any();
+        if let Some(holder) = own.holder(&others, &name, cache.labels()) {
+            observed.taken.push((name, holder));
+        } else if observed.caches.len() == MAX_CACHES {
+            observed.beyond += 1;
+        } else {
+            let cache = cache.0.map(Box::new).map_err(|bad| bad.error);
+            observed.caches.push(Found { name, cache: Some(cache), ..Found::default() });
+        }
+    }
+    observed.caches.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(observed)
+}
+
+/// The policies of the namespace: by what the watches told, or the API server where that is not all.
+async fn claimants(namespace: &str, context: &Context) -> Result<Vec<Claimant>, Error> {
+    if let Some(known) = context.stores.policies(context.scope.part_of(namespace)) {
+        let readable = known.iter().filter_map(|policy| policy.0.as_ref().ok());
+        let here = readable.filter(|policy| policy.metadata.namespace.as_deref() == Some(namespace));
+        return Ok(here.map(Claimant::of).collect());
+    }
+    // Loosely typed: one that cannot be read has its caches all the same.
+    let kind = ApiResource::erase::<GCPolicy>(&());
+    let all: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &kind);
+    let all = all.list(&ListParams::default()).await;
+    let all = all.map_err(|source| Error::Observe { what: "the other policies", source })?;
+    Ok(all.items.iter().map(Claimant::loosely).collect())
+}
+
+/// Those that collect, and those that compare.
+type Jobs = (Vec<Job>, Vec<Job>);
+
+/// The Jobs of a policy by the caches they are for.
+async fn find_jobs(
+    policy: &GCPolicy,
+    namespace: &str,
+    context: &Context,
+) -> Result<HashMap<String, Jobs>, Error> {
+    let (part, name) = (context.scope.part_of(namespace), policy.name_any());
+    let known = context.known.of(&watches::kin::<GCPolicy, Job>(), part, namespace, &name);
     if known.is_some_and(|jobs| jobs.is_empty()) {
-        return Ok(observed);
+        return Ok(HashMap::new());
     }
-    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     let of_policy = ListParams::default().labels(&format!("{POLICY_LABEL}={name}"));
     let jobs =
         jobs.list(&of_policy).await.map_err(|source| Error::Observe { what: "the policy's Jobs", source })?;
-    let (comparisons, collections) = jobs.items.into_iter().partition(is_fsck);
-    let last_job = last_of(collections, client, &namespace).await?;
-    let last_fsck = last_of(comparisons, client, &namespace).await?;
-    Ok(Observed { last_job, last_fsck, ..observed })
+    let mut found: HashMap<String, Jobs> = HashMap::new();
+    for job in jobs.items {
+        let Some(cache) = cache_of(job.labels()).map(str::to_owned) else { continue };
+        let (collections, comparisons) = found.entry(cache).or_default();
+        if is_fsck(&job) { comparisons.push(job) } else { collections.push(job) }
+    }
+    Ok(found)
 }
 
 fn is_fsck(job: &Job) -> bool {
     job.labels().get(TASK_LABEL).is_some_and(|task| task == FSCK)
 }
 
-/// Of these Jobs the one that ended last, and its pods.
-async fn last_of(jobs: Vec<Job>, client: &Client, namespace: &str) -> Result<Option<(Job, Vec<Pod>)>, Error> {
-    let Some(job) = last_run::newest_ended(jobs) else { return Ok(None) };
+/// Of these Jobs the one that ended last, and its pods. Nothing where that is `known`: what has ended stays as it is.
+async fn last_of(
+    jobs: Vec<Job>,
+    known: Option<String>,
+    client: &Client,
+    namespace: &str,
+) -> Result<Option<(Job, Vec<Pod>)>, Error> {
+    let Some(job) = last_run::newest_ended(jobs).filter(|job| job.metadata.name != known) else {
+        return Ok(None);
+    };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let of_job = ListParams::default().labels(&format!("{JOB_NAME_LABEL}={}", job.name_any()));
     let pods = pods.list(&of_job).await;
@@ -81,8 +170,7 @@ async fn last_of(jobs: Vec<Job>, client: &Client, namespace: &str) -> Result<Opt
 }
 
 /// Where the server speaks TLS with a certificate that only its own CA knows.
-async fn find_ca(cache: Option<&BinaryCache>, context: &Context) -> Result<Option<String>, Error> {
-    let Some(cache) = cache else { return Ok(None) };
+async fn find_ca(cache: &BinaryCache, context: &Context) -> Result<Option<String>, Error> {
     let Some(name) = tls_secret(&cache.name_any(), &cache.spec) else { return Ok(None) };
     let secrets: Api<Secret> =
         Api::namespaced(context.client.clone(), &cache.namespace().unwrap_or_default());
@@ -94,52 +182,4 @@ async fn find_ca(cache: Option<&BinaryCache>, context: &Context) -> Result<Optio
 /// The policy to which a Job belongs.
 pub fn policy_of(job: &ObjectMeta) -> Option<&str> {
     job.labels.as_ref()?.get(POLICY_LABEL).map(String::as_str)
-}
-
-/// An older policy for the same cache: by what the watches told, or the API server where that is not all.
-async fn find_older(policy: &GCPolicy, cache: &str, context: &Context) -> Result<Option<String>, Error> {
-    let namespace = policy.namespace().unwrap_or_default();
-    if let Some(known) = context.stores.policies(context.scope.part_of(&namespace)) {
-        let readable = known.iter().filter_map(|other| other.0.as_ref().ok());
-        let of_cache = readable.filter(|other| {
-            other.metadata.namespace.as_ref() == Some(&namespace)
-                && other.spec.cache_ref.as_ref().is_some_and(|other| other.name == cache)
-        });
-        return Ok(oldest_before(policy.meta(), of_cache.map(Resource::meta)));
-    }
-    let api: Api<GCPolicy> = Api::namespaced(context.client.clone(), &namespace);
-    let of_cache = ListParams::default().fields(&format!("spec.cacheRef.name={cache}"));
-    let others = api.list_metadata(&of_cache).await;
-    let others = others.map_err(|source| Error::Observe { what: "the other policies", source })?;
-    Ok(oldest_before(policy.meta(), others.items.iter().map(Resource::meta)))
-}
-
-/// The name of the oldest of `others` that is older than `own` and is there to stay.
-fn oldest_before<'a>(own: &ObjectMeta, others: impl Iterator<Item = &'a ObjectMeta>) -> Option<String> {
-    fn age(meta: &ObjectMeta) -> impl Ord {
-        (meta.creation_timestamp.as_ref().map(|time| time.0), meta.name.clone())
-    }
-    others
-        .filter(|other| other.uid != own.uid && age(other) < age(own))
-        .filter(|other| other.deletion_timestamp.is_none())
-        .min_by_key(|other| age(other))
-        .and_then(|oldest| oldest.name.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_older_policy_has_the_cache() {
-        let meta = |name: &str, created: &str| ObjectMeta {
-            name: Some(name.to_owned()),
-            uid: Some(name.to_owned()),
-            creation_timestamp: serde_json::from_value(created.into()).unwrap(),
-            ..ObjectMeta::default()
-        };
-        let all = [meta("young", "2026-01-02T00:00:00Z"), meta("old", "2026-01-01T00:00:00Z")];
-        assert_eq!(oldest_before(&all[0], all.iter()), Some("old".to_owned()));
-        assert_eq!(oldest_before(&all[1], all.iter()), None);
-    }
 }

@@ -6,21 +6,21 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Resource as _;
 use kube::runtime::events::EventType;
 
-use crate::apply::ApplyError;
 use crate::context::Context;
-use crate::crd::conditions::{self, ConditionType, Finding, Reason, Verdict};
-use crate::crd::gc_policy::{
-    CollectedCache, FsckResult, GCMode, LastFsck, LastRun, RUN_NOW, RunNow, RunResult,
-};
+use crate::crd::conditions::{self, ConditionType};
+use crate::crd::gc_policy::{CollectedCache, FsckResult, RUN_NOW, RunNow, RunResult};
 use crate::crd::{GCPolicy, GCPolicyStatus};
 use crate::labels::Names;
 use crate::status;
 
+use super::apply::Applied;
+use super::findings::{findings, sentence};
 use super::last_fsck::{self, last_fsck};
 use super::last_run::last_run;
-use super::observe::Observed;
-use super::run_now::Request;
-use super::validate::{Invalid, ValidPolicy, refused};
+use super::observe::{Found, Observed};
+use super::run_now::{Request, jobs};
+use super::schedule;
+use super::validate::{Invalid, Validated, listed, prefix};
 
 pub use crate::status::ReportError;
 
@@ -34,11 +34,11 @@ pub struct Outcome<'a> {
     /// What there was.
     pub observed: &'a Observed,
     /// What the spec became.
-    pub valid: &'a Result<ValidPolicy, Invalid>,
+    pub valid: &'a Result<Validated, Invalid>,
     /// What the annotation asks for.
     pub run_now: &'a Request,
-    /// Why the children could not be written.
-    pub error: Option<&'a ApplyError>,
+    /// What became of the children.
+    pub applied: &'a Applied,
 }
 
 /// Writes what is new about a policy. Gives back when to look again.
@@ -55,7 +55,8 @@ pub async fn report(
     context.metrics.stands("GCPolicy", &policy.metadata, &new.conditions);
     let reference = policy.object_ref(&());
     if new.run_now != old.run_now
-        && let Some((kind, reason, note)) = new.run_now.as_ref().and_then(|told| asked(outcome.run_now, told))
+        && let Some(told) = &new.run_now
+        && let Some((kind, reason, note)) = asked(outcome.run_now, old.run_now.as_ref(), told)
     {
         status::publish(context, &reference, kind, reason, &note).await;
     }
@@ -78,10 +79,12 @@ pub async fn report(
                 RunResult::Succeeded => (EventType::Normal, "GCSucceeded"),
                 RunResult::Failed => (EventType::Warning, "GCFailed"),
             };
-            status::publish(context, &reference, kind, reason, &sentence(run)).await;
+            let note = format!("{}{}", prefix(policy, &cache.name), sentence(run));
+            status::publish(context, &reference, kind, reason, &note).await;
         }
     }
-    for fsck in new.caches.iter().filter_map(|cache| cache.last_fsck.as_ref()) {
+    for cache in &new.caches {
+        let Some(fsck) = &cache.last_fsck else { continue };
         let known = old.caches.iter().filter_map(|cache| cache.last_fsck.as_ref());
         if !known.into_iter().any(|before| before.job_name == fsck.job_name) {
             let (kind, reason) = match fsck.result {
@@ -89,23 +92,35 @@ pub async fn report(
                 FsckResult::Damaged => (EventType::Warning, "DamageFound"),
                 FsckResult::Failed => (EventType::Warning, "FsckFailed"),
             };
-            status::publish(context, &reference, kind, reason, &last_fsck::sentence(fsck)).await;
+            let note = format!("{}{}", prefix(policy, &cache.name), last_fsck::sentence(fsck));
+            status::publish(context, &reference, kind, reason, &note).await;
         }
     }
-    Ok(match outcome.run_now {
-        // With what is left of a second, it would come too early.
-        Request::Later(_, wait) => {
-            resync(context).min(Duration::from_secs(wait.as_secs().unsigned_abs() + 1))
-        }
-        _ => resync(context),
-    })
+    let asked = if let Request::Later(_, wait) = outcome.run_now { Some(*wait) } else { None };
+    // Then there is another next run to tell of.
+    let now = Timestamp::now();
+    let runs = new.caches.iter().filter_map(|cache| cache.next_run.as_ref()?.parse::<Timestamp>().ok());
+    let due = runs.map(|at| at.duration_since(now)).chain(asked).min();
+    // With what is left of a second, it would come too early.
+    let due = due.map(|wait| Duration::from_secs(wait.as_secs().max(0).unsigned_abs() + 1));
+    Ok(resync(context).min(due.unwrap_or(Duration::MAX)))
 }
 
 /// The event about the annotation.
-fn asked(request: &Request, told: &RunNow) -> Option<(EventType, &'static str, String)> {
-    match (request, &told.job_name, &told.message) {
-        (_, Some(job), _) => {
-            Some((EventType::Normal, "GCStarted", format!("made Job {job}, as {RUN_NOW} asks")))
+fn asked(
+    request: &Request,
+    old: Option<&RunNow>,
+    told: &RunNow,
+) -> Option<(EventType, &'static str, String)> {
+    let old = old.filter(|old| old.requested == told.requested).map(jobs).unwrap_or_default();
+    let made: Vec<String> = jobs(told).into_iter().filter(|job| !old.contains(job)).cloned().collect();
+    match (request, made.len(), &told.message) {
+        (_, 1, _) => {
+            Some((EventType::Normal, "GCStarted", format!("made Job {}, as {RUN_NOW} asks", made[0])))
+        }
+        (_, 2.., _) => {
+            let note = format!("made Jobs {}, as {RUN_NOW} asks", listed(made.into_iter(), ", "));
+            Some((EventType::Normal, "GCStarted", note))
         }
         (Request::Refused(_), _, Some(why)) => {
             Some((EventType::Warning, "RunNowRefused", format!("{RUN_NOW}: {why}")))
@@ -115,125 +130,64 @@ fn asked(request: &Request, told: &RunNow) -> Option<(EventType, &'static str, S
 }
 
 fn next(policy: &GCPolicy, old: &GCPolicyStatus, outcome: &Outcome<'_>, now: Timestamp) -> GCPolicyStatus {
-    let Outcome { observed, valid, run_now, error } = *outcome;
-    let name = policy.spec.cache_ref.as_ref().map(|cache| cache.name.clone()).unwrap_or_default();
-    let known = old.caches.iter().find(|cache| cache.name == name);
-    let before = known.and_then(|cache| cache.last_run.clone());
-    let fsck_before = known.and_then(|cache| cache.last_fsck.clone());
-    // Jobs are deleted after a while; what they did stays known.
-    let run = observed.last_job.as_ref().and_then(|(job, pods)| last_run(job, pods)).or(before);
-    let fsck = observed.last_fsck.as_ref().and_then(|(job, pods)| last_fsck(job, pods)).or(fsck_before);
-    let mut findings = findings(valid, error, run.as_ref());
-    if policy.spec.fsck.is_some() || fsck.is_some() {
-        findings.push(compared(fsck.as_ref()));
-    }
+    let caches = caches(old, outcome, now);
+    let findings = findings(policy, outcome, &caches);
     let generation = policy.metadata.generation;
-    let succeeded = run.as_ref().filter(|run| run.result == RunResult::Succeeded);
+    let runs = caches.iter().filter_map(|cache| cache.last_run.as_ref());
+    let succeeded = runs.filter(|run| run.result == RunResult::Succeeded).map(|run| run.finished_at.clone());
+    let collected = outcome.valid.as_ref().map_or(0, |valid| valid.caches.len());
     GCPolicyStatus {
         observed_generation: generation,
-        run_now: match (run_now, error) {
-            // The Job may not be there.
-            (Request::Due(..), Some(_)) => old.run_now.clone(),
-            _ => run_now.told().cloned(),
-        },
-        matched_caches: Some(i32::from(valid.is_ok())),
-        last_successful_time: succeeded
-            .and_then(|run| run.finished_at.clone())
-            .or_else(|| old.last_successful_time.clone()),
-        caches: match valid {
-            Ok(valid) => {
-                let cron_job_name = Names(&valid.cache).gc();
-                vec![CollectedCache { cron_job_name, name, last_run: run, last_fsck: fsck }]
-            }
-            Err(_) => old.caches.clone(),
-        },
+        run_now: run_now(old, outcome),
+        matched_caches: i32::try_from(collected).ok(),
+        // They are all written alike, so that the latest is the largest.
+        last_successful_time: succeeded.max().flatten().max(old.last_successful_time.clone()),
+        caches,
         conditions: conditions::next(&old.conditions, &findings, generation, now),
     }
 }
 
-fn findings(
-    valid: &Result<ValidPolicy, Invalid>,
-    error: Option<&ApplyError>,
-    run: Option<&LastRun>,
-) -> Vec<Finding> {
-    let (accepted, resolved) = (ConditionType::Accepted, ConditionType::CachesResolved);
-    let refused = error.and_then(refused);
-    let mut findings = match (valid, &refused) {
-        (Err(invalid), _) | (_, Some(invalid)) if invalid.about == accepted => vec![
-            Finding::no(accepted, invalid.reason, &invalid.message),
-            Finding::unknown(resolved, invalid.reason, "the spec is not carried out"),
-        ],
-        (Err(invalid), _) => vec![
-            Finding::yes(accepted, Reason::Accepted, "the spec can be carried out"),
-            Finding::no(invalid.about, invalid.reason, &invalid.message),
-        ],
-        (Ok(valid), _) => vec![
-            Finding::yes(accepted, Reason::Accepted, "the spec can be carried out"),
-            Finding::yes(resolved, Reason::Resolved, format!("BinaryCache {} is collected", valid.cache)),
-        ],
+/// The caches that the policy has, and what is known of each. What one that cannot be collected now did before stays
+/// known.
+fn caches(old: &GCPolicyStatus, outcome: &Outcome<'_>, now: Timestamp) -> Vec<CollectedCache> {
+    let Outcome { observed, valid, applied, .. } = *outcome;
+    let valid = valid.as_ref().map(|valid| valid.caches.as_slice()).unwrap_or_default();
+    let entry = |found: &Found| {
+        let known = old.caches.iter().find(|cache| cache.name == found.name);
+        let valid = valid.iter().find(|valid| valid.cache == found.name);
+        if valid.is_none() && known.is_none() {
+            return None;
+        }
+        // Jobs are deleted after a while; what they did stays known.
+        let run = found.last_job.as_ref().and_then(|(job, pods)| last_run(job, pods));
+        let fsck = found.last_fsck.as_ref().and_then(|(job, pods)| last_fsck(job, pods));
+        let scheduled = valid.filter(|valid| valid.suspended.is_none() && applied.error.is_none());
+        let due = scheduled.and_then(|valid| schedule::next(&valid.schedule, &valid.time_zone, now));
+        Some(CollectedCache {
+            name: found.name.clone(),
+            cron_job_name: Names(&found.name).gc(),
+            next_run: due.map(status::timestamp),
+            last_run: run.or_else(|| known?.last_run.clone()),
+            last_fsck: fsck.or_else(|| known?.last_fsck.clone()),
+        })
     };
-    let mut ready = Finding::summary(&findings, &[accepted, resolved], "collections are scheduled");
-    if let Some(why) = valid.as_ref().ok().and_then(|valid| valid.suspended.as_deref())
-        && ready.verdict == Verdict::True
-    {
-        ready = Finding::no(ConditionType::Ready, Reason::Suspended, why);
-    }
-    if let (Some(error), None) = (error, &refused) {
-        ready = Finding::no(ConditionType::Ready, error.reason(), error.sentence());
-    }
-    findings.push(ready);
-    let about = ConditionType::LastRunSucceeded;
-    findings.push(match run {
-        None => Finding::unknown(about, Reason::NeverRan, "no collection has ended yet"),
-        Some(run) if run.result == RunResult::Succeeded => {
-            Finding::yes(about, Reason::Succeeded, sentence(run))
-        }
-        Some(run) if run.reason.as_deref() == Some("SafetyLimitReached") => {
-            Finding::no(about, Reason::SafetyLimitReached, sentence(run))
-        }
-        Some(run) => Finding::no(about, Reason::GCFailed, sentence(run)),
-    });
-    findings
+    observed.caches.iter().filter_map(entry).collect()
 }
 
-/// What the last comparison of bucket and database says of them.
-fn compared(fsck: Option<&LastFsck>) -> Finding {
-    let about = ConditionType::LastFsckClean;
-    let Some(fsck) = fsck else {
-        return Finding::unknown(about, Reason::NeverRan, "no comparison has ended yet");
+/// What became of the annotation. Of a Job that could not be made it is not said that it was.
+fn run_now(old: &GCPolicyStatus, outcome: &Outcome<'_>) -> Option<RunNow> {
+    let (Request::Due(told, due), Some(error)) = (outcome.run_now, &outcome.applied.error) else {
+        return outcome.run_now.told().cloned();
     };
-    let said = last_fsck::sentence(fsck);
-    match fsck.result {
-        FsckResult::Clean => Finding::yes(about, Reason::Succeeded, said),
-        FsckResult::Damaged => Finding::no(about, Reason::DamageFound, said),
-        FsckResult::Failed if fsck.reason.as_deref() == Some("SafetyLimitReached") => {
-            Finding::no(about, Reason::SafetyLimitReached, said)
-        }
-        FsckResult::Failed => Finding::unknown(about, Reason::FsckFailed, said),
+    let begun = &outcome.applied.begun;
+    if begun.is_empty() {
+        return old.run_now.clone();
     }
-}
-
-/// A run in one sentence.
-fn sentence(run: &LastRun) -> String {
-    match (run.result, &run.message) {
-        (RunResult::Failed, message) => {
-            format!("Job {} failed: {}", run.job_name, message.as_deref().unwrap_or("no reason is known"))
+    let mut told = told.clone();
+    for once in due.iter().filter(|once| !begun.contains(&once.job_name)) {
+        for cache in told.caches.iter_mut().filter(|cache| cache.name == once.cache) {
+            (cache.job_name, cache.message) = (None, Some(error.sentence()));
         }
-        (RunResult::Succeeded, message) if run.mode == Some(GCMode::DryRun) => format!(
-            "Job {}, a dry run: {} closures would expire, {} objects go ({} bytes at once); {}",
-            run.job_name,
-            run.closures_deleted.unwrap_or(0),
-            run.objects_marked.unwrap_or(0),
-            run.bytes_freed.unwrap_or(0),
-            message.as_deref().unwrap_or_default(),
-        ),
-        (RunResult::Succeeded, _) => format!(
-            "Job {}: {} closures expired, {} objects marked, {} deleted ({} bytes)",
-            run.job_name,
-            run.closures_deleted.unwrap_or(0),
-            run.objects_marked.unwrap_or(0),
-            run.objects_deleted.unwrap_or(0),
-            run.bytes_freed.unwrap_or(0),
-        ),
     }
+    Some(told)
 }

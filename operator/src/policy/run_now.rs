@@ -1,15 +1,15 @@
-//! Pure: the annotation `niks3.dev/run-now`, which asks for one collection beside the schedule. What became of
-//! it stands in the status, and the Job is named after it, so that one time is one Job whatever is lost.
+//! Pure: the annotation `niks3.dev/run-now`, which asks for one collection beside the schedule, of each cache. What became
+//! of it stands in the status, and the Jobs are named after it, so that one time is one Job whatever is lost.
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use crate::asked::{asked, asked_at};
 use crate::crd::GCPolicy;
-use crate::crd::gc_policy::{RUN_NOW, RunNow};
+use crate::crd::gc_policy::{RUN_NOW, RunNow, RunNowCache};
 use crate::labels::Names;
 
-use super::validate::{Invalid, ValidPolicy};
+use super::validate::{Invalid, Validated, listed};
 
 /// What to do about the annotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +22,15 @@ pub enum Request {
     Waiting(RunNow),
     /// It will never be carried out.
     Refused(RunNow),
-    /// Make this Job.
-    Due(RunNow, Once),
+    /// Make these Jobs.
+    Due(RunNow, Vec<Once>),
 }
 
-/// One collection beside the schedule.
+/// One collection beside the schedule, of one cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Once {
+    /// The cache.
+    pub cache: String,
     /// Its Job.
     pub job_name: String,
     /// How it differs from those of the schedule.
@@ -85,24 +87,33 @@ impl Request {
         }
     }
 
-    /// The Job to make.
-    pub fn once(&self) -> Option<&Once> {
-        if let Self::Due(_, once) = self { Some(once) } else { None }
+    /// The Jobs to make.
+    pub fn due(&self) -> &[Once] {
+        if let Self::Due(_, due) = self { due } else { &[] }
     }
 }
 
+/// The Jobs that were made for a request.
+pub fn jobs(told: &RunNow) -> Vec<&String> {
+    let of_caches: Vec<&String> = told.caches.iter().filter_map(|cache| cache.job_name.as_ref()).collect();
+    // Told by an operator that knew one cache of a policy alone.
+    if of_caches.is_empty() { told.job_name.iter().collect() } else { of_caches }
+}
+
 /// What a policy's annotation asks for.
-pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Timestamp) -> Request {
+pub fn request(policy: &GCPolicy, valid: &Result<Validated, Invalid>, now: Timestamp) -> Request {
     let Some(requested) = policy.metadata.annotations.as_ref().and_then(|all| all.get(RUN_NOW)).cloned()
     else {
         return Request::Settled(None);
     };
     let before = policy.status.as_ref().and_then(|status| status.run_now.clone());
-    if let Some(before) = before.filter(|before| before.requested == requested && before.job_name.is_some()) {
-        return Request::Settled(Some(before));
+    let before = before.filter(|before| before.requested == requested && !jobs(before).is_empty());
+    if let Some(before) = before.as_ref().filter(|before| before.caches.iter().all(|c| c.job_name.is_some()))
+    {
+        return Request::Settled(Some(before.clone()));
     }
-    let why =
-        |message: String| RunNow { requested: requested.clone(), job_name: None, message: Some(message) };
+    let told = RunNow { requested: requested.clone(), job_name: None, message: None, caches: Vec::new() };
+    let why = |message: String| RunNow { message: Some(message), ..told.clone() };
     let (time, word) = requested.split_once(' ').unwrap_or((&requested, ""));
     let at = match asked_at(time, now) {
         Ok(at) => at,
@@ -117,24 +128,57 @@ pub fn request(policy: &GCPolicy, valid: &Result<ValidPolicy, Invalid>, now: Tim
         return Request::Later(why(TOO_EARLY.to_owned()), at.duration_since(now));
     }
     let deadline = policy.spec.starting_deadline_seconds;
-    if now.duration_since(at) > SignedDuration::from_secs(deadline) {
-        let message =
-            format!("it was asked for more than startingDeadlineSeconds ({deadline}) ago; ask again");
-        return Request::Refused(why(message));
+    let late = now.duration_since(at) > SignedDuration::from_secs(deadline);
+    match (valid, before) {
+        // What was not begun for some of the caches is not begun any more.
+        (_, Some(before)) if late => Request::Settled(Some(before)),
+        (_, None) if late => Request::Refused(why(format!(
+            "it was asked for more than startingDeadlineSeconds ({deadline}) ago; ask again"
+        ))),
+        (Err(_), Some(before)) => Request::Waiting(before),
+        (Err(invalid), None) => Request::Waiting(why(invalid.message.clone())),
+        (Ok(valid), before) => begin(policy, valid, how, before.as_ref(), told),
     }
-    match valid {
-        Err(invalid) => Request::Waiting(why(invalid.message.clone())),
-        Ok(valid) if valid.cache_suspended => {
-            Request::Waiting(why(format!("BinaryCache {} is suspended", valid.cache)))
-        }
-        Ok(valid) => {
-            let uid = policy.metadata.uid.clone().unwrap_or_default();
-            let job_name = job_name(&valid.cache, &uid, &requested);
-            let told =
-                RunNow { requested: requested.clone(), job_name: Some(job_name.clone()), message: None };
-            Request::Due(told, Once { job_name, how })
-        }
+}
+
+/// Begins for each cache what is not begun yet: of those that the policy had when it began the first.
+fn begin(
+    policy: &GCPolicy,
+    valid: &Validated,
+    how: How,
+    before: Option<&RunNow>,
+    mut told: RunNow,
+) -> Request {
+    let uid = policy.metadata.uid.clone().unwrap_or_default();
+    if let Some(before) = before {
+        told.caches.clone_from(&before.caches);
+    } else {
+        let name = |name: &str| RunNowCache { name: name.to_owned(), job_name: None, message: None };
+        told.caches = valid.caches.iter().map(|valid| name(&valid.cache)).collect();
     }
+    let mut due = Vec::new();
+    for cache in told.caches.iter_mut().filter(|cache| cache.job_name.is_none()) {
+        let Some(valid) = valid.caches.iter().find(|valid| valid.cache == cache.name) else { continue };
+        if valid.cache_suspended {
+            cache.message = Some(format!("BinaryCache {} is suspended", cache.name));
+            continue;
+        }
+        let job_name = job_name(&cache.name, &uid, &told.requested);
+        cache.job_name = Some(job_name.clone());
+        cache.message = None;
+        due.push(Once { cache: cache.name.clone(), job_name, how });
+    }
+    if policy.spec.cache_ref.is_some() {
+        told.job_name = due.first().map(|once| once.job_name.clone());
+    }
+    if !due.is_empty() {
+        return Request::Due(told, due);
+    }
+    if before.is_none() {
+        let messages: Vec<String> = told.caches.drain(..).filter_map(|cache| cache.message).collect();
+        told.message = Some(listed(messages.into_iter(), "; "));
+    }
+    Request::Waiting(told)
 }
 
 /// The same for the same time, so that a Job is made once.
@@ -186,7 +230,7 @@ mod tests {
         assert!(matches!(answer("2026-01-01T13:00:01+02:00", &json!(null)), Request::Waiting(_)));
     }
 
-    fn answer_error() -> Result<ValidPolicy, Invalid> {
+    fn answer_error() -> Result<Validated, Invalid> {
         Err(Invalid {
             about: crate::crd::conditions::ConditionType::Accepted,
             reason: crate::crd::conditions::Reason::InvalidSpec,

@@ -14,8 +14,8 @@ use crate::api_server;
 mod accepted;
 mod changes;
 mod refused;
-mod refused_fsck;
 mod refused_limits;
+mod refused_policies;
 
 #[test]
 fn committed_crds_are_the_generated_ones() {

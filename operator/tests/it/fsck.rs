@@ -57,11 +57,22 @@ async fn a_comparison_has_a_cron_job_of_its_own_that_goes_with_the_field() {
 }
 
 /// What a Job and its pod leave behind.
-async fn ended(world: &World, name: &str, labels: &Value, outcome: &str, message: &Value) {
+/// A Job that ended, and the pod that it leaves behind.
+pub(crate) async fn ended(world: &World, name: &str, labels: &Value, outcome: &str, message: &Value) {
     let template =
         json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "gc", "image": "niks3:test"}]}});
     let metadata = json!({"name": name, "labels": labels});
     world.create::<Job>(json!({"metadata": metadata, "spec": {"template": template}})).await;
+    let of_job = json!({"batch.kubernetes.io/job-name": name});
+    let metadata = json!({"name": format!("{name}-a"), "labels": of_job});
+    world.create::<Pod>(json!({"metadata": metadata, "spec": template["spec"]})).await;
+    world
+        .patch_status::<Pod>(
+            &format!("{name}-a"),
+            json!({"phase": "Failed", "containerStatuses": [{"name": "gc", "image": "", "imageID": "",
+            "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 3, "message": message}}}]}),
+        )
+        .await;
     let done = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let criteria = if outcome == "Complete" { "SuccessCriteriaMet" } else { "FailureTarget" };
     let conditions =
@@ -73,16 +84,6 @@ async fn ended(world: &World, name: &str, labels: &Value, outcome: &str, message
         status["succeeded"] = json!(1);
     }
     world.patch_status::<Job>(name, status).await;
-    let of_job = json!({"batch.kubernetes.io/job-name": name});
-    let metadata = json!({"name": format!("{name}-a"), "labels": of_job});
-    world.create::<Pod>(json!({"metadata": metadata, "spec": template["spec"]})).await;
-    world
-        .patch_status::<Pod>(
-            &format!("{name}-a"),
-            json!({"phase": "Failed", "containerStatuses": [{"name": "gc", "image": "", "imageID": "",
-            "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 3, "message": message}}}]}),
-        )
-        .await;
 }
 
 #[tokio::test]
@@ -95,7 +96,8 @@ async fn what_the_last_comparison_found_is_in_the_status_and_no_collection() {
         "summary": {"objects": 120, "rows": 120, "missing": 2},
         "findings": [{"kind": "missing", "key": "nar/1.nar.zst", "detail": "its row is live"}],
         "started_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z"});
-    let labels = json!({"niks3.dev/policy": "nightly", "niks3.dev/task": "fsck"});
+    let labels = json!({"niks3.dev/policy": "nightly", "niks3.dev/task": "fsck",
+        "app.kubernetes.io/instance": "main"});
     ended(&world, "main-fsck-1", &labels, "Failed", &json!(found.to_string())).await;
     let status = world.reconcile_policy("nightly").await.status.unwrap();
     let fsck = status.caches[0].last_fsck.clone().unwrap();

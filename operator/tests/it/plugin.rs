@@ -43,7 +43,12 @@ async fn error(world: &World, arguments: &[&str]) -> String {
 /// Without what differs from run to run.
 fn steady(world: &World, text: &str) -> String {
     let mut text = text.replace(&world.namespace, "NAMESPACE");
-    for (shape, steady) in [(r":[A-Za-z0-9+/]{43}=", ":KEY"), (r" \d+s\b", " 0s"), (r"(\S) {2,}", "$1   ")] {
+    for (shape, steady) in [
+        (r":[A-Za-z0-9+/]{43}=", ":KEY"),
+        (r" \d+s\b", " 0s"),
+        (r"\bin \d+[smhd]\b", "in 0s"),
+        (r"(\S) {2,}", "$1   "),
+    ] {
         text = Regex::new(shape).unwrap().replace_all(&text, steady).into_owned();
     }
     text

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use niks3_operator::crd::{BinaryCache, GCPolicy};
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ async fn a_policy_becomes_a_cron_job_with_a_token_of_its_own() {
     assert_eq!(condition(&status, "Ready"), "True/Ready: collections are scheduled");
     assert_eq!(condition(&status, "LastRunSucceeded"), "Unknown/NeverRan: no collection has ended yet");
     assert_eq!(status.caches[0].cron_job_name, "main-gc");
+    let due: Timestamp = status.caches[0].next_run.as_ref().unwrap().parse().unwrap();
+    assert!(due > Timestamp::now() && due.to_string().ends_with("T03:17:00Z"), "{due}");
     assert_eq!(world.names::<ServiceAccount>().await, ["main-gc"]);
     let cron_job = world.api::<CronJob>().get("main-gc").await.unwrap().spec.unwrap();
     assert_eq!((cron_job.schedule.as_str(), cron_job.time_zone.as_deref()), ("17 3 * * *", Some("Etc/UTC")));
@@ -100,6 +103,7 @@ async fn a_schedule_or_zone_that_is_none_is_said() {
         let said = condition(&status, "Accepted");
         assert!(said.starts_with(expected), "{said}");
         assert!(condition(&status, "Ready").starts_with("False"), "{status:?}");
+        assert!(status.caches.iter().all(|cache| cache.next_run.is_none()), "{status:?}");
     }
 }
 
@@ -110,7 +114,7 @@ async fn the_last_run_is_in_the_status() {
     world.policy("nightly", spec()).await;
     let template =
         json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "gc", "image": "niks3:test"}]}});
-    let labels = json!({"niks3.dev/policy": "nightly"});
+    let labels = json!({"niks3.dev/policy": "nightly", "app.kubernetes.io/instance": "main"});
     world
         .create::<Job>(
             json!({"metadata": {"name": "main-gc-1", "labels": labels}, "spec": {"template": template}}),

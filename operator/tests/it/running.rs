@@ -24,7 +24,7 @@ use crate::world::{World, condition, embedded};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs the controllers until the end of the test.
-fn run(context: Context) -> tokio_util::sync::DropGuard {
+pub(crate) fn run(context: Context) -> tokio_util::sync::DropGuard {
     let (context, stop) = (Arc::new(context), CancellationToken::new());
     let end = stop.clone();
     tokio::spawn(async move { controllers::run(&context, 4, &end).await });
@@ -32,7 +32,7 @@ fn run(context: Context) -> tokio_util::sync::DropGuard {
 }
 
 /// Waits until something is so.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < PATIENCE, "{what} should be so by now");
@@ -50,7 +50,7 @@ async fn policy_is_ready(world: &World, name: &str) -> bool {
     status.is_some_and(|status| condition(status, "Ready").starts_with("True/"))
 }
 
-fn scoped(world: &mut World) -> Context {
+pub(crate) fn scoped(world: &mut World) -> Context {
     let fresh = Context::new(world.client(), world.context.images.clone(), world.context.probe.clone());
     let mut context = std::mem::replace(&mut world.context, fresh);
     context.scope = Scope::new([world.namespace.clone()]);

@@ -1,4 +1,5 @@
-//! `kubectl niks3 gc`: asks the operator for one collection beside the schedule, and waits for what becomes of it.
+//! `kubectl niks3 gc`: asks the operator for one collection beside the schedule, of each cache of a policy, and waits for
+//! what becomes of it.
 
 use std::time::Duration;
 
@@ -8,14 +9,14 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use niks3_operator::crd::GCPolicy;
-use niks3_operator::crd::gc_policy::{LastRun, RUN_NOW, RunResult};
-use niks3_operator::policy::run_now::{How, TOO_EARLY};
+use niks3_operator::crd::gc_policy::{LastRun, RUN_NOW, RunNow, RunResult};
+use niks3_operator::policy::run_now::{self, How, TOO_EARLY};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::args::GcArgs;
 use crate::cluster::{Cluster, full_name, said};
-use crate::{say, screen};
+use crate::{print, say, screen};
 
 /// Between two looks.
 const POLL: Duration = Duration::from_millis(500);
@@ -33,19 +34,45 @@ pub(crate) async fn run(cluster: &Cluster, args: &GcArgs) -> anyhow::Result<Stri
     let asked = how.value(Timestamp::now());
     annotate(cluster, &name, &json!(asked)).await?;
     let begun = Instant::now();
-    let job = match begun_job(cluster, &name, &asked, begun + args.timeout().min(NOTICE)).await {
-        Ok(job) => job,
+    let told = match begun_jobs(cluster, &name, &asked, begun + args.timeout().min(NOTICE)).await {
+        Ok(told) => told,
         Err(error) => {
             // Else it would begin when nobody waits for it any more.
             annotate(cluster, &name, &Value::Null).await?;
             return Err(error.context(format!("GCPolicy {full}: no collection was begun")));
         }
     };
-    say(&format!("GCPolicy {full}: Job {job} collects"));
+    let jobs: Vec<String> = run_now::jobs(&told).into_iter().cloned().collect();
+    for job in &jobs {
+        say(&format!("GCPolicy {full}: Job {job} collects"));
+    }
+    for (cache, why) in told.caches.iter().filter_map(|cache| Some((&cache.name, cache.message.as_ref()?))) {
+        say(&format!("GCPolicy {full}: BinaryCache {cache} is not collected yet: {why}"));
+    }
     if args.no_wait {
         return Ok(String::new());
     }
-    let run = ended(cluster, &name, &job, begun + args.timeout()).await?;
+    let until = begun + args.timeout();
+    if let [job] = &jobs[..] {
+        return result(&name, job, ended(cluster, &name, job, until).await?.1);
+    }
+    let (mut lines, mut failed) = (String::new(), Vec::new());
+    for job in &jobs {
+        let ended = ended(cluster, &name, job, until).await;
+        match ended.and_then(|(cache, run)| Ok((cache, result(&name, job, run)?))) {
+            Ok((cache, said)) => lines = format!("{lines}{cache}: {said}"),
+            Err(error) => failed.push(format!("Job {job}: {error:#}")),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(lines);
+    }
+    print(&lines)?;
+    bail!("{} of {} collections did not succeed:\n{}", failed.len(), jobs.len(), failed.join("\n"))
+}
+
+/// A collection that ended, for people.
+fn result(name: &str, job: &str, run: LastRun) -> anyhow::Result<String> {
     match run.result {
         RunResult::Succeeded => {
             let message = run.message.as_ref().map(|message| format!("{message}\n")).unwrap_or_default();
@@ -68,14 +95,14 @@ async fn annotate(cluster: &Cluster, name: &str, value: &Value) -> anyhow::Resul
     patched.map(|_| ()).map_err(|error| said(error, &format!("GCPolicy {name} cannot be annotated")))
 }
 
-/// The Job that the operator made for the request.
-async fn begun_job(cluster: &Cluster, name: &str, asked: &str, until: Instant) -> anyhow::Result<String> {
+/// What the operator made of the request.
+async fn begun_jobs(cluster: &Cluster, name: &str, asked: &str, until: Instant) -> anyhow::Result<RunNow> {
     loop {
         let told = cluster.policy(Some(name)).await?.status.and_then(|status| status.run_now);
         let mut why = None;
         if let Some(told) = told.filter(|told| told.requested == asked) {
-            if let Some(job) = told.job_name {
-                return Ok(job);
+            if !run_now::jobs(&told).is_empty() {
+                return Ok(told);
             }
             why = told.message;
         }
@@ -88,15 +115,20 @@ async fn begun_job(cluster: &Cluster, name: &str, asked: &str, until: Instant) -
     }
 }
 
-/// What became of the Job.
-async fn ended(cluster: &Cluster, name: &str, job: &str, until: Instant) -> anyhow::Result<LastRun> {
+/// What became of the Job, and which cache it was for.
+async fn ended(
+    cluster: &Cluster,
+    name: &str,
+    job: &str,
+    until: Instant,
+) -> anyhow::Result<(String, LastRun)> {
     let jobs = cluster.api::<Job>();
     let mut over = false;
     loop {
         let status = cluster.policy(Some(name)).await?.status.unwrap_or_default();
-        let run = status.caches.into_iter().find_map(|cache| cache.last_run);
-        if let Some(run) = run.filter(|run| run.job_name == job) {
-            return Ok(run);
+        let mut runs = status.caches.into_iter().filter_map(|cache| Some((cache.name, cache.last_run?)));
+        if let Some(found) = runs.find(|(_, run)| run.job_name == job) {
+            return Ok(found);
         }
         if over {
             bail!(

@@ -9,7 +9,7 @@ use niks3_operator::crd::gc_policy::LastRun;
 use niks3_operator::crd::{BinaryCache, BinaryCacheStatus, GCPolicy};
 
 use crate::cluster::full_name;
-use crate::table::{age, row, size, table};
+use crate::table::{age, row, size, table, until};
 
 /// What the screen shows.
 pub(crate) struct Screen<'a> {
@@ -142,16 +142,19 @@ fn pods(screen: &Screen<'_>) -> Vec<Vec<String>> {
 }
 
 fn collections(screen: &Screen<'_>) -> Vec<Vec<String>> {
-    let mut rows = vec![row(["POLICY", "SCHEDULE", "MODE", "LAST RUN", "RESULT"])];
+    let mut rows = vec![row(["POLICY", "SCHEDULE", "MODE", "NEXT RUN", "LAST RUN", "RESULT"])];
     for policy in screen.policies {
-        let runs = policy.status.as_ref().map(|status| status.caches.as_slice()).unwrap_or_default();
-        let run = runs.iter().find_map(|cache| cache.last_run.as_ref());
+        let caches = policy.status.as_ref().map(|status| status.caches.as_slice()).unwrap_or_default();
+        let cache = caches.iter().find(|cache| cache.name == screen.cache.name_any());
+        let run = cache.and_then(|cache| cache.last_run.as_ref());
+        let next = cache.and_then(|cache| cache.next_run.as_deref());
         let suspended = if policy.spec.suspend { " (suspended)" } else { "" };
         let ended = run.and_then(|run| run.finished_at.as_deref());
         rows.push(vec![
             policy.name_any(),
             format!("{}{suspended}", policy.spec.schedule),
             format!("{:?}", policy.spec.mode),
+            until(next, screen.now),
             age(ended, screen.now),
             run.map_or_else(|| "-".to_owned(), result),
         ]);
@@ -188,9 +191,10 @@ fn what_to_do(screen: &Screen<'_>, status: &BinaryCacheStatus) -> String {
     });
     for (about, conditions) in [(String::new(), status.conditions.as_slice())].into_iter().chain(policies) {
         for condition in conditions {
-            // `Ready` repeats one of the others, where there is one.
+            // `Ready` repeats one of the others, where there is one, and the policy says what became of a collection.
             let repeated = condition.type_ == "Ready"
-                && conditions.iter().any(|c| c.type_ != "Ready" && c.message == condition.message);
+                && conditions.iter().any(|c| c.type_ != "Ready" && c.message == condition.message)
+                || condition.type_ == "LastGCSucceeded" && !screen.policies.is_empty();
             if condition.status != "False" || condition.reason == "Stable" || repeated {
                 continue;
             }

@@ -25,7 +25,11 @@ pub(crate) async fn run(cluster: &Cluster, name: Option<&str>) -> anyhow::Result
 pub(crate) async fn of(cluster: &Cluster, cache: BinaryCache, now: Timestamp) -> anyhow::Result<String> {
     let name = cache.name_any();
     let mut policies: Vec<GCPolicy> = cluster.all().await?;
-    policies.retain(|policy| policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == name));
+    policies.retain(|policy| {
+        let named = policy.spec.cache_ref.as_ref().is_some_and(|cache| cache.name == name);
+        let mut caches = policy.status.iter().flat_map(|status| &status.caches);
+        named || caches.any(|cache| cache.name == name)
+    });
     let parts = [Component::Server, Component::S3, Component::Postgres];
     let list = ListParams::default().labels(&pods_of(&name, &parts));
     let pods =

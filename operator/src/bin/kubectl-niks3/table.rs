@@ -24,13 +24,25 @@ pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 
 /// How long ago an RFC 3339 time was: `5s`, `3m`, `2h`, `4d`.
 pub(crate) fn age(then: Option<&str>, now: Timestamp) -> String {
-    let Some(then) = then.and_then(|text| text.parse::<Timestamp>().ok()) else { return "-".to_owned() };
-    let seconds = (now.as_second() - then.as_second()).max(0);
-    match seconds {
-        ..120 => format!("{seconds}s"),
-        120..7200 => format!("{}m", seconds / 60),
-        7200..172_800 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
+    parsed(then).map_or_else(|| "-".to_owned(), |then| lasting(now.as_second() - then.as_second()))
+}
+
+/// How long it is until then: `in 2h`.
+pub(crate) fn until(then: Option<&str>, now: Timestamp) -> String {
+    parsed(then)
+        .map_or_else(|| "-".to_owned(), |then| format!("in {}", lasting(then.as_second() - now.as_second())))
+}
+
+fn parsed(time: Option<&str>) -> Option<Timestamp> {
+    time?.parse().ok()
+}
+
+fn lasting(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds @ ..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
     }
 }
 
@@ -65,6 +77,10 @@ mod tests {
             ["2026-01-09T23:59:55Z", "2026-01-09T23:50:00Z", "2026-01-09T12:00:00Z", "2026-01-01T00:00:00Z"];
         assert_eq!(ages.map(|then| age(Some(then), now)), ["5s", "10m", "12h", "9d"]);
         assert_eq!((age(None, now), age(Some("soon"), now)), ("-".to_owned(), "-".to_owned()));
+        assert_eq!(
+            (until(Some("2026-01-10T05:00:00Z"), now), until(None, now)),
+            ("in 5h".into(), "-".into())
+        );
         assert_eq!([0, 1536, 5 << 30].map(size), ["0 B", "1.5 KiB", "5.0 GiB"]);
     }
 }

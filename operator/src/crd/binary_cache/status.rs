@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::KeyStage;
+use crate::crd::gc_policy::{GCMode, RunResult};
 
 /// What the operator found.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
@@ -66,6 +67,9 @@ pub struct BinaryCacheStatus {
     /// When objects and bytes were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stats_time: Option<String>,
+    /// The last collection that ended, as the policy that has the cache says.
+    #[serde(default, rename = "lastGC", skip_serializing_if = "Option::is_none")]
+    pub last_gc: Option<LastGC>,
     /// What is in order and what is not; `Ready` sums it up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -97,6 +101,28 @@ pub enum ResignState {
     Succeeded,
     /// It broke off, and is tried again.
     Failed,
+}
+
+/// A collection that ended. The `GCPolicy` says more of it.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGC {
+    /// The policy that had the cache collected.
+    pub policy: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+    /// How it ended.
+    pub result: RunResult,
+    /// Whether it collected, or only said what it would do; absent where it failed before it could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GCMode>,
+    /// Objects deleted from the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_objects: Option<i64>,
+    /// Bytes that these took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_bytes: Option<i64>,
 }
 
 /// A signing key.

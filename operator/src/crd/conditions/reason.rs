@@ -101,7 +101,7 @@ words! {
         Suspended,
         /// The spec asks the operator to keep its hands off.
         SuspendReconcile,
-        /// Another policy, older, has the cache.
+        /// Another policy has the cache, or each of the caches.
         Conflicted,
         /// The schedule is not cron.
         InvalidSchedule,
@@ -111,6 +111,10 @@ words! {
         UnsafeUploadWindow,
         /// The cache does not exist.
         CacheNotFound,
+        /// No cache has the labels that the policy selects.
+        NoCacheMatches,
+        /// More caches match than one policy collects.
+        TooManyCaches,
         /// The cache cannot be read by this operator.
         CacheNotReady,
         /// The cache takes no ServiceAccount tokens, so the collector could not prove who it is.

@@ -17,7 +17,7 @@ impl Reason {
             }
             Self::InvalidRequest => "change or remove the annotation that the message names",
             Self::BucketConflict => "give one of the two caches another bucket or prefix",
-            Self::Conflicted => "delete one of the two policies",
+            Self::Conflicted => "delete one of the policies, or let it name or select other caches",
             Self::SecretNotFound | Self::SecretKeyMissing | Self::NoActiveKey => {
                 "make the Secret, or its key; it is found within a minute"
             }
@@ -62,6 +62,8 @@ impl Reason {
             Self::Suspended | Self::SuspendReconcile => "set suspend back when it is time to go on",
             Self::CacheNotReady => "look at the BinaryCache: this operator cannot read it",
             Self::CacheNotFound => "make the BinaryCache, or correct cacheRef",
+            Self::NoCacheMatches => "label a BinaryCache as cacheSelector says, or correct cacheSelector",
+            Self::TooManyCaches => "let several policies select the caches, each some of them",
             Self::KubernetesAuthDisabled => "set auth.kubernetes.mode: Enabled in the BinaryCache",
             Self::GCFailed => "the message names the Job; the next run goes on where this one stopped",
             Self::SafetyLimitReached => {

@@ -105,10 +105,29 @@ async fn accepted_manifests() {
         ),
         ("a cache at rest", cache("main", with(&embedded(), &json!({"suspend": "Server"})))),
         ("hands off", cache("main", with(&embedded(), &json!({"suspend": "Reconcile"})))),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn accepted_policies() {
+    accepted([
         ("a policy", policy(retention())),
         (
             "a policy without grace",
             policy(with(&retention(), &json!({"retention": {"deletionGrace": "0s"}}))),
+        ),
+        (
+            "a policy of all caches",
+            policy(with(&retention(), &json!({"cacheRef": null, "cacheSelector": {}, "schedule": "H H * * *"}))),
+        ),
+        (
+            "a policy of some caches",
+            policy(with(
+                &retention(),
+                &json!({"cacheRef": null, "cacheSelector": {"matchLabels": {"tier": "scratch"}, "matchExpressions": [
+                    {"key": "team", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"}]}}),
+            )),
         ),
         (
             "a policy that compares and repairs",

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api_server;
 
-use super::{cache, create, embedded, own_s3, policy, retention, rule, with};
+use super::{cache, create, embedded, own_s3, rule, with};
 
 /// A cache on embedded servers, changed.
 fn e(patch: Value) -> Value {
@@ -268,33 +268,6 @@ async fn refused_surroundings() {
             e(json!({"server": {"networkPolicy": {"mode": "On"}}})),
             "spec.server.networkPolicy.mode: Unsupported value",
         ),
-    ])
-    .await;
-}
-
-#[tokio::test]
-async fn refused_policies() {
-    let p = |patch: Value| policy(with(&retention(), &patch));
-    refused([
-        (p(json!({"cacheRef": null})), "cacheRef: set the cache to collect"),
-        (p(json!({"schedule": "TZ=Europe/Berlin 17 3 * * *"})), "schedule: has no time zone; use timeZone"),
-        (
-            p(json!({"retention": {"olderThan": null}})),
-            "retention: set olderThan, maxSize, or keepLast or maxAge of a pin rule",
-        ),
-        (p(json!({"retention": {"olderThan": "59m"}})), "retention.olderThan: at least 1h"),
-        (p(json!({"retention": {"olderThan": "30d"}})), "spec.retention.olderThan"),
-        (
-            p(json!({"retention": {"failedUploadsOlderThan": "30m"}})),
-            "retention.failedUploadsOlderThan: at least 1h",
-        ),
-        (p(json!({"retention": {"deletionGrace": "soon"}})), "spec.retention.deletionGrace"),
-        (p(json!({"failedJobsHistoryLimit": 101})), "spec.failedJobsHistoryLimit"),
-        (p(json!({"concurrencyPolicy": "Allow"})), "spec.concurrencyPolicy: Unsupported value"),
-        (p(json!({"startingDeadlineSeconds": 9})), "spec.startingDeadlineSeconds"),
-        (p(json!({"job": {"activeDeadlineSeconds": 59}})), "spec.job.activeDeadlineSeconds"),
-        (p(json!({"job": {"backoffLimit": -1}})), "spec.job.backoffLimit"),
-        (p(json!({"job": {"ttlSecondsAfterFinished": 0}})), "spec.job.ttlSecondsAfterFinished"),
     ])
     .await;
 }

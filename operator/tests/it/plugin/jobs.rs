@@ -8,10 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::ListParams;
-use niks3_operator::crd::GCPolicy;
+use niks3_operator::crd::{BinaryCache, GCPolicy};
+use niks3_operator::policy::run_now;
 use serde_json::{Value, json};
 
-use super::{command, error, policy};
+use super::{command, error, policy, printed};
 use crate::world::{World, embedded};
 
 /// What the Job's controller and its pod leave behind.
@@ -52,12 +53,12 @@ async fn collect(world: &World, arguments: &[&str], outcome: Value) -> (Output, 
     loop {
         let told = world.reconcile_policy("nightly").await.status.unwrap().run_now;
         let jobs = world.api::<Job>().list(&ListParams::default()).await.unwrap().items;
-        let made = told.and_then(|told| told.job_name);
-        let open = jobs.iter().find(|job| {
-            Some(job.name_any()) == made
+        let made: Vec<String> = told.iter().flat_map(run_now::jobs).cloned().collect();
+        let open = jobs.iter().filter(|job| {
+            made.contains(&job.name_any())
                 && job.status.as_ref().is_none_or(|status| status.conditions.is_none())
         });
-        if let Some(job) = open {
+        for job in open {
             let container = &job.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0];
             flags = container.args.clone().unwrap();
             finish(world, &job.name_any(), outcome.clone()).await;
@@ -93,6 +94,35 @@ async fn gc_asks_the_operator_and_waits_for_the_result() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("deleted nothing: 60 % of the objects would go"), "{said}");
     assert!(flags.iter().all(|flag| !flag.contains("max-delete")), "{flags:?}");
+}
+
+#[tokio::test]
+async fn gc_of_several_caches_says_what_became_of_each() {
+    let world = World::new().await;
+    for name in ["main", "other", "third"] {
+        world.cache(name, embedded()).await;
+    }
+    world.patch::<BinaryCache>("third", json!({"spec": {"suspend": "Server"}})).await;
+    let mut all = policy();
+    all["cacheRef"] = json!(null);
+    all["cacheSelector"] = json!({});
+    world.policy("nightly", all).await;
+    let (output, _) = collect(&world, &[], outcome("succeeded", false)).await;
+    let counts = "2 closures expired, 3 objects marked, 4 deleted, 2.0 KiB freed\n";
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("main: {counts}other: {counts}"));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("BinaryCache third is not collected yet: BinaryCache third is suspended"),
+        "{said}"
+    );
+    let screen = printed(&world, &["status", "other"]).await;
+    assert!(screen.contains("nightly") && screen.contains(counts.trim_end()), "{screen}");
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let (output, _) = collect(&world, &[], outcome("failed", false)).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("2 of 2 collections did not succeed:\nJob main-gc-"), "{said}");
+    assert!(said.contains("60 % of the objects would go"), "{said}");
 }
 
 #[tokio::test]
