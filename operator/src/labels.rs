@@ -21,6 +21,10 @@ pub const CONFIG_HASH: &str = "niks3.dev/config-hash";
 pub const SECRET_VERSIONS: &str = "niks3.dev/secret-versions";
 /// On the Secret with what the pods sign with: since when it holds that.
 pub const KEYS_CHANGED: &str = "niks3.dev/keys-changed";
+/// On the Secret of a key that followed another one by itself: the name of that one.
+pub const FOLLOWS: &str = "niks3.dev/follows";
+/// On a Secret of its own: the keys that followed others by themselves, and whom.
+pub const KEY_CHAIN: &str = "niks3.dev/key-chain";
 /// On a generated Secret: which generation this is.
 pub const GENERATED_ID: &str = "niks3.dev/generated-id";
 
@@ -109,6 +113,11 @@ impl Names<'_> {
     /// The Secret with what the pods sign with.
     pub fn key_set(self) -> String {
         format!("{}-signing", self.0)
+    }
+
+    /// The Secret that says which keys followed others by themselves. No key's Secret is called so.
+    pub fn key_chain(self) -> String {
+        format!("{}-signing-chain", self.0)
     }
 
     /// The annotation with the clocks of a cache's signing keys.

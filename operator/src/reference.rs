@@ -205,6 +205,8 @@ fn annotations(page: &mut String) {
             "Secrets of signing keys",
             "when each key of BinaryCache NAME went from stage to stage",
         ),
+        (labels::FOLLOWS, "Secrets of signing keys", "the key that it followed by itself"),
+        (labels::KEY_CHAIN, "Secrets `NAME-signing-chain`", "the keys that followed by themselves, and whom"),
         (labels::KEYS_CHANGED, "Secrets with what pods sign with", "since when it holds that"),
         (labels::GENERATED_ID, "Secrets that the operator made", "which generation it is"),
         (labels::POLICY_LABEL, "Jobs (label)", "the GCPolicy that a collection belongs to"),

@@ -15,7 +15,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::apply::{ApplyError, Children};
 use crate::context::Context;
@@ -24,7 +24,7 @@ use crate::foreign::{Absence, Certificate, HttpRoute};
 use crate::labels::{self, Names};
 use crate::{rollouts, settled};
 
-use super::build::{Resources, credentials_note, key_set, key_upkeep};
+use super::build::{Resources, credentials_note, key_chain, key_set, key_upkeep};
 use super::validate::ValidCache;
 
 pub use published::{Published, sweep};
@@ -69,6 +69,8 @@ pub async fn apply_all(
         create(client, secret).await?;
         made.push(secret.name_any());
     }
+    // Before any of them signs: what is not written there was never published.
+    keep_key_chain(client, cache).await?;
     keep_keys(client, cache).await?;
     // After the keys and their clocks: no pod signs with one before that is written down.
     keep_key_set(client, cache).await?;
@@ -245,13 +247,30 @@ async fn keep_keys(client: &Client, cache: &ValidCache) -> Result<(), ApplyError
     Ok(())
 }
 
+/// Which keys followed by themselves.
+async fn keep_key_chain(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
+    let known = cache.signing.chain.found.is_some();
+    write(client, cache, Names(&cache.name).key_chain(), key_chain(cache), known).await
+}
+
 /// What the pods sign with.
 async fn keep_key_set(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
-    let Some(wanted) = key_set(cache) else { return Ok(()) };
-    let (api, name) =
-        (Api::<Secret>::namespaced(client.clone(), &cache.namespace), Names(&cache.name).key_set());
+    let known = cache.signing.set.found.is_some();
+    write(client, cache, Names(&cache.name).key_set(), key_set(cache), known).await
+}
+
+/// Patches a Secret that is known, or creates it: where another operator was faster, what was read is read anew.
+async fn write(
+    client: &Client,
+    cache: &ValidCache,
+    name: String,
+    wanted: Option<Value>,
+    known: bool,
+) -> Result<(), ApplyError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let api: Api<Secret> = Api::namespaced(client.clone(), &cache.namespace);
     let failed = |act, source| ApplyError::new::<Secret>(act, &name, source);
-    if cache.signing.set.found.is_some() {
+    if known {
         let how = PatchParams::default();
         let patched = Box::pin(api.patch(&name, &how, &Patch::Merge(wanted))).await;
         return patched.map(drop).map_err(|source| failed("patch", source));

@@ -38,7 +38,7 @@ fn cache() -> Value {
                 "sslMode": "Require"}, "schema": "a", "migrations": "Manual", "pool": {"maxConnections": 10}},
             "signing": {
                 "keys": [{"name": "a-1", "secretKeyRef": {"name": "key", "key": "secret"}}, {"name": "a-2", "stage": "Auto"}],
-                "rotation": {"publishBeforeSign": "168h", "overlap": "720h", "promotion": "Automatic",
+                "rotation": {"interval": "2160h", "publishBeforeSign": "168h", "overlap": "720h", "promotion": "Automatic",
                     "resign": "Background", "resignPerSecond": 200, "resignConcurrency": 8}
             },
             "auth": {"read": "Public", "kubernetes": {"mode": "Enabled", "audience": "a", "rules": [rule]},
@@ -153,7 +153,7 @@ fn bent(base: &Value, runner: &mut TestRunner) -> Value {
     object
 }
 
-fn observed() -> Observed {
+pub(super) fn observed() -> Observed {
     let secret = |name: &str, data: Value| -> (String, Secret) {
         let secret = json!({"metadata": {"name": name, "resourceVersion": "1"}, "data": data});
         (name.to_owned(), serde_json::from_value(secret).unwrap())
@@ -164,6 +164,7 @@ fn observed() -> Observed {
             secret("db", json!({"username": "YQ==", "password": "YQ=="})),
         ]
         .into(),
+        told: None,
         config_maps: BTreeMap::new(),
         service_accounts: ["a".to_owned()].into(),
         secret_versions: BTreeMap::new(),
@@ -183,7 +184,7 @@ fn observed() -> Observed {
     }
 }
 
-fn images() -> Images {
+pub(super) fn images() -> Images {
     Images { server: "a".to_owned(), s3: "b".to_owned(), postgres: "c".to_owned(), pull_policy: None }
 }
 

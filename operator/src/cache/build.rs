@@ -26,7 +26,7 @@ use crate::foreign::{BackendTlsPolicy, Certificate, HttpRoute, ServiceMonitor};
 use super::validate::{Database, Storage, ValidCache};
 
 pub use pod::{SECRET_MODE, USER, env, hardened, pull_secrets, read_only, secret_volume};
-pub use secrets::{credentials_note, key_set, key_upkeep};
+pub use secrets::{credentials_note, key_chain, key_set, key_upkeep};
 
 /// The port the server listens on.
 pub const SERVER_PORT: i32 = 5751;

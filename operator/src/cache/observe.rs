@@ -1,6 +1,7 @@
 //! Reads what the spec refers to. Nothing is written here.
 
 mod bucket;
+mod chain;
 mod credentials;
 mod surroundings;
 
@@ -47,6 +48,8 @@ pub struct Observed {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// The ServiceAccounts that exist, of those the spec names.
     pub service_accounts: BTreeSet<String>,
+    /// The public keys that clients are told, where a key waits for them to learn of it.
+    pub told: Option<BTreeSet<String>>,
     /// The versions of Secrets that the pods run with.
     pub secret_versions: BTreeMap<String, String>,
     /// How many pods the operator itself asked for last; none where somebody else decides.
@@ -114,6 +117,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
             secrets.insert(secret, found);
         }
     }
+    chain::read(cache, &mut secrets, context).await?;
     let mut config_maps = BTreeMap::new();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
     for map in cas(&cache.spec).filter_map(|ca| Some(ca.config_map_key_ref?.name)) {
@@ -136,8 +140,10 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
     let surroundings = surroundings::look(&cache.spec, context).await.map_err(read)?;
     let now = Timestamp::now();
     let stateful_sets = credentials::read(cache, &mut secrets, now, context).await?;
+    let told = chain::told(cache, &secrets, context).await?;
     Ok(Observed {
         secrets,
+        told,
         config_maps,
         service_accounts,
         secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
@@ -171,6 +177,7 @@ fn secret_names(name: &str, spec: &BinaryCacheSpec) -> BTreeSet<String> {
     let mut secrets = BTreeSet::new();
     secrets.insert(names.signing());
     secrets.insert(names.key_set());
+    secrets.insert(names.key_chain());
     for key in &spec.signing.keys {
         let brought = key.secret_key_ref.as_ref().map(|brought| brought.name.clone());
         secrets.insert(brought.unwrap_or_else(|| names.signing_key(&key.name)));

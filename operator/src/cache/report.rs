@@ -9,6 +9,8 @@ mod findings;
 mod keys;
 mod resign;
 mod volumes;
+#[cfg(test)]
+mod years;
 
 use std::time::Duration;
 
@@ -185,10 +187,9 @@ fn next(
     if let Ok(valid) = outcome.valid {
         status.url = Some(valid.url.clone());
         status.endpoint = Some(valid.endpoint.clone());
-        status.public_keys.clone_from(&valid.public_keys);
         status.auth_audience.clone_from(&valid.audience);
         status.client_config_map_name = Some(Names(&valid.name).client());
-        status.signing_keys = keys::statuses(&valid.signing, outcome.keys, now);
+        keys::tell(&mut status, valid, outcome, now);
     }
     if let Some(Ok(applied)) = outcome.applied {
         let deployment = applied.deployment.status.as_ref();

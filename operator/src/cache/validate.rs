@@ -2,8 +2,10 @@
 
 mod backends;
 mod ca;
+mod chain;
 pub mod credentials;
 mod identities;
+mod key;
 mod key_name;
 mod key_secret;
 mod key_set;
@@ -33,10 +35,14 @@ use crate::labels;
 use super::observe::Observed;
 pub use ca::CaFile;
 use ca::Pem;
+pub use chain::{Chain, FoundChain, Link, next_secret, secret_names};
 pub use credentials::Credentials;
 pub use identities::{Certificates, Issuer, Tls, tls_ca, tls_secret};
+pub use key::{Found, Key};
+pub use key_name::counted_up;
+pub use key_secret::any_waits;
 pub use key_set::{KEYS, KeySet, REVOKED};
-pub use keys::{Key, Signing};
+pub use keys::Signing;
 pub use rotation::{Clock, Clocks};
 use secrets::Resolver;
 pub use secrets::{Generated, Missing, SecretFile};

@@ -11,6 +11,7 @@
 
 mod api_server;
 mod caches;
+mod chain;
 mod chart;
 mod clients;
 mod collected;

@@ -149,6 +149,34 @@ async fn rotate_goes_the_way_of_the_keys() {
 }
 
 #[tokio::test]
+async fn rotate_lists_what_followed_by_itself() {
+    let world = World::new().await;
+    let mut spec = embedded();
+    spec["signing"] = json!({"rotation": {"interval": "2160h"}});
+    world.cache("main", spec).await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    let screen = printed(&world, &["status", "main"]).await;
+    let next = format!("is generated and published at {}\n", status.next_key_rotation.unwrap());
+    assert!(screen.contains(&next), "{screen}");
+    let first = status.signing_keys[0].name.clone();
+    let second = format!("{}2", first.trim_end_matches('1'));
+    let long_ago = "2020-01-01T00:00:00Z";
+    let clock = json!({&first: {"publishedAt": long_ago, "signingSince": long_ago}}).to_string();
+    let clock = json!({"metadata": {"annotations": {"niks3.dev/signing-clock.main": clock}}});
+    world.patch::<Secret>("main-signing-1", clock).await;
+    world.reconcile_cache("main").await;
+    let waits = error(&world, &["rotate", "main"]).await;
+    assert!(waits.contains(&format!("{second} is published already and waits to sign")), "{waits}");
+    printed(&world, &["rotate", "main", "--promote", &second]).await;
+    let cache = world.reconcile_cache("main").await;
+    let listed: Vec<&str> = cache.spec.signing.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(listed, [&first, &second]);
+    let stages: Vec<String> =
+        cache.status.unwrap().signing_keys.iter().map(|key| format!("{:?}", key.stage)).collect();
+    assert_eq!(stages, ["Sign", "Sign"]);
+}
+
+#[tokio::test]
 async fn rotate_asks_for_new_credentials_once_at_a_time() {
     let world = World::new().await;
     world.cache("main", embedded()).await;

@@ -68,7 +68,9 @@ pub(crate) fn spec() -> impl Strategy<Value = Value> {
     let proxy = json!({"proxy": {"addresses": ["10.0.0.1"]}});
     let lists = json!({"ca": {"secretKeyRef": {"name": "a"}}, "crl": {"configMapKeyRef": {"name": "b"}}});
     let clients = field("clientCertificates", vec![proxy, lists]);
-    let rotation = field("rotation", vec![json!({"resign": "None"}), json!({"resignPerSecond": 9})]);
+    let rotation =
+        vec![json!({"resign": "None"}), json!({"resignPerSecond": 9}), json!({"interval": "888h"})];
+    let rotation = field("rotation", rotation);
     let suspend = prop::sample::select(vec!["None", "Server"]);
     (server(), limits, clients, rotation, suspend).prop_map(|(server, limits, clients, rotation, suspend)| {
         let mut spec = embedded();

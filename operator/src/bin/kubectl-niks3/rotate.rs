@@ -5,6 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use niks3_operator::asked::asked;
+use niks3_operator::cache::validate::counted_up;
 use niks3_operator::crd::BinaryCache;
 use niks3_operator::crd::binary_cache::{KeyStage, Promotion, ROTATE_CREDENTIALS, SigningKeyStatus};
 use niks3_operator::crd::conditions::{ConditionType, Reason};
@@ -101,7 +102,11 @@ impl<'a> Change<'a> {
     /// The list of keys that the spec will have, and what that means.
     fn carry_out(&self, cache: &BinaryCache) -> anyhow::Result<(Vec<Value>, String)> {
         let status = cache.status.as_ref().map(|status| status.signing_keys.as_slice()).unwrap_or_default();
-        let mut keys = listed(cache, status)?;
+        let about = match *self {
+            Self::Stage(name, _) => Some(name),
+            Self::Add(_) | Self::Remove(_) => None,
+        };
+        let mut keys = listed(cache, status, about)?;
         let sentence = match *self {
             Self::Add(name) => add(cache, &mut keys, name, status)?,
             Self::Stage(name, stage) => {
@@ -110,6 +115,9 @@ impl<'a> Change<'a> {
                     found.with_context(|| format!("there is no key {name}, but {}", others.join(", ")))?;
                 key["stage"] = json!(stage);
                 match stage {
+                    KeyStage::Sign if cache.spec.signing.rotation.interval.is_some() => {
+                        format!("{name} signs now; none follows it by itself until its stage is Auto again")
+                    }
                     KeyStage::Sign => format!("{name} signs now"),
                     KeyStage::Retire => format!("{name} signs no more; what it signed stays trusted"),
                     _ => format!("{name} is taken back; clients drop it when they read the keys anew"),
@@ -138,14 +146,27 @@ fn find<'k>(keys: &'k mut [Value], name: &str) -> Option<&'k mut Value> {
     keys.iter_mut().find(|key| key["name"] == name)
 }
 
-/// The keys of the spec; where it lists none, the one that was generated.
-fn listed(cache: &BinaryCache, status: &[SigningKeyStatus]) -> anyhow::Result<Vec<Value>> {
+/// The keys of the spec, and of those that nobody listed the ones that sign or are to: what signs no more goes by itself,
+/// unless it is what this is about.
+fn listed(
+    cache: &BinaryCache,
+    status: &[SigningKeyStatus],
+    about: Option<&str>,
+) -> anyhow::Result<Vec<Value>> {
     let spec = &cache.spec.signing.keys;
-    if !spec.is_empty() {
-        return spec.iter().map(|key| Ok(serde_json::to_value(key)?)).collect();
+    let mut keys = spec.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    let mut next = 0;
+    for key in status {
+        let moves = matches!(key.stage, KeyStage::Publish | KeyStage::Sign);
+        if let Some(found) = keys.iter().position(|listed| listed["name"] == key.name) {
+            next = found + 1;
+        } else if moves || about == Some(&key.name) {
+            keys.insert(next, json!({"name": key.name}));
+            next += 1;
+        }
     }
-    let first = status.first().context("it has no signing key yet; `kubectl niks3 status` says why")?;
-    Ok(vec![json!({"name": first.name})])
+    ensure!(!keys.is_empty(), "it has no signing key yet; `kubectl niks3 status` says why");
+    Ok(keys)
 }
 
 fn add(
@@ -176,24 +197,4 @@ fn add(
         ),
         Promotion::Manual => format!("{name} is published; it signs when --promote {name} tells it to"),
     })
-}
-
-/// `cache.example.org-1` becomes `cache.example.org-2`; a name without a number gets one.
-fn counted_up(name: &str) -> String {
-    let counted = name.rsplit_once('-').and_then(|(stem, number)| Some((stem, number.parse::<u64>().ok()?)));
-    match counted {
-        Some((stem, number)) => format!("{stem}-{}", number.saturating_add(1)),
-        None => format!("{name}-2"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_count_up() {
-        let names = ["cache.example.org-1", "a-9", "a", "a-b", "a-"];
-        assert_eq!(names.map(counted_up), ["cache.example.org-2", "a-10", "a-2", "a-b-2", "a--2"]);
-    }
 }

@@ -88,6 +88,9 @@ fn head(screen: &Screen<'_>, status: &BinaryCacheStatus) -> String {
         row(["Server", &server]),
         row(["ConfigMap", &text(&status.client_config_map_name)]),
     ];
+    if let Some(at) = &status.next_key_rotation {
+        rows.push(row(["Next key", &format!("is generated and published at {at}")]));
+    }
     if behind {
         rows.push(row(["Note", "the operator has not seen the last change of the spec yet; does it run?"]));
     }

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use crate::cache::validate::credentials::role;
-use crate::cache::validate::{Clocks, Embedded, Generated, KEYS, Key, REVOKED, ValidCache};
-use crate::labels::{CREDENTIALS, Component, GENERATED_ID, KEYS_CHANGED, Names, child, labels};
+use crate::cache::validate::{Chain, Clocks, Embedded, Generated, KEYS, Key, REVOKED, ValidCache};
+use crate::labels::{
+    CREDENTIALS, Component, FOLLOWS, GENERATED_ID, KEY_CHAIN, KEYS_CHANGED, Names, child, labels,
+};
 use crate::status::timestamp;
 
 use super::embedded::{POSTGRES_DATABASE, POSTGRES_PORT, POSTGRES_USER};
@@ -33,11 +36,16 @@ fn signing_key(cache: &ValidCache, key: &Key) -> Option<Secret> {
     let mut secret = make(cache, generated, Component::SigningKey, data)?;
     let clocks = Clocks::from([(key.name.clone(), key.clock.clone())]);
     let clock = (Names(&cache.name).signing_clock(), clock_text(&clocks));
-    secret.metadata.annotations.get_or_insert_default().extend([clock]);
+    let follows = key.follows.clone().map(|name| (FOLLOWS.to_owned(), name));
+    secret.metadata.annotations.get_or_insert_default().extend([clock].into_iter().chain(follows));
     if !cache.signing.retain {
-        secret.metadata.owner_references = Some(vec![cache.owner.clone()]);
+        secret.metadata.owner_references = Some(owners(cache));
     }
     Some(secret)
+}
+
+fn owners(cache: &ValidCache) -> Vec<OwnerReference> {
+    if cache.signing.retain { Vec::new() } else { vec![cache.owner.clone()] }
 }
 
 /// What of a key's Secret is not as it should be, as a patch.
@@ -49,7 +57,7 @@ pub fn key_upkeep(cache: &ValidCache, key: &Key) -> Option<Value> {
     if clocks != found.clocks {
         metadata["annotations"] = json!({Names(&cache.name).signing_clock(): clock_text(&clocks)});
     }
-    let owners = if cache.signing.retain { Vec::new() } else { vec![cache.owner.clone()] };
+    let owners = owners(cache);
     if key.generated.is_some() && found.owners != owners {
         metadata["ownerReferences"] = json!(owners);
     }
@@ -59,6 +67,28 @@ pub fn key_upkeep(cache: &ValidCache, key: &Key) -> Option<Value> {
     // With its version: what somebody else did meanwhile is looked at first.
     metadata["resourceVersion"] = json!(found.version);
     Some(json!({"metadata": metadata}))
+}
+
+/// Which keys followed by themselves, where it is not written so yet: all of the Secret where there is none, else a patch
+/// of it.
+pub fn key_chain(cache: &ValidCache) -> Option<Value> {
+    let Chain { links, found } = &cache.signing.chain;
+    let (same, none) = match found {
+        Some(found) => (found.links == *links && found.owners == owners(cache), false),
+        None => (links.is_empty(), true),
+    };
+    if same {
+        return None;
+    }
+    let name = Names(&cache.name).key_chain();
+    let labels = labels(&cache.name, Component::SigningKey);
+    let mut metadata = child(name, &cache.namespace, labels, None);
+    metadata.owner_references = Some(owners(cache)).filter(|owners| !none || !owners.is_empty());
+    let text = serde_json::to_string(links).expect("names should be JSON");
+    metadata.annotations = Some([(KEY_CHAIN.to_owned(), text)].into());
+    // With its version: of two operators, one makes a key.
+    metadata.resource_version = found.as_ref().map(|found| found.version.clone());
+    Some(serde_json::to_value(Secret { metadata, ..Secret::default() }).expect("a Secret should be JSON"))
 }
 
 /// What the pods sign with, where it is not so yet: all of the Secret where there is none, else a patch of it.

@@ -37,6 +37,7 @@ fn valid(spec: &Value, secrets: &[(&str, &[&str])]) -> ValidCache {
     };
     let observed = Observed {
         secrets: secrets.iter().map(|(name, keys)| ((*name).to_owned(), secret(name, keys))).collect(),
+        told: None,
         config_maps: BTreeMap::new(),
         service_accounts: ["robot".to_owned()].into(),
         secret_versions: BTreeMap::new(),

@@ -3,13 +3,13 @@
 use k8s_openapi::jiff::Timestamp;
 
 use crate::cache::probe::PodKeys;
-use crate::cache::validate::{Key, Signing};
+use crate::cache::validate::{Key, Signing, ValidCache};
 use crate::crd::BinaryCacheStatus;
 use crate::crd::binary_cache::{KeyStage, ResignProgress, SigningKeyStatus};
 use crate::crd::conditions::{ConditionType, Finding, Reason, truncated};
 use crate::status::timestamp;
 
-use super::resign;
+use super::{Outcome, resign};
 
 const ABOUT: ConditionType = ConditionType::SigningKeysReady;
 /// A kubelet refreshes files within a minute or two. Seconds.
@@ -53,6 +53,11 @@ pub(super) fn signing(
                 Finding::yes(ABOUT, Reason::AwaitingPromotion, message)
             }
         };
+    }
+    if let Some(at) = signing.next_key_at() {
+        said = format!("{said}; another key follows by itself and is published from {}", timestamp(at));
+    } else if let Some(held) = signing.held() {
+        said = format!("{said}; none follows {} by itself while its stage is {:?}", held.name, held.wanted);
     }
     let moving = names.len() > 1 || others(signing, pods).next().is_some();
     let reason = if moving { Reason::RotationInProgress } else { Reason::Stable };
@@ -103,8 +108,25 @@ fn lagging(signing: &Signing, pods: Option<&[PodKeys]>, now: Timestamp) -> Optio
     Some(sentence)
 }
 
-/// In the order of the spec.
-pub(super) fn statuses(signing: &Signing, pods: Option<&[PodKeys]>, now: Timestamp) -> Vec<SigningKeyStatus> {
+/// What the status says of the keys, once those that it is about are there.
+pub(super) fn tell(
+    status: &mut BinaryCacheStatus,
+    valid: &ValidCache,
+    outcome: &Outcome<'_>,
+    now: Timestamp,
+) {
+    let signing = &valid.signing;
+    let made = |key: &Key| key.generated.as_ref().is_none_or(|generated| generated.make.is_none());
+    if matches!(outcome.applied, Some(Err(_))) && !signing.keys.iter().all(made) {
+        return;
+    }
+    status.public_keys.clone_from(&valid.public_keys);
+    status.signing_keys = statuses(signing, outcome.keys, now);
+    status.next_key_rotation = signing.next_key_at().map(timestamp);
+}
+
+/// In the order in which they follow one another.
+fn statuses(signing: &Signing, pods: Option<&[PodKeys]>, now: Timestamp) -> Vec<SigningKeyStatus> {
     let took = all_took(signing, pods).then(|| timestamp(now));
     let successors: Vec<&str> = signing.successors().map(|key| key.name.as_str()).collect();
     let of = |key: &Key| {
@@ -112,7 +134,7 @@ pub(super) fn statuses(signing: &Signing, pods: Option<&[PodKeys]>, now: Timesta
         let status = status(key)?;
         Some(SigningKeyStatus { in_force_since: status.in_force_since.or(in_force), ..status })
     };
-    signing.keys.iter().filter_map(of).collect()
+    signing.keys.iter().filter(|key| !key.is_dropped()).filter_map(of).collect()
 }
 
 /// A key that was never there has nothing to tell.

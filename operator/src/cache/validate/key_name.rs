@@ -12,6 +12,17 @@ pub(super) fn default_name(url: &str) -> String {
     format!("{host}-1")
 }
 
+/// `cache.example.org-1` becomes `cache.example.org-2`; a name without a number gets one.
+pub fn counted_up(name: &str) -> String {
+    let counted = name
+        .rsplit_once('-')
+        .and_then(|(stem, number)| Some((stem, number.parse::<u64>().ok()?.checked_add(1)?)));
+    match counted {
+        Some((stem, number)) => format!("{stem}-{number}"),
+        None => format!("{name}-2"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +37,13 @@ mod tests {
         ] {
             assert_eq!(default_name(url), name);
         }
+    }
+
+    #[test]
+    fn names_count_up() {
+        let most = format!("a-{}", u64::MAX);
+        let names = ["cache.example.org-1", "a-9", "a", "a-b", "a-", &most].map(counted_up);
+        assert_eq!(names[..5], ["cache.example.org-2", "a-10", "a-2", "a-b-2", "a--2"]);
+        assert_eq!(names[5], format!("{most}-2"));
     }
 }

@@ -8,8 +8,8 @@ use crate::cache::observe::Observed;
 use crate::crd::conditions::Reason;
 use crate::labels::Names;
 
-use super::keys::Found;
-use super::rotation::Clocks;
+use super::key::Found;
+use super::rotation::{Clock, Clocks};
 use super::secrets::SecretFile;
 
 pub(super) fn found(observed: &Observed, secret: &str, cache: &str) -> Option<Found> {
@@ -25,6 +25,11 @@ pub(super) fn found(observed: &Observed, secret: &str, cache: &str) -> Option<Fo
 pub(super) fn clocks(secret: &Secret, cache: &str) -> Clocks {
     let text = secret.annotations().get(&Names(cache).signing_clock());
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// Whether a key in one of these waits for clients to learn of it.
+pub fn any_waits<'a>(cache: &str, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
+    secrets.any(|secret| clocks(secret, cache).values().any(Clock::waits))
 }
 
 pub(super) fn parse(

@@ -13,7 +13,7 @@ use crate::crd::conditions::Reason;
 use crate::labels::{self, KEYS_CHANGED, Names};
 
 use super::Invalid;
-use super::keys::Key;
+use super::key::Key;
 use super::secrets::Resolver;
 
 /// The keys of the Secret: secret keys, and revoked public ones, one a line.

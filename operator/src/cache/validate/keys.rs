@@ -1,32 +1,32 @@
 //! What a cache signs with.
 
-use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use niks3_protocol::nix::SecretKey;
-use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::BinaryCache;
 use crate::crd::binary_cache::{KeyStage, Resign, ResignState, SigningKey};
 use crate::crd::conditions::Reason;
 use crate::labels::{self, Names};
+use crate::status::timestamp;
 
-use super::key_name::default_name;
-use super::key_secret::{clocks, found, parse};
+use super::chain::{self, Chain};
+use super::key::{Key, generated, held, linked, named, unnamed};
+use super::key_secret::clocks;
 use super::key_set::KeySet;
-use super::rotation::{Candidate, Clock, Clocks, Pace, stages};
-use super::secrets::{Generated, Resolver, SecretFile};
+use super::rotation::{Candidate, Clock, Pace, stages};
+use super::secrets::Resolver;
 use super::{Invalid, retains_keys};
-
-/// The key of a generated Secret that holds the signing key.
-const SECRET_KEY: &str = "secret";
 
 /// What a cache signs with.
 #[derive(Debug)]
 pub struct Signing {
-    /// Its keys, in the order of the spec.
+    /// Its keys, in the order in which they follow one another.
     pub keys: Vec<Key>,
     /// What the pods sign with.
     pub set: KeySet,
+    /// Those that followed by themselves.
+    pub chain: Chain,
     /// Whether the Secrets of generated keys outlive the cache.
     pub retain: bool,
     /// Whether stored narinfos are signed again by themselves.
@@ -34,100 +34,77 @@ pub struct Signing {
     pace: Pace,
 }
 
-/// A signing key.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name, and that of its file.
-    pub name: String,
-    /// Where it is.
-    pub secret: SecretFile,
-    /// The Secret, where the operator makes it.
-    pub generated: Option<Generated>,
-    /// The key, or why there is none.
-    pub material: Result<SecretKey, (Reason, String)>,
-    /// What it does.
-    pub stage: KeyStage,
-    /// What the spec says it does.
-    pub wanted: KeyStage,
-    /// Since when it does so.
-    pub clock: Clock,
-    /// It would sign no more, were its successor's signature in all that is stored.
-    pub waits: bool,
-    /// What clients trust, as far as that is known.
-    pub public_key: Option<String>,
-    /// The Secret as it is.
-    pub found: Option<Found>,
-}
-
-/// What of a key's Secret the operator keeps in order.
-#[derive(Debug)]
-pub struct Found {
-    /// Its version.
-    pub version: String,
-    /// Its owners.
-    pub owners: Vec<OwnerReference>,
-    /// The clocks in it.
-    pub clocks: Clocks,
-}
-
 impl Signing {
     pub(super) fn of(cache: &BinaryCache, url: &str, resolver: &mut Resolver<'_>) -> Result<Self, Invalid> {
-        let spec = &cache.spec.signing;
+        let (spec, observed) = (&cache.spec.signing, resolver.observed);
         let pace = Pace::of(&spec.rotation)?;
-        let mut keys = if spec.keys.is_empty() {
-            vec![unnamed(url, resolver)?]
-        } else {
-            unlisted(&spec.keys, resolver)?;
-            spec.keys.iter().map(|key| named(key, resolver)).collect::<Result<_, _>>()?
-        };
-        let told = cache.status.as_ref().map(|status| status.signing_keys.as_slice()).unwrap_or_default();
-        for key in &mut keys {
-            let Some(before) = told.iter().find(|told| told.name == key.name) else { continue };
-            let known = Clock {
-                published_at: before.published_at.clone(),
-                signing_since: before.signing_since.clone(),
-                in_force_since: before.in_force_since.clone(),
-                retired_at: before.retired_at.clone(),
-            };
-            let in_force = known.in_force_since.clone().filter(|_| known.signing_since.is_some());
-            let since = known.signing_since.clone();
-            // Of a Secret that is there, its clock counts: what it does not say was taken back.
-            key.clock = match &key.found {
-                Some(found) if found.clocks.contains_key(&key.name) => key.clock.clone(),
-                _ => key.clock.clone().or(known),
-            };
-            // That all pods sign with it is learned after the clock was written.
-            if key.clock.signing_since == since {
-                key.clock.in_force_since = key.clock.in_force_since.take().or(in_force);
-            }
-            key.public_key = key.public_key.take().or_else(|| Some(before.public_key.clone()));
-        }
+        let found = chain::found(cache, &observed.secrets)?;
+        let links = chain::links(cache, found.as_ref(), &observed.secrets)?;
+        let mut chain = Chain { links, found };
+        let mut keys = listed(cache, url, &chain, resolver)?;
+        follow(&mut keys, &chain, resolver)?;
+        remember(cache, &mut keys);
         // Before pods took keys while they ran, each change of keys made new ones.
-        if keys.len() > 1 && !resolver.observed.secrets.contains_key(&Names(resolver.cache).key_set()) {
+        if keys.len() > 1 && !observed.secrets.contains_key(&Names(resolver.cache).key_set()) {
             for Key { clock, .. } in &mut keys {
                 clock.in_force_since = clock.in_force_since.take().or_else(|| clock.signing_since.clone());
             }
+        }
+        for key in &mut keys {
+            key.wait_for_clients(observed.told.as_ref());
         }
         let resigns = spec.rotation.resign == Resign::Background;
         let resign = cache.status.as_ref().and_then(|status| status.resign.as_ref());
         let resigned =
             resign.filter(|resign| resign.state == ResignState::Succeeded).map(|resign| &resign.keys);
+        let in_all = |key: &Key| resigned.is_some_and(|names| names.contains(&key.name));
         let candidate = |key: &Key| Candidate {
-            wanted: key.wanted,
+            // Clients trust it no more.
+            wanted: if key.unlisted && key.is_dropped() { KeyStage::Retire } else { key.wanted },
             usable: key.material.is_ok(),
             clock: key.clock.clone(),
-            in_all: !resigns || resigned.is_some_and(|names| names.contains(&key.name)),
+            in_all: !resigns || in_all(key),
             waits: false,
         };
         let mut candidates: Vec<Candidate> = keys.iter().map(candidate).collect();
-        let stages = stages(&mut candidates, pace, resolver.observed.now);
+        let stages = stages(&mut candidates, pace, observed.now);
         for ((key, judged), stage) in keys.iter_mut().zip(candidates).zip(stages) {
             (key.clock, key.stage, key.waits) = (judged.clock, stage, judged.waits);
         }
+        let replaced = resigns && keys.iter().any(|key| key.stage == KeyStage::Sign && in_all(key));
+        for key in &mut keys {
+            key.drop_in_time(pace, replaced, observed.now);
+        }
+        chain.links.retain(|link| keys.iter().any(|key| key.name == link.name && !key.is_dropped()));
+        let mut signing = Self {
+            set: KeySet::of(&keys, resolver)?,
+            keys,
+            chain,
+            retain: retains_keys(&cache.spec),
+            resigns,
+            pace,
+        };
+        if signing.next_key_at().is_some_and(|at| at <= observed.now) {
+            signing.make_next(cache, resolver)?;
+        }
         // Pods take other keys while they run: no version of theirs makes new ones.
         resolver.versions.clear();
-        let set = KeySet::of(&keys, resolver)?;
-        Ok(Self { keys, set, retain: retains_keys(&cache.spec), resigns, pace })
+        Ok(signing)
+    }
+
+    /// Another key follows the last one. It is published from now on, whatever became of an earlier try to make it.
+    fn make_next(&mut self, cache: &BinaryCache, resolver: &mut Resolver<'_>) -> Result<(), Invalid> {
+        let Some(last) = self.keys.last() else { return Ok(()) };
+        let name = chain::successor(&last.name, cache, &self.chain.links, &resolver.observed.secrets);
+        let secret = Names(resolver.cache).signing_key(&name);
+        let mut key = generated(&name, &secret, Some(KeyStage::Auto), resolver)?;
+        key.unlisted = true;
+        key.stage = KeyStage::Publish;
+        key.clock = Clock { published_at: Some(timestamp(resolver.observed.now)), ..Clock::default() };
+        key.follows = Some(last.name.clone());
+        self.chain.add(&key, last);
+        self.keys.push(key);
+        Ok(())
     }
 
     /// The keys that sign.
@@ -137,7 +114,7 @@ impl Signing {
 
     /// The keys that clients are told of.
     pub fn published(&self) -> impl Iterator<Item = &Key> {
-        self.keys.iter().filter(|key| key.stage != KeyStage::Revoke)
+        self.keys.iter().filter(|key| key.stage != KeyStage::Revoke && !key.is_dropped())
     }
 
     /// The keys that sign after an earlier one, which they are to take over from.
@@ -152,44 +129,117 @@ impl Signing {
 
     /// When a key that is published signs by itself.
     pub fn signs_at(&self, key: &Key) -> Option<String> {
-        self.pace.signs_at(&key.clock).map(crate::status::timestamp)
+        self.pace.signs_at(&key.clock).map(timestamp)
+    }
+
+    /// When another key follows the last one by itself. None does while a rotation is under way, nor one that is held at
+    /// a stage, or that is away.
+    pub fn next_key_at(&self) -> Option<Timestamp> {
+        let last = self.keys.last()?;
+        let alone = self.signing().count() == 1 && last.stage == KeyStage::Sign;
+        self.pace
+            .next_at(&last.clock)
+            .filter(|_| alone && last.wanted == KeyStage::Auto && last.material.is_ok())
+    }
+
+    /// The key that none follows by itself because it is held where it is.
+    pub fn held(&self) -> Option<&Key> {
+        let last = self.keys.last().filter(|last| last.wanted != KeyStage::Auto);
+        last.filter(|_| self.pace.goes_on())
     }
 }
 
-/// The one key of a cache whose spec names none.
-fn unnamed(url: &str, resolver: &mut Resolver<'_>) -> Result<Key, Invalid> {
-    let mut key = generated(&default_name(url), &Names(resolver.cache).signing(), None, resolver)?;
-    // It was named after the URL of its day, and stays.
-    if let Ok(material) = &key.material {
-        material.name().clone_into(&mut key.name);
-        key.clock =
-            key.found.as_ref().and_then(|found| found.clocks.get(&key.name).cloned()).unwrap_or_default();
+/// The keys that the spec lists, or the one that stands for none.
+fn listed(
+    cache: &BinaryCache,
+    url: &str,
+    chain: &Chain,
+    resolver: &mut Resolver<'_>,
+) -> Result<Vec<Key>, Invalid> {
+    let listed = &cache.spec.signing.keys;
+    if !listed.is_empty() {
+        unlisted(listed, resolver)?;
+        return listed.iter().map(|key| named(key, resolver)).collect();
     }
-    Ok(key)
+    if chain::first_is_gone(resolver.cache, &chain.links, &resolver.observed.secrets) {
+        return Ok(Vec::new());
+    }
+    let first = unnamed(url, resolver)?;
+    if chain.links.is_empty() && first.is_dropped() {
+        let message = format!(
+            "Secret {} is gone, which said what followed the key {}, and the status does not say it either; put it \
+             back, or list what is to sign under signing.keys",
+            Names(resolver.cache).key_chain(),
+            first.name
+        );
+        return Err(Invalid { reason: Reason::InvalidSpec, message });
+    }
+    Ok(vec![first])
 }
 
-fn named(wanted: &SigningKey, resolver: &mut Resolver<'_>) -> Result<Key, Invalid> {
-    let (name, observed) = (&wanted.name, resolver.observed);
-    let mut key = if let Some(brought) = &wanted.secret_key_ref {
-        let needed = !matches!(wanted.stage, KeyStage::Retire | KeyStage::Revoke);
-        let value = if needed {
-            resolver.value(&brought.name, &brought.key)
-        } else {
-            let found = observed.secrets.get(&brought.name);
-            found.and_then(|found| found.data.as_ref()?.get(&brought.key)).map(|value| value.0.as_slice())
+/// Adds those that followed by themselves, each behind the key that it followed.
+fn follow(keys: &mut Vec<Key>, chain: &Chain, resolver: &mut Resolver<'_>) -> Result<(), Invalid> {
+    let listed: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
+    let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+    let order = chain::order(&listed, &chain.links);
+    for link in chain.links.iter().filter(|link| !listed.contains(&link.name.as_str())) {
+        keys.push(linked(link, resolver)?);
+    }
+    keys.sort_by_key(|key| order.iter().position(|name| *name == key.name));
+    Ok(())
+}
+
+/// The status repeats what the clocks on the Secrets say.
+fn remember(cache: &BinaryCache, keys: &mut [Key]) {
+    let told = cache.status.as_ref().map(|status| status.signing_keys.as_slice()).unwrap_or_default();
+    for key in keys {
+        let Some(before) = told.iter().find(|told| told.name == key.name) else { continue };
+        let known = Clock {
+            published_at: before.published_at.clone(),
+            signing_since: before.signing_since.clone(),
+            in_force_since: before.in_force_since.clone(),
+            retired_at: before.retired_at.clone(),
+            dropped_at: None,
         };
-        let secret = SecretFile { secret: brought.name.clone(), key: brought.key.clone() };
-        let material = parse(value, &secret, Some(name));
-        key(name, secret, None, material, resolver)
-    } else {
-        let names = Names(resolver.cache);
-        // The key of the days when the spec named none.
-        let first = held(observed.secrets.get(&names.signing())).is_some_and(|held| held.name() == name);
-        let secret = if first { names.signing() } else { names.signing_key(name) };
-        generated(name, &secret, Some(wanted.stage), resolver)?
-    };
-    key.wanted = wanted.stage;
-    Ok(key)
+        let in_force = known.in_force_since.clone().filter(|_| known.signing_since.is_some());
+        let since = known.signing_since.clone();
+        // Of a Secret that is there, its clock counts: what it does not say was taken back.
+        key.clock = match &key.found {
+            Some(found) if found.clocks.contains_key(&key.name) => key.clock.clone(),
+            _ => key.clock.clone().or(known),
+        };
+        // That all pods sign with it is learned after the clock was written.
+        if key.clock.signing_since == since {
+            key.clock.in_force_since = key.clock.in_force_since.take().or(in_force);
+        }
+        key.public_key = key.public_key.take().or_else(|| Some(before.public_key.clone()));
+    }
+}
+
+impl Key {
+    /// Whether clients are told of it no more.
+    pub fn is_dropped(&self) -> bool {
+        self.clock.dropped_at.is_some()
+    }
+
+    /// The time for which a key is published counts from when clients could learn of it.
+    fn wait_for_clients(&mut self, told: Option<&BTreeSet<String>>) {
+        let waits = self.clock.waits() && !matches!(self.wanted, KeyStage::Retire | KeyStage::Revoke);
+        let (Some(told), Some(public_key)) = (told, &self.public_key) else { return };
+        if waits && !told.contains(public_key) {
+            self.clock.published_at = None;
+        }
+    }
+
+    /// Clients are no longer told of a key that nobody listed, once all that it signed has been signed by another for
+    /// so long that whoever remembers narinfos of before has forgotten them.
+    fn drop_in_time(&mut self, pace: Pace, replaced: bool, now: Timestamp) {
+        if !self.unlisted || self.stage != KeyStage::Retire {
+            self.clock.dropped_at = None;
+        } else if replaced && pace.dropped_at(&self.clock).is_some_and(|at| at <= now) {
+            self.clock.dropped_at.get_or_insert_with(|| timestamp(now));
+        }
+    }
 }
 
 /// A key that signs and that the spec forgets would be lost to clients without a word.
@@ -210,59 +260,4 @@ fn unlisted(keys: &[SigningKey], resolver: &Resolver<'_>) -> Result<(), Invalid>
         names.signing()
     );
     Err(Invalid { reason: Reason::InvalidSpec, message })
-}
-
-/// The key in a Secret of ours.
-fn held(secret: Option<&Secret>) -> Option<SecretKey> {
-    let value = secret?.data.as_ref()?.get(SECRET_KEY)?;
-    std::str::from_utf8(&value.0).ok()?.parse().ok()
-}
-
-fn generated(
-    name: &str,
-    secret: &str,
-    stage: Option<KeyStage>,
-    resolver: &mut Resolver<'_>,
-) -> Result<Key, Invalid> {
-    let at = SecretFile { secret: secret.to_owned(), key: SECRET_KEY.to_owned() };
-    let mut generated = resolver.generated(secret)?;
-    if matches!(stage, Some(KeyStage::Retire | KeyStage::Revoke)) {
-        // What is not there has signed nothing.
-        generated.make = None;
-    }
-    let material = if let Some(fresh) = &generated.make {
-        let seed = match stage {
-            None => fresh.signing_seed,
-            // One each.
-            Some(_) => Sha256::new().chain_update(fresh.signing_seed).chain_update(name).finalize().into(),
-        };
-        SecretKey::from_seed(name, seed).map_err(|error| (Reason::InvalidKey, format!("{name} {error}")))
-    } else {
-        let found = resolver.observed.secrets.get(secret);
-        let value = found.and_then(|found| found.data.as_ref()?.get(SECRET_KEY));
-        parse(value.map(|value| value.0.as_slice()), &at, stage.map(|_| name))
-    };
-    Ok(key(name, at, Some(generated), material, resolver))
-}
-
-fn key(
-    name: &str,
-    secret: SecretFile,
-    generated: Option<Generated>,
-    material: Result<SecretKey, (Reason, String)>,
-    resolver: &Resolver<'_>,
-) -> Key {
-    let found = found(resolver.observed, &secret.secret, resolver.cache);
-    Key {
-        clock: found.as_ref().and_then(|found| found.clocks.get(name).cloned()).unwrap_or_default(),
-        public_key: material.as_ref().ok().map(|key| key.public_key().to_string()),
-        stage: KeyStage::Auto,
-        wanted: KeyStage::Auto,
-        waits: false,
-        name: name.to_owned(),
-        secret,
-        generated,
-        material,
-        found,
-    }
 }

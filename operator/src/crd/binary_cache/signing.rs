@@ -18,8 +18,8 @@ use crate::crd::schema::Duration;
 #[serde(rename_all = "camelCase")]
 pub struct Signing {
     /// The keys, each followed by its successor. An empty list stands for one generated key named `HOST-1`, HOST
-    /// being that of the cache's URL; to let another key follow it, list both. The Secrets of generated keys
-    /// are named in `status.signingKeys`.
+    /// being that of the cache's URL; to let another key follow it, list both, or set `rotation.interval`. The Secrets of
+    /// generated keys are named in `status.signingKeys`.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -74,8 +74,22 @@ pub enum KeyStage {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("duration(self.publishBeforeSign) >= duration('0s') && duration(self.overlap) >= duration('1h')")
     .message("rotation: publishBeforeSign must be a duration, and overlap one of at least 1h").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new(
+    "!has(self.interval) || duration(self.interval) >= duration(self.publishBeforeSign) + duration(self.overlap)"
+).message("rotation.interval: at least publishBeforeSign and overlap together, or a key would be followed before it signs alone")
+ .field_path(".interval").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("!has(self.interval) || (self.promotion == 'Automatic' && self.resign == 'Background')")
+    .message("rotation.interval: needs promotion Automatic and resign Background: nobody is there to promote a key, and one whose signatures nothing replaces could never be dropped")
+    .field_path(".interval").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct Rotation {
+    /// So often another key follows by itself: it is generated and published `publishBeforeSign` before the last key of the
+    /// list, or the one that followed it, has signed for so long. Its name is that one's with the number counted up. What
+    /// followed so is in `status.signingKeys`; a key that it replaced and that is not listed is no longer published
+    /// `overlap` after it retired. At least `publishBeforeSign` and `overlap` together. Left out, no key follows that is not
+    /// listed; those that did stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
     /// For so long a key is published before it signs, so that clients learn of it first.
     #[serde(default = "Rotation::default_publish_before_sign")]
     pub publish_before_sign: Duration,
@@ -123,6 +137,7 @@ impl Rotation {
 impl Default for Rotation {
     fn default() -> Self {
         Self {
+            interval: None,
             publish_before_sign: Self::default_publish_before_sign(),
             overlap: Self::default_overlap(),
             promotion: Promotion::default(),

@@ -28,6 +28,10 @@ pub struct BinaryCacheStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub signing_keys: Vec<SigningKeyStatus>,
+    /// When another key follows by itself: it is generated and published then. Only with `signing.rotation.interval`, and
+    /// while no rotation is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key_rotation: Option<String>,
     /// How far stored narinfos are signed by the keys that sign now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resign: Option<ResignProgress>,

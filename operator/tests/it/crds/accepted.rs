@@ -244,3 +244,13 @@ async fn accepted_ways_to_storage_and_readers() {
     ])
     .await;
 }
+
+#[tokio::test]
+async fn accepted_intervals() {
+    let again = |patch: Value| cache("main", with(&embedded(), &json!({"signing": {"rotation": patch}})));
+    accepted([
+        ("keys that follow one another by themselves", again(json!({"interval": "888h"}))),
+        ("at once", again(json!({"interval": "1h", "publishBeforeSign": "0s", "overlap": "1h"}))),
+    ])
+    .await;
+}

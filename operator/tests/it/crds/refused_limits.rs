@@ -12,6 +12,11 @@ async fn refused_limits() {
     let again = |patch: Value| cache("main", with(&embedded(), &json!({"signing": {"rotation": patch}})));
     refused([
         (again(json!({"resign": "Later"})), "rotation.resign: Unsupported value"),
+        (again(json!({"interval": "887h"})), "interval: at least publishBeforeSign and overlap together"),
+        (again(json!({"interval": "2160h", "overlap": "2160h"})), "publishBeforeSign and overlap together"),
+        (again(json!({"interval": "often"})), "spec.signing.rotation.interval"),
+        (again(json!({"interval": "2160h", "promotion": "Manual"})), "needs promotion Automatic and resign"),
+        (again(json!({"interval": "2160h", "resign": "None"})), "needs promotion Automatic and resign"),
         (again(json!({"resignPerSecond": -1})), "spec.signing.rotation.resignPerSecond"),
         (again(json!({"resignConcurrency": 0})), "spec.signing.rotation.resignConcurrency"),
         (s3(json!({"requestsPerSecond": 0})), "spec.storage.s3.requestsPerSecond"),
