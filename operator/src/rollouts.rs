@@ -1,7 +1,7 @@
 //! Rollouts that the operator itself causes, as all at once after its own upgrade, take turns: a new image that does not
 //! run is so seen in some caches, not in all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,43 @@ pub fn changes_pods(before: &Deployment, wanted: &Deployment) -> bool {
     !has(&template(before), &wanted)
 }
 
+/// Why pods are made anew, where they are.
+pub fn why(before: &Deployment, wanted: &Deployment) -> Option<String> {
+    if wanted.spec.as_ref().is_some_and(|spec| spec.replicas == Some(0)) {
+        return None;
+    }
+    let (old, new) = (secret_versions(before), secret_versions(wanted));
+    let mut causes: Vec<String> = new
+        .iter()
+        .filter(|(name, version)| old.get(*name) != Some(version))
+        .map(|(name, _)| match name.split_once('/') {
+            Some(("configmap", name)) => format!("ConfigMap {name}"),
+            _ => format!("Secret {name}"),
+        })
+        .collect();
+    // One that is no longer read changes the spec too, or the configuration.
+    if changes_pods(before, wanted) {
+        let (old, new) = (image(before), image(wanted));
+        causes.push(match new.filter(|new| old.as_ref() != Some(new)) {
+            Some(new) => format!("image {new}"),
+            None => "configuration".to_owned(),
+        });
+    }
+    (!causes.is_empty()).then(|| causes.join(", "))
+}
+
+/// Which version of each Secret the pods run with.
+pub fn secret_versions(deployment: &Deployment) -> BTreeMap<String, String> {
+    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let annotation = template.and_then(|meta| meta.annotations.as_ref()?.get(SECRET_VERSIONS));
+    let pairs = annotation.map(String::as_str).unwrap_or_default().split(',');
+    pairs.filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+fn image(deployment: &Deployment) -> Option<String> {
+    deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
+}
+
 /// Whether everything wanted is there; the API server adds its defaults.
 fn has(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
@@ -115,5 +152,14 @@ mod tests {
         assert!(!changes_pods(&before, &deployment("a", "s=2", &json!({}))));
         assert!(changes_pods(&before, &deployment("b", "s=1", &json!({}))));
         assert!(changes_pods(&before, &deployment("a", "s=1", &json!({"command": ["a"]}))));
+
+        let said = |image, secrets, more| why(&before, &deployment(image, secrets, &more));
+        assert_eq!(said("a", "s=1", json!({})), None);
+        assert_eq!(said("a", "s=2", json!({})).as_deref(), Some("Secret s"));
+        assert_eq!(
+            said("b", "configmap/ca=1,s=2", json!({})).as_deref(),
+            Some("ConfigMap ca, Secret s, image b")
+        );
+        assert_eq!(said("a", "s=1", json!({"command": ["a"]})).as_deref(), Some("configuration"));
     }
 }

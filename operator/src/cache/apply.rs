@@ -52,6 +52,8 @@ pub struct Applied {
     pub volumes: Vec<Volume>,
     /// Whether the server's pods wait for other caches to be rolled out.
     pub waits: bool,
+    /// Why the server's pods are made anew, where they are from this look on.
+    pub rolled: Option<String>,
     /// The names of the Secrets that were made.
     pub made: Vec<String>,
 }
@@ -101,6 +103,8 @@ pub async fn apply_all(
         deployments.leave(&Names(&cache.name).server());
     }
     let wanted = if waits { &[][..] } else { &resources.deployments };
+    let rolled =
+        before.as_ref().zip(wanted.first()).and_then(|(before, wanted)| rollouts::why(before, wanted));
     let deployment = deployments.apply(wanted).await?.pop().or(before);
     let mut budgets = children::<PodDisruptionBudget>(cache, context).await?;
     budgets.apply(&resources.disruption_budgets).await?;
@@ -141,7 +145,18 @@ pub async fn apply_all(
         Some(deployment) => deployment,
         None => read(client, cache).await?,
     };
-    Ok(Applied { deployment, ingress, http_route, certificate, monitoring, published, volumes, waits, made })
+    Ok(Applied {
+        deployment,
+        ingress,
+        http_route,
+        certificate,
+        monitoring,
+        published,
+        volumes,
+        waits,
+        rolled,
+        made,
+    })
 }
 
 /// The cache's children of a kind, as they are.

@@ -17,8 +17,8 @@ use kube::{Api, ResourceExt as _};
 use crate::context::Context;
 use crate::crd::binary_cache::{CaSource, CloudNativePg};
 use crate::crd::{BinaryCache, BinaryCacheSpec};
-use crate::labels::{Names, OPERATOR, SECRET_VERSIONS};
-use crate::watches;
+use crate::labels::{Names, OPERATOR};
+use crate::{rollouts, watches};
 
 use super::validate::tls_secret;
 pub use surroundings::{ApiPorts, Surroundings};
@@ -146,7 +146,7 @@ pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed,
         told,
         config_maps,
         service_accounts,
-        secret_versions: deployment.as_ref().map(versions_of).unwrap_or_default(),
+        secret_versions: deployment.as_ref().map(rollouts::secret_versions).unwrap_or_default(),
         replicas: deployment.as_ref().and_then(own_replicas),
         deployment,
         stateful_sets,
@@ -209,13 +209,6 @@ fn cas(spec: &BinaryCacheSpec) -> impl Iterator<Item = CaSource> {
     let of_clients = clients.and_then(|certificates| certificates.ca.clone());
     let lists = clients.and_then(|certificates| certificates.crl.as_ref()).map(CaSource::from);
     of_s3.into_iter().chain(spec.database.ca.clone()).chain(of_issuers).chain(of_clients).chain(lists)
-}
-
-fn versions_of(deployment: &Deployment) -> BTreeMap<String, String> {
-    let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
-    let annotation = template.and_then(|meta| meta.annotations.as_ref()?.get(SECRET_VERSIONS));
-    let pairs = annotation.map(String::as_str).unwrap_or_default().split(',');
-    pairs.filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
 /// The replicas of a Deployment, where they are the operator's word.

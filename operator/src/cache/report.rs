@@ -3,6 +3,7 @@
 mod auth;
 mod collections;
 mod credentials;
+mod events;
 mod exposure;
 mod figures;
 mod findings;
@@ -78,12 +79,9 @@ pub async fn report(
     context.metrics.stands("BinaryCache", &cache.metadata, &new.conditions);
     let reference = cache.object_ref(&());
     let applied = outcome.applied.and_then(|applied| applied.as_ref().ok());
-    for secret in applied.iter().flat_map(|applied| &applied.made) {
-        let note = format!("made Secret {secret}");
-        status::publish(context, &reference, EventType::Normal, "SecretCreated", &note).await;
-    }
     let mut news = keys::events(&old, &new);
-    if let (Some(_), Ok(valid)) = (applied, outcome.valid) {
+    if let (Some(applied), Ok(valid)) = (applied, outcome.valid) {
+        news.extend(events::events(valid, applied, &old, &new));
         news.extend(credentials::events(valid));
     }
     for (reason, note) in news {

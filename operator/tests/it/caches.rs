@@ -36,7 +36,11 @@ async fn an_embedded_cache_gets_its_children_and_says_how_it_stands() {
         "Unknown/ServerUnreachable: no pod of the server runs yet"
     );
     assert!(condition(&status, "Ready").starts_with("False/MinimumReplicasUnavailable"));
-    assert!(world.event_reasons().await.contains(&"SecretCreated".to_owned()));
+    let reasons = world.event_reasons().await;
+    assert!(
+        ["SecretCreated", "SigningKeyGenerated"].iter().all(|reason| reasons.contains(&(*reason).to_owned()))
+    );
+    assert!(!reasons.contains(&"RolloutStarted".to_owned()), "nothing ran before");
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! What the operator changes of its own accord is rolled out in some caches at a time.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::ListParams;
 use niks3_operator::crd::BinaryCache;
 use niks3_operator::rollouts::Rollouts;
 use serde_json::json;
@@ -63,4 +67,45 @@ async fn a_new_image_of_the_operators_comes_to_one_after_the_other() {
     assert_eq!(look(&world, "second").await, "niks3:next");
     let status = world.api::<BinaryCache>().get("second").await.unwrap().status;
     assert!(!condition(status, "Progressing").contains("turn"));
+}
+
+#[tokio::test]
+async fn why_pods_are_made_anew_and_that_they_were_is_an_event() {
+    let mut world = World::new().await;
+    world.secret("token", &[("token", "0123456789012345678901234567890123456789")]).await;
+    let settle = async |world: &World, name: &str| {
+        world.reconcile_cache(name).await;
+        pods_are_ready(world, name).await;
+        world.reconcile_cache(name).await;
+    };
+    for name in ["secret", "spec", "image"] {
+        let mut spec = embedded();
+        spec["auth"] = json!({"staticTokens": [{"name": "a", "secretKeyRef": {"name": "token", "key": "token"},
+            "permissions": ["Push"]}]});
+        world.cache(name, spec).await;
+        settle(&world, name).await;
+    }
+    world.patch::<BinaryCache>("spec", json!({"spec": {"server": {"uploads": {"verify": "Hash"}}}})).await;
+    settle(&world, "spec").await;
+    world.patch::<Secret>("token", json!({"metadata": {"labels": {"new": "version"}}})).await;
+    settle(&world, "secret").await;
+    // Both at once.
+    world.context.images.server = "niks3:next".to_owned();
+    settle(&world, "image").await;
+    world.reconcile_cache("image").await;
+    let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let noted = |reason: &str| {
+        let these = events.items.iter().filter(|event| event.reason.as_deref() == Some(reason));
+        let said = these.map(|event| {
+            let about = event.regarding.as_ref().and_then(|regarding| regarding.name.clone());
+            format!("{}: {}", about.unwrap_or_default(), event.note.clone().unwrap_or_default())
+        });
+        said.collect::<BTreeSet<_>>()
+    };
+    let causes = ["secret: pods are made anew: Secret token", "spec: pods are made anew: configuration"];
+    let both = "image: pods are made anew: Secret token, image niks3:next";
+    let expected = causes.into_iter().chain([both]).map(str::to_owned);
+    assert_eq!(noted("RolloutStarted"), expected.collect());
+    let done = |name: &str| format!("{name}: all pods are up to date and ready");
+    assert_eq!(noted("RolloutComplete"), ["image", "secret", "spec"].map(done).into());
 }

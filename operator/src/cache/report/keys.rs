@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use crate::cache::probe::PodKeys;
 use crate::cache::validate::{Key, Signing, ValidCache};
 use crate::crd::BinaryCacheStatus;
-use crate::crd::binary_cache::{KeyStage, ResignProgress, SigningKeyStatus};
+use crate::crd::binary_cache::{KeyStage, ResignProgress, ResignState, SigningKeyStatus};
 use crate::crd::conditions::{ConditionType, Finding, Reason, truncated};
 use crate::status::timestamp;
 
@@ -60,7 +60,12 @@ pub(super) fn signing(
         said = format!("{said}; none follows {} by itself while its stage is {:?}", held.name, held.wanted);
     }
     let moving = names.len() > 1 || others(signing, pods).next().is_some();
-    let reason = if moving { Reason::RotationInProgress } else { Reason::Stable };
+    let resigning = resign.is_some_and(|progress| progress.state != ResignState::Succeeded);
+    let reason = match (moving, resigning) {
+        (true, _) => Reason::RotationInProgress,
+        (false, true) => Reason::Resigning,
+        (false, false) => Reason::Stable,
+    };
     Finding::yes(ABOUT, reason, said)
 }
 

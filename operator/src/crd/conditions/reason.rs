@@ -65,6 +65,8 @@ words! {
         RotationInProgress,
         /// A volume of an embedded server grows.
         Resizing,
+        /// One key signs, and what is stored is signed again by it.
+        Resigning,
         /// The API server does not let a volume of an embedded server grow.
         ResizeRefused,
         /// A volume of an embedded server is larger than the spec says.
