@@ -251,6 +251,9 @@ impl Client {
             return Err(ClientError::GcConflict(Box::new(conflict.active_task.0)));
         }
         let message = match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(ErrorBody { error: message, objects, .. }) if !objects.is_empty() => {
+                return Err(ClientError::RefusedObjects { host, status, message, objects });
+            }
             Ok(body) => body.error,
             // niks3 1.7 answers with plain text.
             Err(_) => first_line(&String::from_utf8_lossy(&bytes)),

@@ -15,8 +15,7 @@ const PROGRAMS: [(&str, &str, &str); 3] =
     [("niks3-operator", "kube", "sqlx"), ("niks3-server", "sqlx", "kube"), ("niks3", "reqwest", "sqlx")];
 
 fn folder() -> PathBuf {
-    let folder = std::env::var_os("NIKS3_RELEASE").map(PathBuf::from);
-    folder.unwrap_or_else(|| panic!("set NIKS3_RELEASE to the folder of the programs"))
+    std::env::var_os("NIKS3_RELEASE").expect("NIKS3_RELEASE should be the folder of the programs").into()
 }
 
 /// What a program prints, in the project's folder.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::context::Context;
-use crate::crd::conditions::truncated;
+use crate::crd::conditions::{Reason, truncated};
 use crate::settled;
 
 /// Writes the status, so that who else writes conditions there keeps them.
@@ -71,6 +71,8 @@ pub async fn publish_condition(context: &Context, about: &ObjectReference, condi
         // `Ready` repeats what one of the others says.
         "False" if condition.type_ != "Ready" => EventType::Warning,
         "True" if condition.type_ == "Ready" => EventType::Normal,
+        // Well as long as fewer pods run than may.
+        "True" if condition.reason == Reason::TooFewConnections.as_str() => EventType::Warning,
         _ => return,
     };
     publish(context, about, kind, &condition.reason, &condition.message).await;

@@ -14,6 +14,8 @@ pub mod pins;
 pub mod resign;
 pub mod usage;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The body of every answer of status 400 and above.
@@ -25,6 +27,9 @@ pub struct ErrorBody {
     /// The id of the request in the server's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// By key, a sentence on each object that the call is refused for, where it would be taken without them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub objects: BTreeMap<String, String>,
 }
 
 /// A permission of an identity.

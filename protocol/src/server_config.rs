@@ -3,6 +3,7 @@
 //! variable or flag of niks3 1.7 says something too, that wins.
 
 mod auth;
+mod encryption;
 mod limits;
 mod resign;
 
@@ -14,7 +15,8 @@ pub use auth::{
     AuthSection, CertificateProxy, CertificateRule, ClaimMatch, ClientCertificates, KubernetesAuth,
     KubernetesRule, OidcProvider, OidcRule, ServiceAccountRef, StaticToken,
 };
-pub use limits::LimitsSection;
+pub use encryption::{EncryptionSection, EncryptionType};
+pub use limits::{LARGEST_NAR, LimitsSection};
 pub use resign::{ResignMode, ResignSection};
 
 /// The whole file. A field left out has the value the server has without a file.
@@ -175,6 +177,11 @@ pub struct DatabaseSection {
     pub url_file: Option<String>,
     /// Connections at most.
     pub max_connections: u32,
+    /// Connections that are kept open, however little there is to do.
+    #[serde(skip_serializing_if = "is_default")]
+    pub min_connections: u32,
+    /// How long a call waits for a connection while all are in use.
+    pub acquire_timeout: GoDuration,
     /// A PEM file of CAs that count beside the system's. With it the connection is always encrypted, and the
     /// server's certificate and name are verified, unless the URL says `sslmode=verify-ca`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +200,8 @@ impl Default for DatabaseSection {
         Self {
             url_file: None,
             max_connections: 10,
+            min_connections: 0,
+            acquire_timeout: GoDuration::seconds(15),
             ca_file: None,
             schema: None,
             migrations: MigrationMode::default(),
@@ -231,6 +240,13 @@ pub struct S3Section {
     pub access_key_file: Option<String>,
     /// A file holding the secret access key.
     pub secret_key_file: Option<String>,
+    /// A file holding the session token of keys that end. It and the files of its keys are read again and again, so that
+    /// whoever replaces them before their end needs no restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token_file: Option<String>,
+    /// How S3 is told to encrypt what is written; left out, it is told nothing, and does what the bucket's default says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<EncryptionSection>,
     /// Make the bucket where it is missing.
     pub create_bucket: bool,
     /// Requests a second at most; 0 is any number, as long as S3 does not throttle.
@@ -252,6 +268,8 @@ impl Default for S3Section {
             addressing_style: AddressingStyle::Auto,
             access_key_file: None,
             secret_key_file: None,
+            session_token_file: None,
+            encryption: None,
             create_bucket: false,
             rate_limit: 0,
             ca_file: None,

@@ -13,13 +13,13 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use niks3_protocol::duration::GoDuration;
-use niks3_protocol::server_config::{ReadMode, VerifyUploads};
+use niks3_protocol::server_config::{EncryptionType, ReadMode, VerifyUploads};
 
 pub use limits::LimitArgs;
 pub use resign::ResignArgs;
 pub use tls::TlsArgs;
 pub use traces::{Sampler, TraceArgs};
-use values::{concurrency, read_mode, request_timeout, switch, verify};
+use values::{concurrency, encryption, read_mode, request_timeout, switch, verify};
 pub use web_identity::WebIdentityArgs;
 
 /// The server of a Nix binary cache on S3.
@@ -132,6 +132,15 @@ pub struct S3Args {
     /// File with the secret access key.
     #[arg(long, env = "NIKS3_S3_SECRET_KEY_PATH", global = true)]
     pub s3_secret_key_path: Option<PathBuf>,
+    /// File with the session token of keys that end; it and the files of its keys are read again and again.
+    #[arg(long, env = "NIKS3_S3_SESSION_TOKEN_PATH", global = true)]
+    pub s3_session_token_path: Option<PathBuf>,
+    /// Tell S3 to encrypt what is written: aes256 (with its own keys) or kms.
+    #[arg(long, env = "NIKS3_S3_ENCRYPTION", value_parser = encryption, global = true)]
+    pub s3_encryption: Option<EncryptionType>,
+    /// The key of the key management service, with the encryption kms.
+    #[arg(long, env = "NIKS3_S3_KMS_KEY_ID", global = true)]
+    pub s3_kms_key_id: Option<String>,
     /// PEM file of CAs beside the system's.
     #[arg(long, env = "NIKS3_S3_CA_FILE", global = true)]
     pub s3_ca_file: Option<String>,

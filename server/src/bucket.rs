@@ -8,6 +8,7 @@ mod connections;
 mod credentials;
 mod delete;
 mod direct;
+mod encryption;
 mod error;
 mod list;
 mod multipart;
@@ -15,6 +16,7 @@ mod pace;
 mod presign;
 mod probe;
 mod read;
+mod session;
 mod sigv4;
 mod steady;
 mod trial;
@@ -38,10 +40,12 @@ use connections::{Over, connector, https_client};
 use credentials::Keeper;
 pub use delete::{Deletion, MAX_KEYS as MAX_DELETE_KEYS};
 use direct::{Direct, ObjectRequest, Verb};
+pub use encryption::Encryption;
 pub use error::{BucketError, Failure};
 pub use list::Listed;
 pub use presign::Presigner;
 pub use read::{ObjectRead, ReadAnswer, ReadRequest};
+pub use session::SessionFiles;
 pub use trial::Notice;
 pub use web_identity::WebIdentity;
 
@@ -67,8 +71,12 @@ pub struct BucketConfig {
     pub path_style: bool,
     /// Access key id and secret; the environment's chain where they are left out.
     pub credentials: Option<StaticCredentials>,
+    /// Files with keys that end, in place of those.
+    pub session: Option<SessionFiles>,
     /// What that chain has in place of an instance's role.
     pub web_identity: Option<WebIdentity>,
+    /// How S3 is told to encrypt what is written.
+    pub encryption: Option<Encryption>,
     /// The limit on one request, body included unless it is streamed to a reader.
     pub request_timeout: Duration,
     /// Make the bucket where it is missing.
@@ -209,6 +217,9 @@ impl Bucket {
     pub async fn put_own(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), BucketError> {
         let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(key));
         let request = request.content_type(content_type).body(ByteStream::from(body));
+        let encryption = self.config.encryption.as_ref();
+        let request = request.set_server_side_encryption(encryption.map(Encryption::sdk));
+        let request = request.set_ssekms_key_id(encryption.and_then(Encryption::key).map(str::to_owned));
         self.call("put", key, request.send()).await.map(drop)
     }
 
@@ -216,8 +227,10 @@ impl Bucket {
     pub async fn put_once(&self, key: &ObjectKey, body: Vec<u8>) -> Result<(), BucketError> {
         let name = key.to_string();
         let encoding = key.kind().content_encoding().map(|encoding| ("content-encoding", encoding));
-        let stored: Vec<_> =
-            std::iter::once(("content-type", key.kind().content_type())).chain(encoding).collect();
+        let stored: Vec<_> = std::iter::once(("content-type", key.kind().content_type()))
+            .chain(encoding)
+            .chain(self.config.encryption.iter().flat_map(Encryption::headers))
+            .collect();
         let asked =
             ObjectRequest { stored: &stored, bytes: body.into(), ..ObjectRequest::new(Verb::Put, &name) };
         self.observe(Verb::Put.operation(), &name, self.direct.send_once(&asked)).await.map(drop)

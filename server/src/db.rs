@@ -30,32 +30,54 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Executor as _, PgPool, PgTransaction};
 
-/// How long a call waits for a connection. Pushes of one closure at once wait for each other's rows and hold theirs
-/// meanwhile: on a busy machine 64 of them were told after 5 s that the database was away.
-const ACQUIRE: Duration = Duration::from_secs(15);
-
 /// How to reach a database.
 #[derive(Debug, Clone)]
 pub struct Database {
     /// Host, user, TLS and search path.
     pub options: PgConnectOptions,
-    /// Connections at most.
-    pub max_connections: u32,
+    /// How many connections there are.
+    pub connections: Connections,
     /// The schema of the tables, where it is not the database's own choice; the search path says so too.
     pub schema: Option<String>,
     /// Who runs migrations.
     pub migrations: MigrationMode,
 }
 
+/// How many connections a pool has.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// At most.
+    pub max: u32,
+    /// At least, however little there is to do.
+    pub min: u32,
+    /// How long a call waits for one. Pushes of one closure at once wait for each other's rows and hold theirs meanwhile:
+    /// on a busy machine 64 of them were told after 5 s that the database was away.
+    pub wait: Duration,
+}
+
+impl Connections {
+    /// So many at most.
+    pub fn at_most(max: u32) -> Self {
+        Self { max, min: 0, wait: Duration::from_secs(15) }
+    }
+}
+
 /// A pool that connects when it is first asked to, so that a server starts without its database.
-pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+pub fn pool(options: PgConnectOptions, connections: Connections) -> PgPool {
     PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE)
+        .max_connections(connections.max)
+        .min_connections(connections.min)
+        .acquire_timeout(connections.wait)
         .idle_timeout(Duration::from_mins(1))
         // Thousands of rows look expensive enough to be compiled first: a second for what takes a tenth of it.
         .after_connect(|conn, _| Box::pin(async move { conn.execute("set jit = off").await.map(drop) }))
         .connect_lazy_with(options)
+}
+
+/// Opens as many connections as are to be kept: the pool itself sees to that once it has closed one that was idle for long.
+pub async fn open_least(pool: &PgPool) -> sqlx::Result<()> {
+    let all = (0..pool.options().get_min_connections()).map(|_| pool.acquire());
+    futures::future::try_join_all(all).await.map(drop)
 }
 
 /// The target under which statements are logged, each with its time and without values.
@@ -91,4 +113,19 @@ pub(crate) fn interval(duration: Duration) -> PgInterval {
 /// Whether the database answers.
 pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
     sqlx::query!("select 1 as \"one!\"").fetch_one(pool).await.map(drop)
+}
+
+/// How many connections the database has for the user that asks: as its configuration says, and the limits of user and
+/// database, where there are any.
+pub async fn connection_limit(pool: &PgPool) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        "select least( \
+            current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
+                - coalesce(current_setting('reserved_connections', true)::int, 0), \
+            (select nullif(rolconnlimit, -1) from pg_roles where rolname = session_user), \
+            (select nullif(datconnlimit, -1) from pg_database where datname = current_database()) \
+        ) as \"limit!\""
+    )
+    .fetch_one(pool)
+    .await
 }

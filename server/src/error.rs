@@ -1,5 +1,6 @@
 //! Failures as answers: the only file that chooses a status for one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -47,6 +48,14 @@ pub enum ApiError {
     /// 413
     #[error("{0}")]
     TooLarge(String),
+    /// 413 because of some of a call's objects.
+    #[error("{message}")]
+    ObjectsTooLarge {
+        /// Which is the first.
+        message: String,
+        /// By key, what is wrong with each.
+        objects: BTreeMap<String, String>,
+    },
     /// 415: the body is encoded.
     #[error("{0}")]
     Unsupported(String),
@@ -80,7 +89,7 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) | Self::GcConflict(_) | Self::FsckConflict(_) => StatusCode::CONFLICT,
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::ObjectsTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -90,7 +99,7 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+    fn into_response(mut self) -> Response {
         let status = self.status();
         if let Self::Internal(error) = &self {
             tracing::error!(error = error.as_ref() as &dyn std::error::Error, "request failed");
@@ -101,7 +110,12 @@ impl IntoResponse for ApiError {
         if let Self::FsckConflict(conflict) = self {
             return (status, Json(conflict)).into_response();
         }
-        let body = ErrorBody { error: self.to_string(), request_id: request_id() };
+        let error = self.to_string();
+        let objects = match &mut self {
+            Self::ObjectsTooLarge { objects, .. } => std::mem::take(objects),
+            _ => BTreeMap::new(),
+        };
+        let body = ErrorBody { error, request_id: request_id(), objects };
         let mut response = (status, Json(body)).into_response();
         match self {
             Self::Throttled { after, .. } | Self::Unavailable { after, .. } => {
@@ -204,6 +218,7 @@ impl From<PushError> for ApiError {
             PushError::BeingDeleted(_) | PushError::BeingWritten(_) | PushError::Late(_) => {
                 Self::Unavailable { after: Duration::from_secs(5), message }
             }
+            PushError::TooLarge { message, objects } => Self::ObjectsTooLarge { message, objects },
             PushError::TooMany(_) => Self::Throttled { after: Duration::from_secs(30), message },
             PushError::Database(error) => error.into(),
             PushError::Bucket(error) => error.into(),

@@ -14,6 +14,7 @@ mod realisations;
 mod room;
 mod sign;
 mod signed;
+mod size;
 mod staging;
 mod verify;
 
@@ -38,8 +39,6 @@ use crate::db::uploads::Upload;
 
 /// Uploads that expire in one statement; with each goes what was signed for it.
 const EXPIRED_BATCH: i64 = 20;
-/// S3's largest object: 5 TiB.
-const MAX_NAR_SIZE: u64 = 5 << 40;
 
 /// Whether a commit has seen the object in the bucket.
 pub async fn object_is_live(app: &App, key: &ObjectKey) -> Result<bool, PushError> {

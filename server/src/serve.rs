@@ -41,7 +41,7 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match command {
             Command::Migrate => {
-                let pool = db::pool(parts.database.options, 1);
+                let pool = db::pool(parts.database.options, db::Connections::at_most(1));
                 let schema = parts.database.schema.as_deref();
                 migrations::run(&pool, schema).await.context("the database's schema")?;
                 tracing::info!("the schema is up to date");
@@ -75,7 +75,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         always_revoked: parts.settings.revoked_keys.clone(),
     })?;
     Ok(App {
-        db: db::pool(parts.database.options, parts.database.max_connections),
+        db: db::pool(parts.database.options, parts.database.connections),
         schema: parts.database.schema,
         migrations: parts.database.migrations,
         keys,
@@ -156,6 +156,12 @@ async fn prepare(app: Arc<App>) {
     }
     app.health.storage_ready();
     tracing::info!("database and bucket are ready");
+    if let Err(error) = db::open_least(&app.db).await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "connections that were to be kept cannot be opened now"
+        );
+    }
 }
 
 async fn prepare_database(app: &App) -> Result<(), SchemaError> {

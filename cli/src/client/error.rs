@@ -1,5 +1,7 @@
 //! Why a call failed, and what to do about it.
 
+use std::collections::BTreeMap;
+
 use niks3_protocol::api::gc::GcStatus;
 use niks3_protocol::duration::GoDuration;
 use reqwest::StatusCode;
@@ -40,6 +42,14 @@ pub(crate) enum ClientError {
     Damaged { host: String, message: String },
     #[error("{message} ({host} answered {status})")]
     Refused { host: String, status: StatusCode, message: String },
+    #[error("{message} ({host} answered {status})")]
+    RefusedObjects {
+        host: String,
+        status: StatusCode,
+        message: String,
+        /// By key, what is wrong with each; without them the call would be taken.
+        objects: BTreeMap<String, String>,
+    },
     #[error("{host} does not answer as a niks3 server does: {problem}")]
     NotNiks3 { host: String, problem: String },
     #[error("{host} is a server of an older version, which cannot {what}")]
@@ -70,6 +80,7 @@ impl ClientError {
             | Self::TimedOut { .. }
             | Self::Expired { .. }
             | Self::Damaged { .. }
+            | Self::RefusedObjects { .. }
             | Self::TooOld { .. }
             | Self::GcConflict(_) => false,
         }
@@ -112,7 +123,7 @@ impl ClientError {
 
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Refused { status, .. } => Some(*status),
+            Self::Refused { status, .. } | Self::RefusedObjects { status, .. } => Some(*status),
             _ => None,
         }
     }

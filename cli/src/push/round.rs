@@ -7,9 +7,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, PendingObject};
 use niks3_protocol::nix::StorePath;
 
-use super::plan::Plan;
+use super::plan::{Plan, PlannedPath};
 use super::session::Session;
 use super::{PushError, narinfos, upload};
+use crate::client::ClientError;
 use crate::printer::{bytes, paths};
 
 /// How a round ended.
@@ -22,7 +23,10 @@ pub(super) enum Outcome {
 
 pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outcome, PushError> {
     let failed = session.failed_count();
-    let uploads = begin(session, plan).await?;
+    let uploads = match begin(session, plan).await {
+        Ok(uploads) => uploads,
+        Err(error) => return refused(session, plan, error),
+    };
     let mut pending: BTreeMap<String, PendingObject> =
         uploads.iter().flat_map(|upload| upload.answer.pending_objects.clone()).collect();
     let missing = plan.missing(&pending);
@@ -42,8 +46,9 @@ pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outc
         ));
     }
     tracing::debug!("the upload is open");
-    let id = uploads.first().map(|upload| upload.answer.id.clone()).unwrap_or_default();
-    upload::upload(session, plan, id, &pending).await?;
+    let first = uploads.first().map(|upload| (upload.answer.id.clone(), &upload.answer.upload_headers));
+    let (id, told) = first.ok_or_else(|| PushError::Unexpected("no upload".to_owned()))?;
+    upload::upload(session, plan, id, told, &pending).await?;
     if session.failed_count() > failed {
         return Ok(Outcome::Failed);
     }
@@ -56,6 +61,27 @@ pub(super) async fn run(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Outc
     session.journal.committed(plan.keys());
     session.committed(plan);
     Ok(Outcome::Committed)
+}
+
+/// Where a server takes some NARs not, the paths that they are of fail, before anything is read or sent.
+fn refused(session: &Session, plan: &Plan, error: PushError) -> Result<Outcome, PushError> {
+    let PushError::Client(ClientError::RefusedObjects { host, status, objects, .. }) = &error else {
+        return Err(error);
+    };
+    let of_path = |(path, planned): (&StorePath, &PlannedPath)| {
+        let (host, status, message) = (host.clone(), *status, objects.get(&planned.nar)?.clone());
+        let message = format!("its NAR {message}");
+        let source = ClientError::Refused { host, status, message };
+        Some((path.clone(), PushError::Upload { path: path.clone(), source }))
+    };
+    let mut paths: BTreeMap<StorePath, PushError> = plan.paths.iter().filter_map(of_path).collect();
+    if paths.is_empty() || !session.options.keep_going {
+        return Err(paths.pop_first().map_or(error, |(_, error)| error));
+    }
+    for (path, error) in paths {
+        session.fail(&path, error);
+    }
+    Ok(Outcome::Failed)
 }
 
 /// An open upload.
@@ -86,8 +112,10 @@ async fn begin(session: &Arc<Session>, plan: &Arc<Plan>) -> Result<Vec<Upload>, 
                 verify_s3,
                 server_narinfos,
                 bound_addresses,
+                upload_headers: session.upload_headers,
             };
-            Ok(Upload { root: closure, answer: session.client.begin(&request).await? })
+            let answer = session.client.begin(&request).await?;
+            Ok::<_, PushError>(Upload { root: closure, answer })
         })
         .buffered(4)
         .try_collect()

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use niks3_protocol::api::cache_config::{BOUND_ADDRESSES, MULTI_ROOT, RESUME, SERVER_NARINFOS};
+use niks3_protocol::api::cache_config::{
+    BOUND_ADDRESSES, MULTI_ROOT, RESUME, SERVER_NARINFOS, UPLOAD_HEADERS,
+};
 use niks3_protocol::api::pending_closures::PendingObject;
 use niks3_protocol::nix::StorePath;
 use reqwest::StatusCode;
@@ -18,6 +20,7 @@ use crate::printer::{Printer, chain};
 use crate::progress::Progress;
 
 /// One run of `niks3 push`.
+#[expect(clippy::struct_excessive_bools, reason = "each is an extension of its own")]
 pub(super) struct Session {
     pub(super) client: Arc<Client>,
     pub(super) options: Options,
@@ -30,6 +33,8 @@ pub(super) struct Session {
     pub(super) server_narinfos: bool,
     /// Addresses are asked for when the bytes are there, and bound to them. All of a push is one upload then.
     bound: AtomicBool,
+    /// The server may name headers for what is sent to S3.
+    pub(super) upload_headers: bool,
     /// The server helps with what an interrupted push left, and commits nothing that is not in the bucket.
     pub(super) resume: bool,
     state: Mutex<State>,
@@ -66,6 +71,7 @@ impl Session {
             multi_root: knows(MULTI_ROOT),
             server_narinfos: knows(SERVER_NARINFOS),
             bound: AtomicBool::new(knows(BOUND_ADDRESSES) && knows(MULTI_ROOT)),
+            upload_headers: knows(UPLOAD_HEADERS),
             resume: knows(RESUME),
             state: Mutex::default(),
         }

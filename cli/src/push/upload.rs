@@ -31,7 +31,7 @@ use super::session::Session;
 use crate::client::ClientError;
 use crate::nar::{self, Listing};
 use crate::store;
-use addresses::{Addresses, add_checksum, bytes_of, twice};
+use addresses::{Addresses, add_checksum, bytes_of, told_headers, twice};
 use compress::{Source, unreadable};
 use encoder::Contexts;
 use jobs::{Job, jobs};
@@ -46,6 +46,8 @@ struct Engine {
     memory: Memory,
     contexts: Contexts,
     addresses: Addresses,
+    /// What the server says that each PUT has to have.
+    told: HeaderMap,
 }
 
 /// Sends everything that is missing, narinfos aside. A path that fails is noted where others are to go on.
@@ -53,6 +55,7 @@ pub(super) async fn upload(
     session: &Arc<Session>,
     plan: &Arc<Plan>,
     id: String,
+    told: &BTreeMap<String, String>,
     pending: &BTreeMap<String, PendingObject>,
 ) -> Result<(), PushError> {
     let options = session.options;
@@ -62,7 +65,8 @@ pub(super) async fn upload(
         cores: Arc::new(Semaphore::new(options.jobs)),
         memory: Memory::new(),
         contexts: Contexts::default(),
-        addresses: Addresses::new(id),
+        addresses: Addresses::new(id, session.upload_headers),
+        told: told_headers(told)?,
     };
     let jobs = jobs(plan, pending)?;
     futures::stream::iter(jobs)
@@ -235,9 +239,14 @@ impl Engine {
         let address = match &bound {
             Some(bytes) => {
                 add_checksum(&mut headers, bytes);
-                self.addresses.get(&self.session.client, key, bytes).await?
+                let (address, told) = self.addresses.get(&self.session.client, key, bytes).await?;
+                headers.extend(told_headers(&told)?);
+                address
             }
-            None => address(pending)?.to_owned(),
+            None => {
+                headers.extend(self.told.clone());
+                address(pending)?.to_owned()
+            }
         };
         self.put(path, &address, &headers, body).await.map(drop)
     }

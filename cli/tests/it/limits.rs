@@ -80,6 +80,28 @@ async fn what_can_be_pushed_is_pushed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_nar_larger_than_the_cache_takes_is_named_before_anything_is_read() {
+    let cache = Cache::with(|parts, _| parts.settings.limits.nar_bytes = 1_000_000).await;
+    let add = |name: &str, content: &[u8]| cache.store.add(name, &[("x", content)]);
+    let (small, large, other) = (add("small", b"1"), add("large", &noise(12_000_000)), add("other", b"4"));
+    let root = cache.store.build("root", &format!("echo {small} {large} > $out"), &[&small, &large]);
+    // Whoever read it would say that it is gone.
+    delete(&large);
+    let paths = [root.as_str(), other.as_str()];
+    insta::assert_snapshot!(cache.niks3(&["push", paths[0], paths[1]]).run().await.failed(1), @"error: /nix/store/HASH-large could not be uploaded: its NAR has 12000280 bytes, and this cache takes NARs of 1000000 at most, which whoever runs it may raise (--max-nar-size, of a BinaryCache server.uploads.maxNarSize) (SERVER answered 413 Payload Too Large)");
+    cache.assert_nothing_committed().await;
+    let push = ["push", "--keep-going", paths[0], paths[1]];
+    insta::assert_snapshot!(unhurried(&cache.niks3(&push).run().await.stderr_of(1)), @r"
+    error: /nix/store/HASH-large could not be uploaded: its NAR has 12000280 bytes, and this cache takes NARs of 1000000 at most, which whoever runs it may raise (--max-nar-size, of a BinaryCache server.uploads.maxNarSize) (SERVER answered 413 Payload Too Large)
+    2 paths: 0 cached, 2 to upload (SIZE)
+    Pushed 2 paths to SERVER: SIZE sent in TIME
+    error: /nix/store/HASH-root needs /nix/store/HASH-large; it was not pushed
+    error: 2 paths were not pushed
+    ");
+    assert_eq!(roots(&cache).await, ["other", "small"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_root_that_nix_does_not_know_stops_no_other() {
     let cache = Cache::start().await;
     let path = cache.store.add("tree", &[("x", b"x")]);

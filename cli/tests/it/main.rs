@@ -10,6 +10,7 @@ mod bound;
 mod certificates;
 mod counts;
 mod doctor;
+mod encryption;
 mod explain;
 mod failures;
 mod fsck;

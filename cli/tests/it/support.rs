@@ -1,5 +1,7 @@
 //! What every test has: a server of its own, a Nix store of its own, and the program.
 
+#[path = "../../../server/tests/it/support/minio.rs"]
+pub(crate) mod minio;
 pub(crate) mod nix;
 pub(crate) mod program;
 pub(crate) mod recorder;
@@ -17,7 +19,7 @@ use niks3_protocol::nix::{PublicKey, SecretKey};
 use niks3_protocol::server_config::{AuthSection, MigrationMode, ReadMode};
 use niks3_server::app::{App, Settings};
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
-use niks3_server::db::Database;
+use niks3_server::db::{Connections, Database};
 use niks3_server::serve;
 use niks3_server::settings::Parts;
 use sqlx::postgres::PgConnectOptions;
@@ -157,7 +159,7 @@ async fn parts(folder: &TempDir, url: &str, s3: &Relay, store: &NixStore, key: &
     Parts {
         database: Database {
             options: server.database(&name),
-            max_connections: 10,
+            connections: Connections::at_most(10),
             schema: None,
             migrations: MigrationMode::Automatic,
         },
@@ -196,4 +198,10 @@ pub(crate) fn environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set; run the tests inside their services: e2e/services cargo test -p niks3-cli")
     })
+}
+
+/// A variable that need not be set.
+#[expect(clippy::disallowed_methods, reason = "tests are told by e2e/services where their programs are")]
+pub(crate) fn optional(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -120,6 +120,7 @@ fn begin_request(closure: &BTreeMap<String, NarInfoMetadata>) -> BeginRequest {
         verify_s3: false,
         server_narinfos: false,
         bound_addresses: false,
+        upload_headers: false,
     }
 }
 

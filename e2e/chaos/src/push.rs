@@ -127,8 +127,15 @@ impl<'a> Push<'a> {
         let objects = self.paths.iter().flat_map(|(path, compression)| path.objects(*compression)).collect();
         let verify_s3 = self.dice.chance(80);
         let (closure, closures, server_narinfos) = (root.key(), Vec::new(), self.modern);
-        let body =
-            BeginRequest { closure, closures, objects, verify_s3, server_narinfos, bound_addresses: false };
+        let body = BeginRequest {
+            closure,
+            closures,
+            objects,
+            verify_s3,
+            server_narinfos,
+            bound_addresses: false,
+            upload_headers: false,
+        };
         let body = serde_json::to_value(body).map_err(|_| GaveUp)?;
         let answer =
             self.world.insist(&mut self.dice, Method::POST, "/api/pending_closures", Some(&body)).await?;

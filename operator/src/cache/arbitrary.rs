@@ -32,10 +32,11 @@ fn cache() -> Value {
             "url": "https://cache.example.org", "suspend": "None",
             "cacheInfo": {"priority": 30, "wantMassQuery": true, "storeDir": "/nix/store"},
             "storage": {"s3": {"bucket": "nix", "prefix": "a", "endpoint": "http://s3:9000", "region": "a",
-                "addressingStyle": "Path", "ca": {"configMapKeyRef": {"name": "ca", "key": "a"}},
-                "credentials": {"secretRef": {"name": "s3"}}}},
+                "addressingStyle": "Path", "serverSideEncryption": {"type": "KMS", "kmsKeyId": "a"}, "ca": {"configMapKeyRef": {"name": "ca", "key": "a"}},
+                "credentials": {"secretRef": {"name": "s3", "sessionTokenKey": "t"}}}},
             "database": {"connection": {"host": "db", "port": 5432, "database": "nix", "userSecretRef": {"name": "db"},
-                "sslMode": "Require"}, "schema": "a", "migrations": "Manual", "pool": {"maxConnections": 10}},
+                "sslMode": "Require"}, "schema": "a", "migrations": "Manual",
+                "pool": {"maxConnections": 10, "minIdle": 2, "acquireTimeout": "5s"}},
             "signing": {
                 "keys": [{"name": "a-1", "secretKeyRef": {"name": "key", "key": "secret"}}, {"name": "a-2", "stage": "Auto"}],
                 "rotation": {"interval": "2160h", "publishBeforeSign": "168h", "overlap": "720h", "promotion": "Automatic",
@@ -51,7 +52,7 @@ fn cache() -> Value {
             "server": {
                 "replicas": 2, "image": "a", "resources": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
                 "readProxy": {"mode": "Redirect", "redirectTTL": "10m"},
-                "uploads": {"presignExpiry": "5h", "verify": "Hash", "boundAddresses": "Enabled"},
+                "uploads": {"maxNarSize": "1Ti", "presignExpiry": "5h", "verify": "Hash", "boundAddresses": "Enabled"},
                 "limits": {"callTimeout": "1m", "closureBodySize": "64Mi", "openUploads": 5, "objectsPerUpload": 9},
                 "ingress": {"host": "a", "tlsSecretName": "tls"},
                 "tls": {"certManager": {"issuerRef": {"name": "a"}, "duration": "2160h"}},

@@ -46,7 +46,7 @@ pub use keys::Signing;
 pub use rotation::{Clock, Clocks};
 use secrets::Resolver;
 pub use secrets::{Generated, Missing, SecretFile};
-pub use valid::{Database, Embedded, Network, S3Access, Storage, Token, ValidCache};
+pub use valid::{Connections, Database, Embedded, Network, S3Access, Storage, Token, ValidCache};
 
 /// A spec that cannot be carried out. It waits for an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         private: spec.auth.read == ReadAccess::Authenticated,
         uploads: limits::uploads(&spec.server.uploads),
         presign_expiry,
-        max_connections: spec.database.pool.max_connections,
+        pool: backends::pool(&spec.database.pool)?,
         schema: spec.database.schema.clone(),
         migrations: backends::migrations(&spec.database),
         redirect_ttl,
@@ -115,7 +115,7 @@ pub fn validate(cache: &BinaryCache, observed: &Observed, images: &Images) -> Re
         replicas: autoscaling.is_none().then_some(least),
         replicas_before: observed.replicas,
         autoscaling,
-        limits: limits::limits(&spec.server.limits)?,
+        limits: limits::limits(&spec.server.limits, &spec.server.uploads)?,
         resign: limits::resign(&spec.signing.rotation),
         network: network::limits(spec, observed),
         certificate_missing: certificate_missing(&spec.server, observed),

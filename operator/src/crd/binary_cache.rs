@@ -5,6 +5,7 @@ mod ca;
 mod clients;
 mod credentials;
 mod database;
+mod encryption;
 mod identities;
 mod server;
 mod signing;
@@ -26,6 +27,7 @@ pub use database::{
     CloudNativePg, Database, DatabaseConnection, DatabaseUrlRef, EmbeddedDatabase, Migrations, Pool, SslMode,
     UserSecretRef,
 };
+pub use encryption::{EncryptionType, ServerSideEncryption};
 pub use identities::{
     CertificateProxy, CertificateRule, ClaimMatch, ClientCertificates, OidcIssuer, OidcRule,
 };

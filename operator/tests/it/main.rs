@@ -28,6 +28,7 @@ mod moving;
 mod outage;
 mod plugin;
 mod policies;
+mod pool;
 mod resigning;
 mod resilience;
 mod rollouts;

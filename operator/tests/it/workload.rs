@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use niks3_operator::crd::BinaryCache;
 use serde_json::{Value, json};
@@ -89,6 +89,47 @@ async fn a_service_account_of_ones_own_is_waited_for() {
     assert_eq!(pod.service_account_name.as_deref(), Some("robot"));
     let volumes = pod.volumes.unwrap();
     assert!(volumes.iter().all(|volume| volume.name != "s3"), "there is no access key to mount");
+}
+
+#[tokio::test]
+async fn keys_that_end_make_no_new_pods() {
+    let world = World::new().await;
+    world.secret("db", &[("uri", "postgres://db")]).await;
+    world.secret("s3", &[("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")]).await;
+    let with = |credentials: Value| {
+        json!({"storage": {"s3": {"bucket": "session", "credentials": {"secretRef": credentials}}},
+            "database": {"urlSecretRef": {"name": "db"}}})
+    };
+    world.cache("main", with(json!({"name": "s3", "sessionTokenKey": "token"}))).await;
+    let status = world.reconcile_cache("main").await.status;
+    let expected = "False/SecretKeyMissing: Secret s3 has no key token";
+    assert_eq!(condition(&status, "ResolvedRefs"), expected);
+    let changed = |key: &str| json!({"stringData": {"AWS_ACCESS_KEY_ID": key, "token": key}});
+    world.patch::<Secret>("s3", changed("a1")).await;
+    let status = world.reconcile_cache("main").await.status;
+    assert!(condition(&status, "ResolvedRefs").starts_with("True/"));
+    let template = async || world.api::<Deployment>().get("main").await.unwrap().spec.unwrap().template;
+    let before = template().await;
+    let volumes = before.spec.as_ref().unwrap().volumes.as_ref().unwrap();
+    let mounted = volumes.iter().find(|volume| volume.name == "s3").unwrap().secret.as_ref().unwrap();
+    let files: Vec<_> = mounted.items.iter().flatten().map(|item| (&*item.key, &*item.path)).collect();
+    let keys = [("AWS_ACCESS_KEY_ID", "access-key"), ("AWS_SECRET_ACCESS_KEY", "secret-key")];
+    assert_eq!(files, [&keys[..], &[("token", "session-token")]].concat());
+    let config = world.api::<ConfigMap>().get("main-config").await.unwrap().data.unwrap();
+    assert!(config["config.json"].contains("\"session_token_file\": \"/var/run/niks3/s3/session-token\""));
+    world.patch::<Secret>("s3", changed("a2")).await;
+    world.reconcile_cache("main").await;
+    assert_eq!(template().await, before, "the server reads its files again");
+
+    // A key without an end does make new ones.
+    world
+        .patch::<BinaryCache>("main", json!({"spec": with(json!({"name": "s3", "sessionTokenKey": null}))}))
+        .await;
+    world.reconcile_cache("main").await;
+    let before = template().await;
+    world.patch::<Secret>("s3", changed("a3")).await;
+    world.reconcile_cache("main").await;
+    assert_ne!(template().await, before);
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ pub const FSCK: &str = "fsck";
 /// Upload addresses are asked for when the bytes are ready, and bound to them: `POST
 /// /api/pending_closures/{id}/addresses`, [`BeginRequest::bound_addresses`](super::pending_closures::BeginRequest::bound_addresses).
 pub const BOUND_ADDRESSES: &str = "bound-addresses";
+/// A client that says so may be given headers that each PUT of an object has to have:
+/// [`BeginRequest::upload_headers`](super::pending_closures::BeginRequest::upload_headers).
+pub const UPLOAD_HEADERS: &str = "upload-headers";
 /// Realisations may be stored as `build-trace-v2/{name}.drv/{output}.doi` too.
 pub const BUILD_TRACE: &str = "build-trace-v2";
 

@@ -15,6 +15,9 @@ pub struct Readiness {
     /// The keys in force; a server that takes no others without a restart does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<KeysInForce>,
+    /// How many connections the database has at most, for all that use this server's user; where it tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_connections: Option<u32>,
     /// Those whose tokens are taken. None of them makes the server unready; a server of before it could tell does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuers: Option<Vec<IssuerState>>,

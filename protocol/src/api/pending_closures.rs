@@ -23,6 +23,7 @@ pub fn part_size(nar_size: u64) -> u64 {
 /// `POST /api/pending_closures`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[expect(clippy::struct_excessive_bools, reason = "each is an extension of its own")]
 pub struct BeginRequest {
     /// The root: `{32}.narinfo`.
     pub closure: String,
@@ -42,6 +43,10 @@ pub struct BeginRequest {
     /// [`BOUND_ADDRESSES`](super::cache_config::BOUND_ADDRESSES)): the answer has none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bound_addresses: bool,
+    /// The client sends the headers along that the answer names (extension
+    /// [`UPLOAD_HEADERS`](super::cache_config::UPLOAD_HEADERS)).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upload_headers: bool,
 }
 
 /// One object a closure needs. The key is text here, so that the server can name the one it refuses.
@@ -76,6 +81,9 @@ pub struct BeginResponse {
     #[serde(with = "time::serde::rfc3339")]
     #[cfg_attr(feature = "schema", schemars(with = "crate::schema::Instant"))]
     pub started_at: OffsetDateTime,
+    /// By name, what each PUT to a `presigned_url` of this answer has to have beside its own headers; parts have none of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub upload_headers: BTreeMap<String, String>,
     /// By key, what is missing and how to send it.
     pub pending_objects: BTreeMap<String, PendingObject>,
 }
@@ -115,6 +123,9 @@ pub const MAX_ADDRESSES: usize = 1000;
 pub struct AddressesRequest {
     /// By key, the bytes that are to be stored.
     pub objects: BTreeMap<String, StoredBytes>,
+    /// The client sends the headers along that the answer names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub upload_headers: bool,
 }
 
 /// The bytes of an object as they are stored.
@@ -133,6 +144,9 @@ pub struct StoredBytes {
 pub struct AddressesResponse {
     /// By key, where to PUT those bytes, and no others.
     pub addresses: BTreeMap<String, String>,
+    /// By name, what each of these PUTs has to have beside its own headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub upload_headers: BTreeMap<String, String>,
 }
 
 /// `POST /api/pending_closures/{id}/sign`.

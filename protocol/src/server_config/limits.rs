@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::GoDuration;
 
+/// S3's largest object: 5 TiB.
+pub const LARGEST_NAR: u64 = 5 << 40;
+
 /// How much one caller, one call and all of them may ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,6 +19,8 @@ pub struct LimitsSection {
     pub objects_per_upload: usize,
     /// Narinfos of one sign.
     pub paths_per_sign: usize,
+    /// Bytes of one NAR, uncompressed: 5 TiB is what S3 can hold.
+    pub nar_bytes: u64,
     /// Uploads that all identities may have under way, on all replicas; 0 is any number.
     pub open_uploads: u32,
     /// Uploads that one identity may have under way, on all replicas; 0 is any number.
@@ -35,6 +40,7 @@ impl Default for LimitsSection {
             body_bytes: 1 << 20,
             objects_per_upload: 500_000,
             paths_per_sign: 250_000,
+            nar_bytes: LARGEST_NAR,
             open_uploads: 10_000,
             open_uploads_per_identity: 1000,
             call_timeout: GoDuration::seconds(600),

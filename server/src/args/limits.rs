@@ -18,6 +18,9 @@ pub struct LimitArgs {
     /// Narinfos of one sign.
     #[arg(long, env = "NIKS3_MAX_SIGN_PATHS", global = true)]
     pub max_sign_paths: Option<String>,
+    /// Bytes of one NAR, uncompressed, such as 50Gi; at most 5Ti.
+    #[arg(long, env = "NIKS3_MAX_NAR_SIZE", global = true)]
+    pub max_nar_size: Option<String>,
     /// Uploads under way, of all identities; 0 is any number.
     #[arg(long, env = "NIKS3_MAX_UPLOADS", global = true)]
     pub max_uploads: Option<String>,

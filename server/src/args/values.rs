@@ -1,7 +1,7 @@
 //! The values of flags and variables, as text. An empty one is the default.
 
 use niks3_protocol::duration::{DurationError, GoDuration};
-use niks3_protocol::server_config::{ReadMode, ResignMode, VerifyUploads};
+use niks3_protocol::server_config::{EncryptionType, ReadMode, ResignMode, VerifyUploads};
 
 pub(super) fn concurrency(text: &str) -> Result<usize, String> {
     match text {
@@ -11,6 +11,14 @@ pub(super) fn concurrency(text: &str) -> Result<usize, String> {
             .ok()
             .filter(|number| (1..=10_000).contains(number))
             .ok_or_else(|| format!("{text:?} is not a number from 1 to 10000")),
+    }
+}
+
+pub(super) fn encryption(text: &str) -> Result<EncryptionType, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "aes256" => Ok(EncryptionType::Aes256),
+        "kms" => Ok(EncryptionType::Kms),
+        _ => Err(format!("{text:?} is neither aes256 nor kms")),
     }
 }
 

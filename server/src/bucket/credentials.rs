@@ -16,8 +16,8 @@ use aws_sdk_s3::config::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-use super::BucketConfig;
 use super::web_identity::Exchange;
+use super::{BucketConfig, SessionFiles};
 use crate::telemetry;
 
 /// The limit on asking for credentials.
@@ -61,6 +61,7 @@ pub(super) struct Asking {
 
 #[derive(Debug)]
 enum Source {
+    Session(SessionFiles),
     WebIdentity(Exchange),
     Environment(Option<SharedCredentialsProvider>),
 }
@@ -85,6 +86,9 @@ impl Keeper {
         if let Some(keys) = &config.credentials {
             return Self::Given(Credentials::new(&keys.access_key, &keys.secret_key, None, None, "niks3"));
         }
+        if let Some(files) = &config.session {
+            return Self::asks(Source::Session(files.clone()), config);
+        }
         // Where the pod is, as a cloud says; the bucket may be elsewhere.
         let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
         let region = region.or_else(Region::new(config.region.clone()));
@@ -94,6 +98,10 @@ impl Keeper {
             Some(identity) => Source::WebIdentity(Exchange::new(identity.clone(), &sdk)),
             None => Source::Environment(sdk.credentials_provider()),
         };
+        Self::asks(source, config)
+    }
+
+    fn asks(source: Source, config: &BucketConfig) -> Self {
         let limit = LIMIT.min(config.request_timeout * 3 / 4);
         Self::Asks(Arc::new(Asking { source, limit, state: Mutex::default(), turn: Arc::default() }))
     }
@@ -200,6 +208,7 @@ impl ProvideCredentials for Keeper {
 impl Source {
     fn name(&self) -> &'static str {
         match self {
+            Self::Session(_) => "the files with the session token and its keys",
             Self::WebIdentity(_) => "web identity",
             Self::Environment(_) => "the credentials of the environment",
         }
@@ -207,6 +216,7 @@ impl Source {
 
     async fn load(&self) -> Result<Credentials, String> {
         match self {
+            Self::Session(files) => files.credentials().await,
             Self::WebIdentity(exchange) => {
                 // They go first, as with every AWS SDK.
                 match EnvironmentVariableCredentialsProvider::new().provide_credentials().await {

@@ -228,6 +228,8 @@ fn classify(operation: &str, status: u16, code: &str) -> Failure {
         (304, _) => Failure::NotModified,
         (416, _) => Failure::RangeNotSatisfiable,
         (501, _) | (_, "NotImplemented") => Failure::Unsupported,
+        // Told to encrypt, S3 has no such key, or no service of keys.
+        (_, code) if code.starts_with("KMS") || code.starts_with("kms:") => Failure::Unsupported,
         (404, _) if operation == "list" => Failure::BucketNotFound,
         (404, _) => Failure::NotFound,
         (401 | 403, _) => Failure::AccessDenied,

@@ -4,7 +4,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use niks3_protocol::api::multipart::CompletedPart as WirePart;
 use niks3_protocol::object_key::ObjectKey;
 
-use super::{Bucket, BucketError, Failure};
+use super::{Bucket, BucketError, Encryption, Failure};
 
 impl Bucket {
     /// Opens a multipart upload and gives its id.
@@ -19,7 +19,12 @@ impl Bucket {
         content_type: &str,
     ) -> Result<String, BucketError> {
         let request = self.client.create_multipart_upload().bucket(&self.config.bucket);
-        let request = request.key(self.full_key(key)).content_type(content_type);
+        let encryption = self.config.encryption.as_ref();
+        let request = request
+            .key(self.full_key(key))
+            .content_type(content_type)
+            .set_server_side_encryption(encryption.map(Encryption::sdk))
+            .set_ssekms_key_id(encryption.and_then(Encryption::key).map(str::to_owned));
         let answer = self.call("create multipart upload of", key, request.send()).await?;
         answer.upload_id().map(str::to_owned).ok_or_else(|| BucketError {
             operation: "create multipart upload of",

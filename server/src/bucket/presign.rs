@@ -2,6 +2,7 @@
 //!
 //! Source: AWS, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_s3::config::Credentials;
@@ -9,7 +10,7 @@ use percent_encoding::utf8_percent_encode;
 use time::OffsetDateTime;
 
 use super::sigv4::{Place, QUERY, Signing};
-use super::{BucketConfig, BucketError};
+use super::{BucketConfig, BucketError, Encryption};
 
 /// Signs addresses of one bucket with one set of credentials, dated when it was made.
 pub struct Presigner {
@@ -17,6 +18,9 @@ pub struct Presigner {
     signing: Signing,
     /// The query up to `X-Amz-SignedHeaders`
     query: String,
+    /// What a PUT has to have where its client sends along what it is told.
+    headers: BTreeMap<String, String>,
+    told: Signed,
 }
 
 impl Presigner {
@@ -38,25 +42,31 @@ impl Presigner {
             query = format!("{query}&X-Amz-Security-Token={}", utf8_percent_encode(token, QUERY));
         }
         query.push_str("&X-Amz-SignedHeaders=");
-        Ok(Self { place, signing, query })
+        let encryption = config.encryption.iter().flat_map(Encryption::headers);
+        let headers: BTreeMap<String, String> =
+            encryption.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let told = Signed::of(&place.host, &headers, &[]);
+        Ok(Self { place, signing, query, headers, told })
     }
 
-    /// Where to PUT an object.
-    pub fn put(&self, key: &str) -> String {
-        self.address("PUT", key, "")
+    /// What each PUT has to have beside its own headers, where the client sends along what it is told.
+    pub fn headers(&self) -> &BTreeMap<String, String> {
+        &self.headers
+    }
+
+    /// Where to PUT an object. For a client that sends no headers along, S3 goes by the bucket's default.
+    pub fn put(&self, key: &str, told: bool) -> String {
+        if told { self.signed("PUT", key, "", &self.told) } else { self.address("PUT", key, "") }
     }
 
     /// Where to PUT exactly these bytes: with any others the request is not the one that was signed, or its checksum
     /// is wrong. The sha256 is in base-64, as the header has it.
-    pub fn put_bound(&self, key: &str, length: u64, sha256: &str) -> String {
-        let signed = Signed {
-            names: "content-length;host;x-amz-checksum-sha256",
-            lines: format!(
-                "content-length:{length}\nhost:{}\nx-amz-checksum-sha256:{sha256}\n",
-                self.place.host
-            ),
-        };
-        self.signed("PUT", key, "", &signed)
+    pub fn put_bound(&self, key: &str, length: u64, sha256: &str, told: bool) -> String {
+        let length = length.to_string();
+        let bytes = [("content-length", length.as_str()), ("x-amz-checksum-sha256", sha256)];
+        let none = BTreeMap::new();
+        let headers = if told { &self.headers } else { &none };
+        self.signed("PUT", key, "", &Signed::of(&self.place.host, headers, &bytes))
     }
 
     /// Where to read an object, by a method as it is written in a request.
@@ -71,16 +81,11 @@ impl Presigner {
     }
 
     fn address(&self, method: &str, key: &str, more: &str) -> String {
-        self.signed(
-            method,
-            key,
-            more,
-            &Signed { names: "host", lines: format!("host:{}\n", self.place.host) },
-        )
+        self.signed(method, key, more, &Signed::of(&self.place.host, &BTreeMap::new(), &[]))
     }
 
     fn signed(&self, method: &str, key: &str, more: &str, Signed { names, lines }: &Signed) -> String {
-        let Self { place, query, signing } = self;
+        let Self { place, query, signing, .. } = self;
         let path = place.path(key);
         let query = format!("{query}{}{more}", utf8_percent_encode(names, QUERY));
         let request = format!("{method}\n{path}\n{query}\n{lines}\n{names}\nUNSIGNED-PAYLOAD");
@@ -91,8 +96,19 @@ impl Presigner {
 
 /// The headers that a request has to have: their names, sorted, and a line for each.
 struct Signed {
-    names: &'static str,
+    names: String,
     lines: String,
+}
+
+impl Signed {
+    fn of(host: &str, headers: &BTreeMap<String, String>, more: &[(&str, &str)]) -> Self {
+        let told = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut all: Vec<(&str, &str)> = told.chain(more.iter().copied()).chain([("host", host)]).collect();
+        all.sort_unstable();
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        let lines = all.iter().map(|(name, value)| [name, ":", value, "\n"].concat());
+        Self { names: names.join(";"), lines: lines.collect() }
+    }
 }
 
 #[cfg(test)]
@@ -106,17 +122,9 @@ mod tests {
     fn signs_as_the_aws_example_does() {
         let config = BucketConfig {
             endpoint: Some("https://s3.amazonaws.com".to_owned()),
-            public_endpoint: None,
             bucket: "examplebucket".to_owned(),
-            prefix: String::new(),
             region: "us-east-1".to_owned(),
-            path_style: false,
-            credentials: None,
-            web_identity: None,
-            request_timeout: Duration::from_secs(30),
-            create_bucket: false,
-            ca: None,
-            rate_limit: 0,
+            ..BucketConfig::default()
         };
         let (id, secret) = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
         let credentials = Credentials::new(id, secret, None, None, "test");

@@ -2,11 +2,14 @@
 //! one. docs/s3.md has what was found where.
 
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ServerSideEncryption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use super::{Bucket, BucketError, Deletion, Failure, Listed, PLAIN_TEXT, ReadAnswer, ReadRequest};
+use super::{
+    Bucket, BucketError, Deletion, Encryption, Failure, Listed, PLAIN_TEXT, ReadAnswer, ReadRequest,
+};
 
 /// Where it is tried.
 const PREFIX: &str = ".niks3-probe-";
@@ -68,13 +71,28 @@ impl Bucket {
 
     /// Writes an object; whether it is a version beside others.
     async fn put_trial(&self, key: &str, sha256: Option<&[u8]>) -> Result<bool, BucketError> {
+        let encryption = self.config.encryption.as_ref();
         let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(key));
         let request = request
             .content_type(PLAIN_TEXT)
             .content_encoding(ENCODING)
             .set_checksum_sha256(sha256.map(|sum| STANDARD.encode(sum)))
+            .set_server_side_encryption(encryption.map(Encryption::sdk))
+            .set_ssekms_key_id(encryption.and_then(Encryption::key).map(str::to_owned))
             .body(ByteStream::from_static(TRIAL));
         let answer = self.call("put", key, request.send()).await?;
+        if let Some(wanted) = encryption.map(Encryption::sdk)
+            && answer.server_side_encryption() != Some(&wanted)
+        {
+            let found = answer.server_side_encryption().map_or("nothing", ServerSideEncryption::as_str);
+            let wanted = wanted.as_str();
+            return Err(unsupported(
+                key,
+                &format!(
+                    "it was told to encrypt with {wanted}, and says {found} of that; switch off --s3-encryption"
+                ),
+            ));
+        }
         Ok(answer.version_id().is_some_and(|version| !matches!(version, "" | "null")))
     }
 

@@ -51,7 +51,7 @@ pub async fn run(pool: &PgPool, schema: Option<&str>) -> Result<(), MigrateError
     }
     // sqlx lets its lock go where it succeeds; else only the end of the connection does. Other servers, and who puts things
     // right by hand, would wait for it.
-    let own = super::pool((*pool.connect_options()).clone(), 1);
+    let own = super::pool((*pool.connect_options()).clone(), super::Connections::at_most(1));
     let ran = MIGRATOR.run(&own).await;
     own.close().await;
     ran

@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use niks3_protocol::api::WhoAmI;
 use niks3_protocol::api::cache_config::{
     BOUND_ADDRESSES, BUILD_TRACE, CacheConfig, EXPLAIN, FSCK, GC_POLICY, MULTI_ROOT, REFRESH, RESUME,
-    SERVER_NARINFOS,
+    SERVER_NARINFOS, UPLOAD_HEADERS,
 };
 use serde::Deserialize;
 
@@ -28,11 +28,12 @@ pub struct ConfigQuery {
 pub async fn config(State(app): State<Arc<App>>, Asked(query): Asked<ConfigQuery>) -> Json<CacheConfig> {
     let always = [MULTI_ROOT, REFRESH, RESUME, SERVER_NARINFOS, GC_POLICY, EXPLAIN, FSCK, BUILD_TRACE];
     let bound = app.config.bound.then_some(BOUND_ADDRESSES);
+    let headers = app.bucket.config().encryption.as_ref().map(|_| UPLOAD_HEADERS);
     Json(CacheConfig {
         substituter_url: app.config.cache_url.clone(),
         public_keys: app.keys.now().signer.public_keys(),
         oidc_audience: app.auth.audience_of(query.issuer.as_deref()),
-        extensions: always.into_iter().chain(bound).map(str::to_owned).collect(),
+        extensions: always.into_iter().chain(bound).chain(headers).map(str::to_owned).collect(),
         server_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     })
 }

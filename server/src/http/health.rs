@@ -238,11 +238,13 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
     let ready = !stopping && checks.iter().all(|check| check.ok);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if query.is_some_and(|query| query.starts_with("verbose")) {
+        let database_connections = database_connections(&app, &checks).await;
         let readiness = Readiness {
             ready,
             checks,
             server_version: env!("CARGO_PKG_VERSION").to_owned(),
             signing: Some(app.keys.now().told()),
+            database_connections,
             issuers: Some(app.auth.issuers()),
             kubernetes_issuer: app.auth.kubernetes_issuer(),
             schema_version: app.health.state().schema_version,
@@ -261,6 +263,13 @@ pub async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> R
         lines.push("the server is stopping".to_owned());
     }
     (status, lines.join("\n")).into_response()
+}
+
+/// Nothing where the database does not tell, as what only resembles PostgreSQL may not.
+async fn database_connections(app: &App, checks: &[ReadinessCheck]) -> Option<u32> {
+    checks.iter().find(|check| check.name == Dependency::Database && check.ok)?;
+    let limit = tokio::time::timeout(CHECK_TIMEOUT, crate::db::connection_limit(&app.db)).await;
+    u32::try_from(limit.ok()?.ok()?).ok()
 }
 
 /// `GET /metrics`

@@ -50,8 +50,9 @@ pub async fn begin(
 /// MiB.
 fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
     let Begun { id, started_at, multiparts, missing, addresses } = begun;
-    let head =
-        BeginResponse { id: id.to_string(), started_at, pending_objects: multiparts.into_iter().collect() };
+    let pending_objects = multiparts.into_iter().collect();
+    let upload_headers = addresses.headers();
+    let head = BeginResponse { id: id.to_string(), started_at, upload_headers, pending_objects };
     let empty = head.pending_objects.is_empty();
     let mut head = serde_json::to_vec(&head)?;
     let tail = head.split_off(head.len() - END.len());

@@ -1,5 +1,7 @@
 //! Upload addresses bound to the length and the sha256 of what is to be stored: S3 itself refuses other bytes.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use niks3_protocol::api::pending_closures::{AddressesRequest, AddressesResponse, StoredBytes};
@@ -39,11 +41,13 @@ pub async fn addresses(
         return Err(PushError::UploadNotFound(id));
     }
     drop(conn);
+    let told = request.upload_headers;
     let address = |(key, bytes): (String, StoredBytes)| {
-        let address = presigner.put_bound(&key, bytes.length, &bytes.sha256);
+        let address = presigner.put_bound(&key, bytes.length, &bytes.sha256, told);
         (key, address)
     };
-    Ok(AddressesResponse { addresses: request.objects.into_iter().map(address).collect() })
+    let upload_headers = if told { presigner.headers().clone() } else { BTreeMap::new() };
+    Ok(AddressesResponse { addresses: request.objects.into_iter().map(address).collect(), upload_headers })
 }
 
 fn check(key: &str, bytes: &StoredBytes) -> Result<(), PushError> {

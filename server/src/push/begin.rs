@@ -4,6 +4,7 @@
 //! order is what makes it safe: a collection that did not see the upload took its snapshot before the states
 //! were read, so whatever it claims was condemned before, and such a condemnation is lifted here first.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::PushError;
 use super::look::ask;
 use super::plan::Plan;
 use super::staging::staging_key;
+use super::{PushError, size};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::bucket::Presigner;
@@ -56,17 +57,26 @@ pub struct PutAddresses {
     staged: bool,
     /// The client asks for each when it knows its bytes.
     bound: bool,
+    /// The client sends along what it is told.
+    told: bool,
 }
 
 impl PutAddresses {
+    /// What each PUT has to have beside its own headers.
+    pub fn headers(&self) -> BTreeMap<String, String> {
+        if self.told { self.presigner.headers().clone() } else { BTreeMap::new() }
+    }
+
     /// Where to send an object.
     pub fn of(&self, key: &str, kind: ObjectKind) -> PendingObject {
         // Never the address of a narinfo: whoever has one may replace what others committed since.
         let presigned_url = match kind {
-            ObjectKind::Narinfo if self.staged => Some(self.presigner.put(&staging_key(self.upload, key))),
+            ObjectKind::Narinfo if self.staged => {
+                Some(self.presigner.put(&staging_key(self.upload, key), self.told))
+            }
             ObjectKind::Narinfo => None,
             _ if self.bound => None,
-            _ => Some(self.presigner.put(key)),
+            _ => Some(self.presigner.put(key, self.told)),
         };
         PendingObject { kind, presigned_url, multipart_info: None }
     }
@@ -74,7 +84,15 @@ impl PutAddresses {
 
 /// Opens an upload and says what is missing and where to send it.
 pub async fn begin(app: &App, identity: &Identity, request: BeginRequest) -> Result<Begun, PushError> {
-    let BeginRequest { closure, closures, objects, verify_s3, server_narinfos, bound_addresses } = request;
+    let BeginRequest {
+        closure,
+        closures,
+        objects,
+        verify_s3,
+        server_narinfos,
+        bound_addresses,
+        upload_headers,
+    } = request;
     let mut roots = closures;
     roots.push(closure);
     roots.sort_unstable();
@@ -95,7 +113,8 @@ pub async fn begin(app: &App, identity: &Identity, request: BeginRequest) -> Res
     let (id, started_at) = db::uploads::insert(&mut conn, &upload).await?;
     drop(conn);
 
-    let upload = Opening { id, started_at, keys, plan, staged: !server_narinfos, bound: bound_addresses };
+    let (staged, bound, told) = (!server_narinfos, bound_addresses, upload_headers);
+    let upload = Opening { id, started_at, keys, plan, staged, bound, told };
     let begun = open(app, upload, verify_s3).await;
     if begun.is_err()
         // Nobody knows the id yet. Should this fail too, the upload expires.
@@ -128,15 +147,19 @@ struct Opening {
     plan: Plan,
     staged: bool,
     bound: bool,
+    told: bool,
 }
 
 /// Everything after the first transaction.
 async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, PushError> {
-    let Opening { id, started_at, keys, plan, staged, bound } = upload;
+    let Opening { id, started_at, keys, plan, staged, bound, told } = upload;
     if verify_s3 {
         forget_lost(app, &keys).await?;
     }
     let (absent, presigner) = read_states(app, id, &keys).await?;
+    let nars = absent.iter().filter(|key| key.starts_with("nar/"));
+    let nars = nars.filter_map(|key| keys.binary_search(key).ok());
+    size::check_missing(app.config.limits.nar_bytes, &keys, &plan, nars)?;
     let (mut large, mut missing) = (Vec::new(), Vec::new());
     for key in absent {
         let parsed: ObjectKey = key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
@@ -151,7 +174,7 @@ async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, Push
         }
     }
     let multiparts = open_multiparts(app, id, &presigner, large).await?;
-    let addresses = Arc::new(PutAddresses { upload: id, presigner, staged, bound });
+    let addresses = Arc::new(PutAddresses { upload: id, presigner, staged, bound, told });
     Ok(Begun { id, started_at, multiparts, missing, addresses })
 }
 

@@ -1,5 +1,7 @@
 //! What may go wrong with a push.
 
+use std::collections::BTreeMap;
+
 use crate::bucket::BucketError;
 
 /// Why a call of a push failed; `error.rs` of the server gives each its status.
@@ -57,6 +59,14 @@ pub enum PushError {
     /// Objects are being deleted at this moment.
     #[error("{0} is being deleted at this moment; try again")]
     BeingDeleted(String),
+    /// NARs that are larger than may be.
+    #[error("{message}")]
+    TooLarge {
+        /// Which is the first, and what to do.
+        message: String,
+        /// By key, the same of each.
+        objects: BTreeMap<String, String>,
+    },
     /// As many uploads are under way as may be.
     #[error("{0}")]
     TooMany(String),

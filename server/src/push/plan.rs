@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use niks3_protocol::api::pending_closures::UploadObject;
 use niks3_protocol::object_key::ObjectKey;
+use niks3_protocol::server_config::LARGEST_NAR;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_NAR_SIZE, PushError};
+use super::PushError;
 
 /// An upload's objects, in the order of its keys.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +50,7 @@ impl Plan {
             if parsed.kind() != kind {
                 return invalid(format!("{key} is named as {kind:?}, which its key is not"));
             }
-            if nar_size.is_some_and(|size| size > MAX_NAR_SIZE) {
+            if nar_size.is_some_and(|size| size > LARGEST_NAR) {
                 return invalid(format!("{key} is larger than the 5 TiB S3 can hold"));
             }
             if keys.last() == Some(&key) {

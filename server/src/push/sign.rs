@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use niks3_protocol::api::pending_closures::{NarInfoMetadata, SignRequest, SignResponse};
 use niks3_protocol::nix::signature;
 use niks3_protocol::object_key::ObjectKey;
-use niks3_protocol::server_config::VerifyUploads;
+use niks3_protocol::server_config::{LARGEST_NAR, VerifyUploads};
 use sqlx::PgPool;
 
 use super::plan::Plan;
 use super::signed::{self, Signed};
-use super::{MAX_NAR_SIZE, PushError, load_own, verify};
+use super::{PushError, load_own, size, verify};
 use crate::app::App;
 use crate::auth::Identity;
 use crate::{db, parallel};
@@ -33,6 +33,7 @@ pub async fn sign(
     for (key, narinfo) in &request.narinfos {
         said.check(key, narinfo, id)?;
     }
+    size::check_signed(app.config.limits.nar_bytes, &upload.missing, &request)?;
     let live_sizes = live_sizes.await.map_err(|error| PushError::Changed(error.to_string()))?;
     check_live_sizes(&live_sizes?, &request)?;
     let tags = match app.config.verify {
@@ -143,7 +144,7 @@ impl Said<'_> {
                 narinfo.url
             )));
         };
-        if narinfo.nar_size > MAX_NAR_SIZE {
+        if narinfo.nar_size > LARGEST_NAR {
             return invalid("the NAR is larger than the 5 TiB S3 can hold".to_owned());
         }
         let is_text = |ca: &str| !ca.is_empty() && ca.bytes().all(|byte| byte.is_ascii_graphic());

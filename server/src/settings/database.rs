@@ -1,13 +1,19 @@
 //! How to reach PostgreSQL.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
+use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{DatabaseSection, MigrationMode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::{ca, read_secret, text};
 use crate::args::DatabaseArgs;
-use crate::db::Database;
+use crate::db::{Connections, Database};
 
+/// A call lasts no longer than that by default.
+const WAITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
 /// A schema's name is written into statements.
 const MAX_NAME: usize = 63;
 
@@ -50,7 +56,21 @@ pub(super) fn database(args: DatabaseArgs, file: DatabaseSection) -> anyhow::Res
         Some("manual") => MigrationMode::Manual,
         Some(other) => bail!("NIKS3_DB_MIGRATIONS={other} is neither automatic nor manual"),
     };
-    Ok(Database { options, max_connections: file.max_connections, schema, migrations })
+    let DatabaseSection {
+        max_connections: max, min_connections: min, acquire_timeout: GoDuration(wait), ..
+    } = file;
+    if max == 0 || min > max {
+        bail!(
+            "the database is to have {min} connections at least and {max} at most; at least 0, and at most 1 or more"
+        );
+    }
+    if !WAITS.contains(&wait) {
+        bail!(
+            "a call is to wait {} for a connection to the database, which is not from 1s to 10m",
+            GoDuration(wait)
+        );
+    }
+    Ok(Database { options, connections: Connections { max, min, wait }, schema, migrations })
 }
 
 /// An URL, or the `key=value` form of libpq that niks3 1.7 also takes.

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use anyhow::bail;
 use niks3_protocol::api::gc::policy::ByteSize;
 use niks3_protocol::duration::GoDuration;
-use niks3_protocol::server_config::LimitsSection;
+use niks3_protocol::server_config::{LARGEST_NAR, LimitsSection};
 
 use super::text;
 use crate::args::LimitArgs;
@@ -25,6 +25,8 @@ pub(super) fn limits(args: LimitArgs, file: &LimitsSection) -> anyhow::Result<Li
         objects_per_upload: parse("NIKS3_MAX_UPLOAD_OBJECTS", args.max_upload_objects)?
             .unwrap_or(file.objects_per_upload),
         paths_per_sign: parse("NIKS3_MAX_SIGN_PATHS", args.max_sign_paths)?.unwrap_or(file.paths_per_sign),
+        nar_bytes: parse("NIKS3_MAX_NAR_SIZE", args.max_nar_size)?
+            .map_or(file.nar_bytes, |ByteSize(bytes)| bytes),
         open_uploads: parse("NIKS3_MAX_UPLOADS", args.max_uploads)?.unwrap_or(file.open_uploads),
         open_uploads_per_identity: parse("NIKS3_MAX_UPLOADS_PER_IDENTITY", args.max_uploads_per_identity)?
             .unwrap_or(file.open_uploads_per_identity),
@@ -43,6 +45,12 @@ pub(super) fn limits(args: LimitArgs, file: &LimitsSection) -> anyhow::Result<Li
         if limit == 0 {
             bail!("the limit {name} is 0: nobody could push");
         }
+    }
+    if !(1..=LARGEST_NAR).contains(&limits.nar_bytes) {
+        bail!(
+            "a NAR may have {} bytes, which is not from 1 to 5Ti, the most that S3 can hold",
+            limits.nar_bytes
+        );
     }
     if !CALL_TIMEOUTS.contains(&limits.call_timeout) {
         bail!("a call may take {}, which is not from 1s to 1h", limits.call_timeout);

@@ -14,7 +14,7 @@ use crate::support::{ADMIN, Place, TestServer, refusal};
 
 const OTHER: &str = "test-token-of-another-0123456789abcdef0123";
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     STANDARD.encode(Sha256::digest(bytes))
 }
 

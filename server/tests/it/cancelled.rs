@@ -25,7 +25,7 @@ async fn drop_after(polls: usize, future: impl Future) {
 #[tokio::test]
 async fn a_begin_that_is_dropped_takes_nothing_with_it() {
     let place = Place::create().await;
-    let pool: PgPool = db::pool(place.database().clone(), 1);
+    let pool: PgPool = db::pool(place.database().clone(), db::Connections::at_most(1));
     let run = async |sql: String| sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await.unwrap();
     run("create table written (round int)".to_owned()).await;
     for round in 0..60 {

@@ -1,12 +1,16 @@
-//! Ways to the database: verified TLS, and a schema of the cache's own.
+//! Ways to the database: verified TLS, a schema of the cache's own, and how many connections there are.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+use niks3_protocol::api::health::Readiness;
+use niks3_server::db::Connections;
 use reqwest::{Method, StatusCode};
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use crate::support::closure::TestPath;
 use crate::support::tls::Ca;
-use crate::support::{Place, TestServer, environment};
+use crate::support::{Place, TestServer, environment, refusal};
 
 /// What `niks3-server migrate` says with these variables.
 fn migrate(variables: &[(&str, &str)]) -> (bool, String) {
@@ -106,4 +110,66 @@ async fn who_may_not_make_schemas_may_be_given_one() {
         assert!(!success && said.contains("is not a name of lower case letters"), "{name}: {said}");
     }
     place.sql(&format!("drop owned by \"{role}\"; drop role \"{role}\"")).await;
+}
+
+/// The number that `/metrics` has under a name.
+async fn metric(server: &TestServer, name: &str) -> u32 {
+    let text = server.get("/metrics").await.text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn as_many_connections_are_kept_as_are_wanted() {
+    let server = TestServer::with(|parts| {
+        parts.database.connections = Connections { min: 7, ..Connections::at_most(9) }
+    });
+    let server = server.await;
+    for _ in 0..100 {
+        if metric(&server, "niks3_db_idle_connections").await == 7 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("there should be seven, without anything to do");
+}
+
+#[tokio::test]
+async fn a_call_waits_for_a_connection_as_long_as_it_is_told_to() {
+    let connections = Connections { max: 2, min: 0, wait: Duration::from_secs(1) };
+    let server = TestServer::with(|parts| parts.database.connections = connections).await;
+    let mut holder = server.place().database().connect().await.unwrap();
+    let lock = "begin; lock table pins in access exclusive mode";
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
+    let call = || server.request(Method::GET, "/api/pins").send();
+    // Two have the connections and wait for the table, as long as a call may; the third waits for a connection.
+    let waiting = [tokio::spawn(call()), tokio::spawn(call())];
+    while metric(&server, "niks3_db_connections").await < 2
+        || metric(&server, "niks3_db_idle_connections").await > 0
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let started = Instant::now();
+    let (status, text) = refusal(call().await.unwrap()).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("the cache's database is not available"), "{text}");
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    assert!(waiting.iter().all(|call| !call.is_finished()), "nobody gets past the lock");
+}
+
+#[tokio::test]
+async fn how_many_connections_there_may_be_is_told() {
+    let place = Place::create().await;
+    let server = TestServer::at(place.clone(), |_| {}).await;
+    let told = async || {
+        let readiness: Readiness = server.get("/readyz?verbose").await.json().await.unwrap();
+        readiness.database_connections
+    };
+    let configured = place.rows::<(i32,)>(
+        "select (current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int \
+         - coalesce(current_setting('reserved_connections', true)::int, 0))",
+    );
+    assert_eq!(told().await, u32::try_from(configured.await[0].0).ok());
+    place.sql(&format!("alter database \"{}\" connection limit 23", place.bucket())).await;
+    assert_eq!(told().await, Some(23));
 }

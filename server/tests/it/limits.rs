@@ -1,8 +1,9 @@
 //! Every limit, over the wire: what is more than that gets the status that says so, and the server goes on.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use niks3_protocol::api::Permission;
+use niks3_protocol::api::{ErrorBody, Permission};
 use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{LimitsSection, StaticToken};
 use reqwest::header::HeaderMap;
@@ -71,6 +72,48 @@ async fn uploads_have_as_many_objects_and_signs_as_many_paths_as_they_may() {
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(text.contains("has 2 narinfos; this server takes 1 at a time"), "{text}");
     server.push(&[&leaf]).await;
+}
+
+#[tokio::test]
+async fn nars_are_as_large_as_they_may_be_and_what_is_there_already_stays() {
+    let open = TestServer::start().await;
+    let large = TestPath::with_nar("large", vec![7; 1001], &[]);
+    open.push(&[&large]).await;
+    let server = open.replica(|parts| parts.settings.limits.nar_bytes = 1000).await;
+    let may = "and this cache takes NARs of 1000 at most, which whoever runs it may raise (--max-nar-size, of a \
+               BinaryCache server.uploads.maxNarSize)";
+    let fits = TestPath::with_nar("fits", vec![8; 1000], &[&large]);
+    // In parts, where nothing is to be opened at S3; and two of them, beside one that fits.
+    let huge = TestPath::with_nar("huge", vec![9; 20 << 20], &[]);
+    let root = TestPath::with_nar("root", vec![9; 1001], &[&fits, &huge, &large]);
+    let all = [&root, &fits, &huge, &large];
+    let begin = async |body| server.request(Method::POST, "/api/pending_closures").json(body).send().await;
+    let answer = begin(&begin_request(&root, &all)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let body: ErrorBody = answer.json().await.unwrap();
+    let said = |size: usize| format!("has {size} bytes, {may}");
+    let expected = [(root.nar_key(), said(1001)), (huge.nar_key(), said(20 << 20))];
+    assert_eq!(body.objects, BTreeMap::from(expected), "those that are to be sent, and no others");
+    let (first, path) =
+        body.objects.keys().next().map(|key| (key, [&root, &huge].map(TestPath::key))).unwrap();
+    let sentence =
+        |path: &String| format!("{path}: the NAR {first} {}; so it is with 1 more", body.objects[first]);
+    assert!(path.iter().map(sentence).any(|sentence| sentence == body.error), "{}", body.error);
+    for rows in ["select count(*) from uploads", "select count(*) from multipart_uploads"] {
+        assert_eq!(server.place().rows::<(i64,)>(rows).await, [(0,)], "{rows}");
+    }
+    server.push(&[&fits, &large]).await;
+
+    // A client that says no size has a narinfo that does.
+    let mut silent = begin_request(&root, &[&root, &huge, &fits, &large]);
+    silent.objects.iter_mut().for_each(|object| object.nar_size = None);
+    let begun = server.begin(ADMIN, &silent).await;
+    let call = format!("/api/pending_closures/{}/sign", begun.id);
+    let (status, text) =
+        refusal(server.request(Method::POST, &call).json(&sign_request(&[&root])).send().await.unwrap())
+            .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{text}");
+    assert_eq!(text, format!("{}: the NAR {} {}", root.store_path, root.nar_key(), said(1001)));
 }
 
 fn token(place: &Place, name: &str) -> (String, StaticToken) {

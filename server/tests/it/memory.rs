@@ -27,6 +27,7 @@ async fn begin(http: &Client, url: &str, objects: Vec<UploadObject>, root: &Test
         verify_s3: false,
         server_narinfos: true,
         bound_addresses: false,
+        upload_headers: false,
     };
     let answer = http.post(format!("{url}/api/pending_closures")).bearer_auth(ADMIN).json(&body);
     let answer = answer.send().await.unwrap();

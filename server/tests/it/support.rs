@@ -9,6 +9,7 @@ pub(crate) mod lesser;
 pub(crate) mod minio;
 pub(crate) mod nix;
 pub(crate) mod relay;
+pub(crate) mod sts;
 pub(crate) mod throttle;
 pub(crate) mod tls;
 
@@ -21,7 +22,7 @@ use niks3_protocol::nix::{PublicKey, SecretKey};
 use niks3_protocol::server_config::{AuthSection, MigrationMode, ReadMode};
 use niks3_server::app::Settings;
 use niks3_server::bucket::{BucketConfig, StaticCredentials};
-use niks3_server::db::Database;
+use niks3_server::db::{Connections, Database};
 use niks3_server::serve;
 use niks3_server::settings::Parts;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -178,26 +179,22 @@ impl Place {
         Parts {
             database: Database {
                 options: self.database.clone(),
-                max_connections: 10,
+                connections: Connections::at_most(10),
                 schema: None,
                 migrations: MigrationMode::Automatic,
             },
             bucket: BucketConfig {
                 endpoint: Some(environment("NIKS3_TEST_S3_ENDPOINT")),
-                public_endpoint: None,
                 bucket: self.bucket.clone(),
-                prefix: String::new(),
                 region: "us-east-1".to_owned(),
                 path_style: true,
                 credentials: Some(StaticCredentials {
                     access_key: environment("NIKS3_TEST_S3_ACCESS_KEY"),
                     secret_key: environment("NIKS3_TEST_S3_SECRET_KEY"),
                 }),
-                web_identity: None,
                 request_timeout: Duration::from_secs(30),
                 create_bucket: true,
-                ca: None,
-                rate_limit: 0,
+                ..BucketConfig::default()
             },
             tls: None,
             signing_keys: vec![key_file],
@@ -219,6 +216,11 @@ impl Place {
         let path = self.folder.path().join(name);
         std::fs::write(&path, content).unwrap();
         path.into_os_string().into_string().unwrap()
+    }
+
+    /// A folder that goes with the place.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// The bucket's name.

@@ -17,21 +17,21 @@ use crate::start::{program, variables};
 use crate::storage::wait_for_reason;
 use crate::support::closure::{TestPath, begin_request};
 use crate::support::issuer::Issuer;
-use crate::support::minio::{Minio, STS, pod_token};
+use crate::support::sts::{STS, Sts, pod_token};
 use crate::support::{ADMIN, Place, TestServer, refusal};
 
 /// How long the first keys live, in seconds: as long as the token that they are given for.
 const LIFE: i64 = 12;
 
 /// A place, who makes tokens, and the S3 server that takes them.
-async fn world() -> (Place, Issuer, Minio) {
+async fn world() -> (Place, Issuer, Sts) {
     let (place, issuer) = (Place::create().await, Issuer::provider_of(|key| key.id == "rsa").await);
-    let minio = Minio::start(&place, &issuer).await;
+    let minio = Sts::start(&place, &issuer).await;
     (place, issuer, minio)
 }
 
 /// A server that has nothing but the name of a file.
-async fn server(place: &Place, minio: &Minio, file: &str) -> TestServer {
+async fn server(place: &Place, minio: &Sts, file: &str) -> TestServer {
     let (endpoint, identity) = (
         minio.url.clone(),
         WebIdentity {
@@ -50,7 +50,7 @@ async fn server(place: &Place, minio: &Minio, file: &str) -> TestServer {
 }
 
 /// The key id in a new upload's addresses, which has to be one of a session.
-async fn signed_by(server: &TestServer, path: &TestPath) -> String {
+pub(crate) async fn signed_by(server: &TestServer, path: &TestPath) -> String {
     let begun = server.begin(ADMIN, &begin_request(path, &[path])).await;
     let address = begun.pending_objects[&path.nar_key()].presigned_url.clone().unwrap();
     let address = Url::parse(&address).unwrap();
@@ -208,7 +208,7 @@ async fn the_pod_of_the_operators_sample_has_its_keys_from_sts() {
     let mount = entries("mounts").into_iter().find(|mount| mount["name"] == volume["name"]).unwrap();
     let file = format!("{}/{}", text(&mount["mountPath"]), text(&token["path"]));
     let (place, issuer) = (Place::create().await, Issuer::provider_of(|key| key.id == "rsa").await);
-    let minio = Minio::for_audience(&place, &issuer, token["audience"].as_str().unwrap()).await;
+    let minio = Sts::for_audience(&place, &issuer, token["audience"].as_str().unwrap()).await;
     let here = place.write_file("token", &pod_token(&issuer, token["audience"].as_str().unwrap(), 600));
     // The bucket has to be there.
     let first = server(&place, &minio, &here).await;

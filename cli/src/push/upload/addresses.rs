@@ -28,14 +28,19 @@ const ENOUGH: usize = 16;
 /// The addresses of one upload.
 pub(super) struct Addresses {
     upload: String,
+    /// Headers that the server names are sent along.
+    told: bool,
     waiting: Mutex<Vec<Asked>>,
     turn: tokio::sync::Mutex<()>,
 }
 
+/// Where bytes go, and the headers that they have to have.
+type Address = (String, BTreeMap<String, String>);
+
 struct Asked {
     key: String,
     bytes: StoredBytes,
-    answer: oneshot::Sender<String>,
+    answer: oneshot::Sender<Address>,
 }
 
 /// What an address is bound to.
@@ -48,6 +53,16 @@ pub(super) fn add_checksum(headers: &mut HeaderMap, bytes: &StoredBytes) {
     if let Ok(value) = HeaderValue::from_str(&bytes.sha256) {
         headers.insert(CHECKSUM, value);
     }
+}
+
+/// What a server says that a PUT has to have.
+pub(super) fn told_headers(told: &BTreeMap<String, String>) -> Result<HeaderMap, PushError> {
+    let header = |(name, value): (&String, &String)| {
+        let unexpected = || PushError::Unexpected(format!("the header {name:?}"));
+        let name: HeaderName = name.parse().map_err(|_| unexpected())?;
+        Ok((name, HeaderValue::from_str(value).map_err(|_| unexpected())?))
+    };
+    told.iter().map(header).collect()
 }
 
 /// Sends an object, and where S3 got other bytes than were sent once more, read anew: it may be memory that is damaged.
@@ -65,8 +80,8 @@ where
 }
 
 impl Addresses {
-    pub(super) fn new(upload: String) -> Self {
-        Self { upload, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    pub(super) fn new(upload: String, told: bool) -> Self {
+        Self { upload, told, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// Where to send these bytes.
@@ -75,7 +90,7 @@ impl Addresses {
         client: &Client,
         key: &str,
         bytes: &StoredBytes,
-    ) -> Result<String, ClientError> {
+    ) -> Result<Address, ClientError> {
         loop {
             let (answer, mut asked) = oneshot::channel();
             self.with(|waiting| waiting.push(Asked { key: key.to_owned(), bytes: bytes.clone(), answer }));
@@ -108,10 +123,11 @@ impl Addresses {
             let batch: Vec<Asked> = all.drain(..all.len().min(MAX_ADDRESSES)).collect();
             let objects: BTreeMap<String, StoredBytes> =
                 batch.iter().map(|asked| (asked.key.clone(), asked.bytes.clone())).collect();
-            let mut answer = client.addresses(&self.upload, &AddressesRequest { objects }).await?.addresses;
+            let request = AddressesRequest { objects, upload_headers: self.told };
+            let mut answer = client.addresses(&self.upload, &request).await?;
             for asked in batch {
-                if let Some(address) = answer.remove(&asked.key) {
-                    let _ = asked.answer.send(address);
+                if let Some(address) = answer.addresses.remove(&asked.key) {
+                    let _ = asked.answer.send((address, answer.upload_headers.clone()));
                 }
             }
         }

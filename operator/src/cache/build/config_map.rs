@@ -20,6 +20,8 @@ pub(super) const CONFIG_FILE: &str = "config.json";
 pub(super) const CONFIG_FOLDER: &str = "/etc/niks3";
 pub(super) const DATABASE_FOLDER: &str = "/var/run/niks3/database";
 pub(super) const S3_FOLDER: &str = "/var/run/niks3/s3";
+/// The file in there with a session token.
+pub(super) const SESSION_TOKEN: &str = "session-token";
 pub(super) const S3_CA_FOLDER: &str = "/var/run/niks3/s3-ca";
 pub(super) const DATABASE_CA_FOLDER: &str = "/var/run/niks3/database-ca";
 pub(super) const TLS_FOLDER: &str = "/var/run/niks3/tls";
@@ -56,13 +58,16 @@ fn server_config(cache: &ValidCache) -> ServerConfig {
             ca_file: cache.database_ca.as_ref().map(|_| format!("{DATABASE_CA_FOLDER}/{CA_FILE}")),
             schema: cache.schema.clone(),
             migrations: cache.migrations,
-            max_connections: cache.max_connections.unsigned_abs(),
+            max_connections: cache.pool.max,
+            min_connections: cache.pool.min,
+            acquire_timeout: cache.pool.wait,
         },
         s3: match cache.identity() {
             Some(_) => bucket(cache),
             None => S3Section {
                 access_key_file: Some(format!("{S3_FOLDER}/access-key")),
                 secret_key_file: Some(format!("{S3_FOLDER}/secret-key")),
+                session_token_file: cache.has_session().then(|| format!("{S3_FOLDER}/{SESSION_TOKEN}")),
                 ..bucket(cache)
             },
         },

@@ -141,8 +141,8 @@ fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
 fn environment(cache: &ValidCache) -> Vec<EnvVar> {
     let mut all = vec![env("NIKS3_CONFIG", &format!("{CONFIG_FOLDER}/{CONFIG_FILE}"))];
     // Of what one push does at once, the server's file says nothing.
-    if let Storage::Own { concurrency: Some(limit), .. } = &cache.storage {
-        all.push(env("NIKS3_S3_CONCURRENCY", &limit.to_string()));
+    if let Storage::Own { concurrency, .. } = &cache.storage {
+        all.push(env("NIKS3_S3_CONCURRENCY", &concurrency.to_string()));
     }
     if let Database::Connection { to, user, password } = &cache.database {
         all.push(secret_env("NIKS3_DB_USER", user));

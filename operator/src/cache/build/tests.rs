@@ -197,14 +197,15 @@ fn children_of_a_cache_in_a_cloud() {
         &json!({
             "cacheInfo": {"wantMassQuery": false, "storeDir": "/gnu/store"},
             "storage": {"s3": {"bucket": "nix", "endpoint": "http://gateway:9000", "requestsPerSecond": 200, "maxConcurrency": 20,
+                "serverSideEncryption": {"type": "KMS", "kmsKeyId": "alias/nix"},
                 "ca": {"secretKeyRef": {"name": "s3-ca"}}, "credentials": {"workloadIdentity": {"serviceAccountAnnotations": role}}}},
             "database": {"connection": {"host": "db.example.org", "database": "nix", "userSecretRef": {"name": "db"}},
-                "ca": {"configMapKeyRef": {"name": "ca"}}, "schema": "main", "pool": {"maxConnections": 20}},
+                "ca": {"configMapKeyRef": {"name": "ca"}}, "schema": "main", "pool": {"maxConnections": 20, "minIdle": 2, "acquireTimeout": "30s"}},
             "auth": {"read": "Authenticated"},
             "signing": {"rotation": {"resign": "None", "resignPerSecond": 1000, "resignConcurrency": 16}},
             "server": {"limits": {"callsPerSecond": 50, "callTimeout": "5m", "openUploads": 100, "openUploadsPerIdentity": 10,
                     "objectsPerUpload": 1000, "pathsPerSign": 500, "closureBodySize": "64Mi"},
-                 "readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h", "boundAddresses": "Enabled"},
+                 "readProxy": {"mode": "Redirect", "redirectTTL": "10m"}, "uploads": {"verify": "Hash", "presignExpiry": "1h", "boundAddresses": "Enabled", "maxNarSize": "100Gi"},
                 "networkPolicy": {"mode": "Enabled"}, "podTemplate": template}
         }),
         &[("db", &["username", "password"]), ("s3-ca", &["ca.crt"])],

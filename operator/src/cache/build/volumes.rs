@@ -10,7 +10,8 @@ use crate::labels::{CA_FILE, CRL_FILE, Names};
 
 use super::config_map::{
     CLIENT_CA_FOLDER, CLIENT_CRL_FOLDER, CONFIG_FOLDER, DATABASE_CA_FOLDER, DATABASE_FOLDER, ISSUERS_FOLDER,
-    KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER, issuer_file,
+    KUBERNETES_FOLDER, S3_CA_FOLDER, S3_FOLDER, SESSION_TOKEN, SIGNING_FOLDER, TLS_FOLDER, TOKENS_FOLDER,
+    issuer_file,
 };
 use super::pod::{SECRET_MODE, empty_dir, file_volume, mount, read_only, secret_volume};
 use super::secrets;
@@ -35,11 +36,12 @@ pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
         }
     };
     let s3 = match &cache.storage {
-        Storage::Own { access: S3Access::Keys { access_key, secret_key }, .. } => Some(secret_volume(
-            "s3",
-            &access_key.secret,
-            &[(&access_key.key, "access-key"), (&secret_key.key, "secret-key")],
-        )),
+        Storage::Own { access: S3Access::Keys { access_key, secret_key, session_token }, .. } => {
+            let keys = [(access_key.key.as_str(), "access-key"), (&secret_key.key, "secret-key")];
+            let token = session_token.as_ref().map(|token| (token.key.as_str(), SESSION_TOKEN));
+            let all: Vec<_> = keys.into_iter().chain(token).collect();
+            Some(secret_volume("s3", &access_key.secret, &all))
+        }
         Storage::Own { access: S3Access::Identity(_), .. } => None,
         Storage::Embedded(server) => Some(secret_volume(
             "s3",

@@ -132,7 +132,8 @@ fn running(outcome: &Outcome<'_>, valid: &ValidCache, applied: &Applied) -> [Fin
         }
         _ => finding,
     };
-    let database = dependency(ConditionType::DatabaseReady, Dependency::Database);
+    let database =
+        connections(dependency(ConditionType::DatabaseReady, Dependency::Database), valid, outcome);
     let storage = dependency(ConditionType::StorageReady, Dependency::Storage);
     let trouble = refused(deployment).or_else(|| outcome.pods.trouble(Component::Server));
     [
@@ -162,6 +163,22 @@ fn answered(about: ConditionType, check: &ReadinessCheck) -> Finding {
         reason: check.reason.clone().into(),
         message: check.message.clone(),
     }
+}
+
+/// A database that answers now may refuse connections once all pods are there, and busy.
+fn connections(database: Finding, valid: &ValidCache, outcome: &Outcome<'_>) -> Finding {
+    let said = outcome.probed.and_then(|answer| answer.as_ref().ok()?.readiness.database_connections);
+    let (pods, each) = (valid.most_pods().unsigned_abs(), valid.pool.max);
+    let Some(limit) = said.filter(|limit| pods.saturating_mul(each) > *limit) else { return database };
+    if database.verdict != Verdict::True {
+        return database;
+    }
+    let message = format!(
+        "{}; but {pods} pods of {each} connections each (database.pool.maxConnections) may open {}, and it has {limit}",
+        database.message,
+        pods.saturating_mul(each)
+    );
+    Finding::yes(database.about, Reason::TooFewConnections, message)
 }
 
 fn available(valid: &ValidCache, ready_pods: i32, wanted: i32, trouble: Option<&Trouble>) -> Finding {

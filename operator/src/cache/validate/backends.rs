@@ -7,15 +7,15 @@ use crate::args::Images;
 use crate::cache::observe::with_slash;
 use crate::crd::BinaryCacheSpec;
 use crate::crd::binary_cache::{
-    AddressingStyle, Database as DatabaseSpec, EmbeddedDatabase, EmbeddedStorage, Migrations, S3,
-    S3Credentials,
+    AddressingStyle, Database as DatabaseSpec, EmbeddedDatabase, EmbeddedStorage, EncryptionType, Migrations,
+    Pool, S3, S3Credentials,
 };
 use crate::crd::conditions::Reason;
 use crate::labels;
 
 use super::credentials::{Request, credentials};
 use super::secrets::Resolver;
-use super::{Database, Embedded, Invalid, Missing, S3Access, Storage};
+use super::{Connections, Database, Embedded, Invalid, Missing, S3Access, Storage, parse};
 
 /// Where CloudNativePG writes the address of the database.
 pub(super) const CNPG_KEY: &str = "uri";
@@ -35,6 +35,12 @@ pub(super) fn storage(
     match (&spec.storage.s3, &spec.storage.embedded) {
         (Some(s3), None) => {
             let access = access(&s3.credentials, resolver)?;
+            let encryption = s3.server_side_encryption.as_ref();
+            if encryption.is_some_and(|to| (to.type_ == EncryptionType::Kms) != to.kms_key_id.is_some()) {
+                // The API server refuses this; it may have been stored under an older schema.
+                let message = "storage.s3.serverSideEncryption: kmsKeyId goes with type: KMS".to_owned();
+                return Err(Invalid { reason: Reason::InvalidSpec, message });
+            }
             Ok(Storage::Own { section: Box::new(section(s3)), access, concurrency: s3.max_concurrency })
         }
         (None, Some(embedded)) => {
@@ -54,10 +60,17 @@ pub(super) fn storage(
 
 fn access(credentials: &S3Credentials, resolver: &mut Resolver<'_>) -> Result<S3Access, Invalid> {
     match (&credentials.secret_ref, &credentials.workload_identity) {
-        (Some(secret), None) => Ok(S3Access::Keys {
-            access_key: resolver.file(&secret.name, &secret.access_key_id_key),
-            secret_key: resolver.file(&secret.name, &secret.secret_access_key_key),
-        }),
+        (Some(secret), None) => {
+            let versions = resolver.versions.clone();
+            let access_key = resolver.file(&secret.name, &secret.access_key_id_key);
+            let secret_key = resolver.file(&secret.name, &secret.secret_access_key_key);
+            let session_token = secret.session_token_key.as_ref().map(|key| resolver.file(&secret.name, key));
+            if session_token.is_some() {
+                // The server reads all three again by itself: keys of each hour make no new pods.
+                resolver.versions = versions;
+            }
+            Ok(S3Access::Keys { access_key, secret_key, session_token })
+        }
         (None, Some(identity)) => {
             if let Some(account) = &identity.service_account_name
                 && !resolver.observed.service_accounts.contains(account)
@@ -85,6 +98,13 @@ fn section(s3: &S3) -> server_config::S3Section {
             AddressingStyle::Path => ServerAddressing::Path,
             AddressingStyle::VirtualHosted => ServerAddressing::VirtualHosted,
         },
+        encryption: s3.server_side_encryption.as_ref().map(|wanted| server_config::EncryptionSection {
+            kind: match wanted.type_ {
+                EncryptionType::Aes256 => server_config::EncryptionType::Aes256,
+                EncryptionType::Kms => server_config::EncryptionType::Kms,
+            },
+            kms_key_id: wanted.kms_key_id.clone(),
+        }),
         rate_limit: s3.requests_per_second.map_or(0, i32::unsigned_abs),
         ..server_config::S3Section::default()
     }
@@ -128,4 +148,15 @@ pub(super) fn database(
         }
         _ => Err(union("database")),
     }
+}
+
+/// The connections of each pod.
+pub(super) fn pool(pool: &Pool) -> Result<Connections, Invalid> {
+    let (max, min) = (pool.max_connections.unsigned_abs(), pool.min_idle.unsigned_abs());
+    if min > max {
+        // The API server refuses this; it may have been stored under an older schema.
+        let message = "database.pool.minIdle: must not be more than maxConnections".to_owned();
+        return Err(Invalid { reason: Reason::InvalidSpec, message });
+    }
+    Ok(Connections { max, min, wait: parse("database.pool.acquireTimeout", &pool.acquire_timeout)? })
 }

@@ -2,24 +2,25 @@
 
 use niks3_protocol::api::gc::policy::ByteSize;
 use niks3_protocol::server_config::{
-    LimitsSection, ResignMode, ResignSection, UploadsSection, VerifyUploads as ServerVerify,
+    LARGEST_NAR, LimitsSection, ResignMode, ResignSection, UploadsSection, VerifyUploads as ServerVerify,
 };
 
 use crate::crd::binary_cache::{BoundAddresses, Resign, Rotation, ServerLimits, Uploads, VerifyUploads};
 use crate::crd::conditions::Reason;
+use crate::crd::schema::Quantity;
 
 use super::{Invalid, parse};
 
-pub(super) fn limits(wanted: &ServerLimits) -> Result<LimitsSection, Invalid> {
-    let size = &wanted.closure_body_size.0;
-    let bytes = size.parse::<ByteSize>().map_err(|error| error.to_string());
-    let bytes = bytes.and_then(|bytes| usize::try_from(bytes.0).map_err(|error| error.to_string()));
-    let invalid = |error: String| Invalid {
-        reason: Reason::InvalidSpec,
-        message: format!("server.limits.closureBodySize: {error}"),
-    };
+pub(super) fn limits(wanted: &ServerLimits, uploads: &Uploads) -> Result<LimitsSection, Invalid> {
+    let body = bytes("server.limits.closureBodySize", &wanted.closure_body_size)?;
+    let nar = bytes("server.uploads.maxNarSize", &uploads.max_nar_size)?;
+    if !(1..=LARGEST_NAR).contains(&nar) {
+        // The API server refuses this; it may have been stored under an older schema.
+        return Err(invalid("server.uploads.maxNarSize", "from 1Mi to 5Ti"));
+    }
     Ok(LimitsSection {
-        closure_body_bytes: bytes.map_err(invalid)?,
+        closure_body_bytes: usize::try_from(body).unwrap_or(usize::MAX),
+        nar_bytes: nar,
         objects_per_upload: count(wanted.objects_per_upload),
         paths_per_sign: count(wanted.paths_per_sign),
         open_uploads: wanted.open_uploads.unsigned_abs(),
@@ -29,6 +30,15 @@ pub(super) fn limits(wanted: &ServerLimits) -> Result<LimitsSection, Invalid> {
         calls_burst: wanted.calls_burst.unsigned_abs(),
         ..LimitsSection::default()
     })
+}
+
+fn bytes(field: &str, size: &Quantity) -> Result<u64, Invalid> {
+    let size: Result<ByteSize, _> = size.0.parse();
+    size.map(|ByteSize(bytes)| bytes).map_err(|error| invalid(field, &error.to_string()))
+}
+
+fn invalid(field: &str, error: &str) -> Invalid {
+    Invalid { reason: Reason::InvalidSpec, message: format!("{field}: {error}") }
 }
 
 pub(super) fn uploads(wanted: &Uploads) -> UploadsSection {

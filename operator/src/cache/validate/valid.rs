@@ -44,7 +44,7 @@ pub struct ValidCache {
     /// How long upload addresses live.
     pub presign_expiry: GoDuration,
     /// Of each pod, to the database.
-    pub max_connections: i32,
+    pub pool: Connections,
     /// The schema of the tables, where it is not the database's own choice.
     pub schema: Option<String>,
     /// Who brings them up to date.
@@ -126,11 +126,22 @@ pub struct ValidCache {
 }
 
 impl ValidCache {
+    /// How many pods there may be.
+    pub fn most_pods(&self) -> i32 {
+        self.autoscaling.as_ref().map_or(self.replicas.unwrap_or(1), |scaling| scaling.max_replicas)
+    }
+
     /// The embedded servers, as people call them.
     pub fn embedded(&self) -> impl Iterator<Item = (&'static str, &Embedded)> {
         let storage = if let Storage::Embedded(server) = &self.storage { Some(&**server) } else { None };
         let database = if let Database::Embedded(server) = &self.database { Some(&**server) } else { None };
         storage.map(|server| ("S3", server)).into_iter().chain(database.map(|server| ("PostgreSQL", server)))
+    }
+
+    /// Whether the access key of S3 ends, and has a session token.
+    pub fn has_session(&self) -> bool {
+        let access = if let Storage::Own { access, .. } = &self.storage { Some(access) } else { None };
+        matches!(access, Some(S3Access::Keys { session_token: Some(_), .. }))
     }
 
     /// The identity that the cloud knows the pods by.
@@ -140,6 +151,17 @@ impl ValidCache {
             _ => None,
         }
     }
+}
+
+/// The connections of each pod to the database.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections {
+    /// At most.
+    pub max: u32,
+    /// Those that are kept open.
+    pub min: u32,
+    /// How long a call waits for one.
+    pub wait: GoDuration,
 }
 
 /// Who may speak to whom.
@@ -169,7 +191,7 @@ pub enum Storage {
         /// How the server proves who it is.
         access: S3Access,
         /// Requests that one push may have under way.
-        concurrency: Option<i32>,
+        concurrency: i32,
     },
     /// A server the operator runs.
     Embedded(Box<Embedded>),
@@ -184,6 +206,8 @@ pub enum S3Access {
         access_key: SecretFile,
         /// The Secret's key with the secret access key.
         secret_key: SecretFile,
+        /// The Secret's key with the session token, where these keys end.
+        session_token: Option<SecretFile>,
     },
     /// By the ServiceAccount of its pods.
     Identity(WorkloadIdentity),

@@ -52,6 +52,12 @@ pub struct S3SecretRef {
     #[serde(default = "S3SecretRef::default_secret_access_key_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub secret_access_key_key: String,
+    /// The key within the Secret that holds the session token of an access key that ends, as STS gives them. Whoever writes
+    /// the Secret replaces all three before that: pods take them within two minutes, without a restart. Upload addresses
+    /// end with what signed them. Left out, the access key has no token, and another one makes new pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub session_token_key: Option<String>,
 }
 
 impl S3SecretRef {

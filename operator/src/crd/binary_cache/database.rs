@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::crd::schema::{Quantity, Resources};
+use crate::crd::schema::{Duration, Quantity, Resources};
 
 use super::CaSource;
 
@@ -144,15 +144,31 @@ impl SslMode {
 
 /// The connections of each pod of the server.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.minIdle <= self.maxConnections")
+    .message("pool.minIdle: must not be more than maxConnections").field_path(".minIdle").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new("duration(self.acquireTimeout) >= duration('1s') && duration(self.acquireTimeout) <= duration('10m')")
+    .message("pool.acquireTimeout: from 1s to 10m").field_path(".acquireTimeout").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct Pool {
-    /// How many connections a pod opens at most. All pods together must stay below the database's own limit.
+    /// How many connections a pod opens at most. All pods together must stay below the database's own limit: the condition
+    /// `DatabaseReady` warns, with the reason `TooFewConnections`, where they may not.
     #[serde(default = "Pool::default_max_connections")]
     #[schemars(range(min = 2, max = 1000))]
     pub max_connections: i32,
+    /// How many a pod keeps open while there is nothing to do. Others are closed after a minute.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub min_idle: i32,
+    /// How long a call waits for a connection while all are in use: 503 after that, and clients come again.
+    #[serde(default = "Pool::default_acquire_timeout")]
+    pub acquire_timeout: Duration,
 }
 
 impl Pool {
+    fn default_acquire_timeout() -> Duration {
+        "15s".into()
+    }
+
     fn default_max_connections() -> i32 {
         10
     }
@@ -160,7 +176,11 @@ impl Pool {
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { max_connections: Self::default_max_connections() }
+        Self {
+            max_connections: Self::default_max_connections(),
+            min_idle: 0,
+            acquire_timeout: Self::default_acquire_timeout(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crd::schema::{Quantity, Resources};
 
-use super::{CaSource, S3Credentials};
+use super::{CaSource, S3Credentials, ServerSideEncryption};
 
 /// Where the objects are kept.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -74,18 +74,26 @@ pub struct S3 {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CaSource>,
 
+    /// How S3 is told to encrypt what is written. Left out, it does what the bucket's default says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_side_encryption: Option<ServerSideEncryption>,
+
     /// Requests a second that each pod sends to S3 at most. Left out, any number, as long as S3 does not throttle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub requests_per_second: Option<i32>,
 
-    /// Requests to S3 that one push may have under way. Left out, 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Requests to S3 that one push may have under way.
+    #[serde(default = "S3::default_max_concurrency")]
     #[schemars(range(min = 1, max = 10_000))]
-    pub max_concurrency: Option<i32>,
+    pub max_concurrency: i32,
 }
 
 impl S3 {
+    fn default_max_concurrency() -> i32 {
+        100
+    }
+
     fn default_region() -> String {
         "us-east-1".to_owned()
     }

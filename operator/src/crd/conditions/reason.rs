@@ -11,6 +11,8 @@ words! {
         Resolved,
         /// A dependency answered.
         Reachable,
+        /// The database answered; but it has fewer connections than all pods together may open.
+        TooFewConnections,
         /// Pods say they are ready, and that includes this; the operator itself could not ask.
         ReportedByPods,
         /// Nobody could be asked yet.
@@ -63,10 +65,10 @@ words! {
         NoIdentityCanPush,
         /// One signing key, or one generation of credentials, follows another one.
         RotationInProgress,
-        /// A volume of an embedded server grows.
-        Resizing,
         /// One key signs, and what is stored is signed again by it.
         Resigning,
+        /// A volume of an embedded server grows.
+        Resizing,
         /// The API server does not let a volume of an embedded server grow.
         ResizeRefused,
         /// A volume of an embedded server is larger than the spec says.

@@ -32,6 +32,9 @@ impl Reason {
                 "see that pods reach the issuer, and its CA; auth.oidc[].jwksURL names another place for its keys"
             }
             Self::NoIdentityCanPush => "give somebody Push in auth; a cache that is only read can stay so",
+            Self::TooFewConnections => {
+                "raise max_connections of the database, or lower database.pool.maxConnections or the number of pods"
+            }
             Self::QuotaExceeded => "raise the quota of the namespace, or ask for less",
             Self::AdmissionRefused | Self::ApplyFailed => {
                 "the message has the cluster's own words; it is tried again, at most two minutes apart"

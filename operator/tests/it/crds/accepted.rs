@@ -25,7 +25,7 @@ async fn accepted_manifests() {
     let limits = json!({"storage": {"s3": {"requestsPerSecond": 200, "maxConcurrency": 20}},
         "server": {"limits": {"callsPerSecond": 0, "callsBurst": 1, "callTimeout": "1h", "openUploads": 0,
             "openUploadsPerIdentity": 0, "objectsPerUpload": 10_000_000, "pathsPerSign": 1, "closureBodySize": "1Gi"},
-            "uploads": {"boundAddresses": "Enabled"}}});
+            "uploads": {"boundAddresses": "Enabled", "maxNarSize": "5Ti"}}});
     accepted([
         ("the smallest", cache("main", embedded())),
         ("a long name", cache(&forty, embedded())),
@@ -154,6 +154,27 @@ async fn accepted_ways_to_storage_and_readers() {
             ),
         ),
         (
+            "a key of KMS",
+            cache(
+                "main",
+                with(
+                    &own_s3(),
+                    &json!({"storage": {"s3": {"serverSideEncryption": {"type": "KMS",
+                        "kmsKeyId": "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"}}}}),
+                ),
+            ),
+        ),
+        (
+            "keys that end",
+            cache(
+                "main",
+                with(
+                    &own_s3(),
+                    &json!({"storage": {"s3": {"credentials": {"secretRef": {"sessionTokenKey": "AWS_SESSION_TOKEN"}}}}}),
+                ),
+            ),
+        ),
+        (
             "a ServiceAccount of one's own",
             cache("main", with(&own_s3(), &identity(json!({"serviceAccountName": "robot"})))),
         ),
@@ -165,7 +186,7 @@ async fn accepted_ways_to_storage_and_readers() {
                 with(
                     &embedded(),
                     &json!({"auth": {"read": "Authenticated"}, "cacheInfo": {"wantMassQuery": false, "storeDir": "/gnu/store"},
-                        "database": {"pool": {"maxConnections": 20}},
+                        "database": {"pool": {"maxConnections": 20, "minIdle": 20, "acquireTimeout": "10m"}},
                         "server": {"readProxy": {"mode": "Redirect"}, "uploads": {"presignExpiry": "12h", "verify": "Hash"}}}),
                 ),
             ),

@@ -9,6 +9,9 @@ use super::{cache, embedded, own_s3, with};
 async fn refused_limits() {
     let s3 = |patch: Value| cache("main", with(&own_s3(), &json!({"storage": {"s3": patch}})));
     let calls = |patch: Value| cache("main", with(&embedded(), &json!({"server": {"limits": patch}})));
+    let nars =
+        |size: &str| cache("main", with(&embedded(), &json!({"server": {"uploads": {"maxNarSize": size}}})));
+    let pool = |patch: Value| cache("main", with(&embedded(), &json!({"database": {"pool": patch}})));
     let again = |patch: Value| cache("main", with(&embedded(), &json!({"signing": {"rotation": patch}})));
     refused([
         (again(json!({"resign": "Later"})), "rotation.resign: Unsupported value"),
@@ -19,6 +22,26 @@ async fn refused_limits() {
         (again(json!({"interval": "2160h", "resign": "None"})), "needs promotion Automatic and resign"),
         (again(json!({"resignPerSecond": -1})), "spec.signing.rotation.resignPerSecond"),
         (again(json!({"resignConcurrency": 0})), "spec.signing.rotation.resignConcurrency"),
+        (pool(json!({"minIdle": -1})), "spec.database.pool.minIdle"),
+        (pool(json!({"minIdle": 11})), "pool.minIdle: must not be more than maxConnections"),
+        (pool(json!({"acquireTimeout": "999ms"})), "pool.acquireTimeout: from 1s to 10m"),
+        (pool(json!({"acquireTimeout": "11m"})), "pool.acquireTimeout: from 1s to 10m"),
+        (
+            s3(json!({"serverSideEncryption": {"type": "KMS"}})),
+            "serverSideEncryption: kmsKeyId goes with type: KMS",
+        ),
+        (
+            s3(json!({"serverSideEncryption": {"type": "AES256", "kmsKeyId": "a"}})),
+            "serverSideEncryption: kmsKeyId goes with type: KMS",
+        ),
+        (
+            s3(json!({"serverSideEncryption": {"type": "aws:kms"}})),
+            "serverSideEncryption.type: Unsupported value",
+        ),
+        (
+            s3(json!({"serverSideEncryption": {"type": "KMS", "kmsKeyId": "a b"}})),
+            "serverSideEncryption.kmsKeyId",
+        ),
         (s3(json!({"requestsPerSecond": 0})), "spec.storage.s3.requestsPerSecond"),
         (s3(json!({"requestsPerSecond": 100_001})), "spec.storage.s3.requestsPerSecond"),
         (s3(json!({"maxConcurrency": 0})), "spec.storage.s3.maxConcurrency"),
@@ -33,6 +56,9 @@ async fn refused_limits() {
         (calls(json!({"pathsPerSign": 0})), "spec.server.limits.pathsPerSign"),
         (calls(json!({"closureBodySize": "1023Ki"})), "closureBodySize: from 1Mi to 1Gi"),
         (calls(json!({"closureBodySize": "2Gi"})), "closureBodySize: from 1Mi to 1Gi"),
+        (nars("1023Ki"), "maxNarSize: from 1Mi to 5Ti"),
+        (nars("6Ti"), "maxNarSize: from 1Mi to 5Ti"),
+        (nars("large"), "spec.server.uploads.maxNarSize"),
         (calls(json!({"closureBodySize": "much"})), "spec.server.limits.closureBodySize"),
     ])
     .await;

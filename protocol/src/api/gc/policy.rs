@@ -164,6 +164,17 @@ pub struct ByteSize(pub u64);
 #[error("{0:?} is not a size like 500Gi, 2Ti or 1.5G")]
 pub struct ByteSizeError(String);
 
+/// Exact: in the largest unit that divides it.
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("Pi", 50), ("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+        match units.iter().find(|(_, bits)| self.0 > 0 && self.0.trailing_zeros() >= *bits) {
+            Some((unit, bits)) => write!(f, "{}{unit}", self.0 >> bits),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = ByteSizeError;
 
@@ -219,6 +230,9 @@ mod tests {
             [("2Ti", 2 << 40), ("500Gi", 500 << 30), ("1.5G", 1_500_000_000), ("17", 17), ("0.5Ki", 512)]
         {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for text in ["2Ti", "500Gi", "1536Mi", "1Ki", "1001", "0"] {
+            assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
         for bad in ["", "Gi", "1.2.3G", "-1", "1e9", "1X", "99999999Pi", "1 G", "."] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");

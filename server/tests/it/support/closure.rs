@@ -128,6 +128,7 @@ pub(crate) fn begin_request(root: &TestPath, paths: &[&TestPath]) -> BeginReques
         verify_s3: false,
         server_narinfos: false,
         bound_addresses: false,
+        upload_headers: false,
     }
 }
 

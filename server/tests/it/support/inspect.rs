@@ -85,18 +85,19 @@ impl Place {
 }
 
 pub(crate) fn s3() -> Client {
-    let keys = Credentials::new(
-        environment("NIKS3_TEST_S3_ACCESS_KEY"),
-        environment("NIKS3_TEST_S3_SECRET_KEY"),
-        None,
-        None,
-        "tests",
-    );
+    let [endpoint, id, secret] =
+        ["NIKS3_TEST_S3_ENDPOINT", "NIKS3_TEST_S3_ACCESS_KEY", "NIKS3_TEST_S3_SECRET_KEY"].map(environment);
+    s3_at(&endpoint, &id, &secret)
+}
+
+/// Another S3 server than that of all tests.
+pub(crate) fn s3_at(endpoint: &str, id: &str, secret: &str) -> Client {
+    let keys = Credentials::new(id, secret, None, None, "tests");
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .credentials_provider(keys)
-        .endpoint_url(environment("NIKS3_TEST_S3_ENDPOINT"))
+        .endpoint_url(endpoint)
         .force_path_style(true);
     Client::from_conf(config.build())
 }

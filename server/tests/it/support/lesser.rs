@@ -33,6 +33,8 @@ pub(crate) enum Lack {
     Overwriting,
     /// It does not let anybody list parts.
     ListParts,
+    /// It says nothing of encryption.
+    Encryption,
 }
 
 /// A running one.
@@ -100,6 +102,7 @@ async fn answer(
         Lack::Verification if put && has_checksum && answer.status() == StatusCode::BAD_REQUEST => {
             return StatusCode::OK.into_response();
         }
+        Lack::Encryption => drop(answer.headers_mut().remove("x-amz-server-side-encryption")),
         Lack::Encoding => drop(answer.headers_mut().remove("content-encoding")),
         Lack::Overwriting if put => {
             answer.headers_mut().insert("x-amz-version-id", HeaderValue::from_static("3HL4kqtJlcpXroDTDmJ"));

@@ -1,73 +1,65 @@
-//! A MinIO of a test's own, whose STS takes the tokens of an issuer.
+//! A MinIO of a test's own, with a key to encrypt with. The client's tests have it from here too.
 
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
-use super::issuer::{Issuer, in_seconds, key, token};
-use super::{Place, environment, optional};
+use super::{environment, optional};
 
-/// What tokens for STS are made for.
-pub(crate) const STS: &str = "sts.amazonaws.com";
+/// Who may do everything there.
+pub(crate) const ROOT: &str = "root-access";
+pub(crate) const ROOT_SECRET: &str = "root-secret-key";
+/// The key of its key management service.
+pub(crate) const KMS_KEY: &str = "niks3-test";
 
 /// S3 and STS at one origin.
 pub(crate) struct Minio {
     pub(crate) url: String,
-    /// The role that the issuer's tokens may have.
-    pub(crate) role: String,
+    said: PathBuf,
     child: Child,
 }
 
 impl Minio {
-    pub(crate) async fn start(place: &Place, issuer: &Issuer) -> Self {
-        Self::for_audience(place, issuer, STS).await
-    }
-
-    /// Tokens have to be made for this.
-    pub(crate) async fn for_audience(place: &Place, issuer: &Issuer, audience: &str) -> Self {
+    /// With these variables, and its files in this folder.
+    pub(crate) async fn run(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let url = format!("http://127.0.0.1:{port}");
-        let said = PathBuf::from(place.write_file("minio.log", ""));
-        let log = std::fs::File::create(&said).unwrap();
-        let data = said.with_file_name("minio");
+        let (data, said) = (folder.join("minio"), folder.join("minio.log"));
         std::fs::create_dir_all(&data).unwrap();
+        let log = std::fs::File::create(&said).unwrap();
         let child = Command::new(program())
             .args(["server", "--address", &format!("127.0.0.1:{port}")])
             .arg(&data)
             .env_clear()
             .env("HOME", &data)
-            .env("MINIO_ROOT_USER", "root-access")
-            .env("MINIO_ROOT_PASSWORD", "root-secret-key")
+            .env("MINIO_ROOT_USER", ROOT)
+            .env("MINIO_ROOT_PASSWORD", ROOT_SECRET)
+            .env("MINIO_KMS_SECRET_KEY", format!("{KMS_KEY}:{}", STANDARD.encode([7; 32])))
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
-            .env(
-                "MINIO_IDENTITY_OPENID_CONFIG_URL",
-                format!("{}/.well-known/openid-configuration", issuer.url),
-            )
-            .env("MINIO_IDENTITY_OPENID_CLIENT_ID", audience)
-            .env("MINIO_IDENTITY_OPENID_ROLE_POLICY", "readwrite")
+            .envs(variables.iter().copied())
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap_or_else(|error| panic!("minio cannot be started ({error}); run e2e/cluster/programs"));
-        let mut minio = Self { url, role: String::new(), child };
+        let minio = Self { url: format!("http://127.0.0.1:{port}"), said, child };
         let give_up = Instant::now() + Duration::from_secs(30);
         loop {
-            let said = std::fs::read_to_string(&said).unwrap();
-            let role = said.split_whitespace().find(|word| word.starts_with("arn:minio:iam:"));
             let ready = reqwest::get(format!("{}/minio/health/ready", minio.url)).await;
-            match role {
-                Some(role) if ready.is_ok_and(|answer| answer.status().is_success()) => {
-                    role.clone_into(&mut minio.role);
-                    return minio;
-                }
-                _ => assert!(Instant::now() < give_up, "minio is not ready: {said}"),
+            if ready.is_ok_and(|answer| answer.status().is_success()) {
+                return minio;
             }
+            assert!(Instant::now() < give_up, "minio is not ready: {}", minio.said());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).unwrap()
     }
 }
 
@@ -84,13 +76,4 @@ fn program() -> PathBuf {
             .map_or_else(|| PathBuf::from(environment("HOME")).join(".cache"), Into::into)
     };
     optional("NIKS3_PROGRAMS").map_or_else(|| cache().join("niks3/bin"), PathBuf::from).join("minio")
-}
-
-/// The token of a pod, for so many seconds.
-pub(crate) fn pod_token(issuer: &Issuer, audience: &str, life: i64) -> String {
-    let claims = json!({
-        "iss": issuer.url, "aud": audience, "sub": "system:serviceaccount:nix:main-server",
-        "iat": in_seconds(life - 600), "exp": in_seconds(life),
-    });
-    token(key("rsa"), &claims)
 }

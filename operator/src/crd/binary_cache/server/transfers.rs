@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::crd::schema::Duration;
+use crate::crd::schema::{Duration, Quantity};
 
 /// Whether the server serves what the cache holds.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +50,15 @@ pub enum ReadProxyMode {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("duration(self.presignExpiry) >= duration('5m') && duration(self.presignExpiry) <= duration('12h')")
     .message("presignExpiry: from 5m to 12h").field_path(".presignExpiry").reason(Reason::FieldValueInvalid))]
+#[x_kube(validation = Rule::new(
+    "isQuantity(string(self.maxNarSize)) && !quantity(string(self.maxNarSize)).isLessThan(quantity('1Mi')) && !quantity(string(self.maxNarSize)).isGreaterThan(quantity('5Ti'))"
+).message("maxNarSize: from 1Mi to 5Ti, the most that S3 can hold").field_path(".maxNarSize").reason(Reason::FieldValueInvalid))]
 #[serde(rename_all = "camelCase")]
 pub struct Uploads {
+    /// The largest NAR that clients may send, uncompressed. What the cache holds already may be larger: what needs it is
+    /// pushed all the same.
+    #[serde(default = "Uploads::default_max_nar_size")]
+    pub max_nar_size: Quantity,
     /// How long an address for an upload is valid, which is how long the upload of a path may take.
     #[serde(default = "Uploads::default_presign_expiry")]
     pub presign_expiry: Duration,
@@ -68,6 +75,10 @@ pub struct Uploads {
 }
 
 impl Uploads {
+    fn default_max_nar_size() -> Quantity {
+        "50Gi".into()
+    }
+
     fn default_presign_expiry() -> Duration {
         "5h".into()
     }
@@ -76,6 +87,7 @@ impl Uploads {
 impl Default for Uploads {
     fn default() -> Self {
         Self {
+            max_nar_size: Self::default_max_nar_size(),
             presign_expiry: Self::default_presign_expiry(),
             verify: VerifyUploads::default(),
             bound_addresses: BoundAddresses::default(),
