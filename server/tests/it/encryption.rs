@@ -71,8 +71,8 @@ impl TestServer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_is_encrypted_that_the_server_writes_and_clients_that_understand_it() {
-    let (place, minio) = world().await;
     for encryption in [Encryption::Aes256, Encryption::Kms(KMS_KEY.to_owned())] {
+        let (place, minio) = world().await;
         let server = server(&place, &minio, encryption.clone(), false).await;
         server.wait_until_ready().await;
         let kind = if encryption == Encryption::Aes256 { "AES256" } else { "aws:kms" };
