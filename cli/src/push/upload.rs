@@ -236,17 +236,14 @@ impl Engine {
         bound: Option<StoredBytes>,
     ) -> Result<(), PushError> {
         let mut headers = headers(pending.kind);
-        let address = match &bound {
-            Some(bytes) => {
-                add_checksum(&mut headers, bytes);
-                let (address, told) = self.addresses.get(&self.session.client, key, bytes).await?;
-                headers.extend(told_headers(&told)?);
-                address
-            }
-            None => {
-                headers.extend(self.told.clone());
-                address(pending)?.to_owned()
-            }
+        let address = if let Some(bytes) = &bound {
+            add_checksum(&mut headers, bytes);
+            let (address, told) = self.addresses.get(&self.session.client, key, bytes).await?;
+            headers.extend(told_headers(&told)?);
+            address
+        } else {
+            headers.extend(self.told.clone());
+            address(pending)?.to_owned()
         };
         self.put(path, &address, &headers, body).await.map(drop)
     }

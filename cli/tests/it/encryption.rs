@@ -31,9 +31,10 @@ async fn all_that_a_push_sends_is_encrypted() {
         let keys: Vec<String> =
             sqlx::query_scalar("select key from objects where live").fetch_all(&cache.app.db).await.unwrap();
         let presigner = cache.app.bucket.presigner(Duration::from_mins(1)).await.unwrap();
+        let http = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().unwrap();
         let mut told = BTreeMap::new();
         for key in &keys {
-            let head = reqwest::Client::new().head(presigner.read("HEAD", key)).send().await.unwrap();
+            let head = http.head(presigner.read("HEAD", key)).send().await.unwrap();
             let said = head.headers().get("x-amz-server-side-encryption");
             told.insert(key, said.map(|said| said.to_str().unwrap().to_owned()));
         }

@@ -1,6 +1,7 @@
 //! Writes the children, in an order in which each finds what it needs, and deletes what is no longer wanted.
 
 mod published;
+mod secrets;
 mod volumes;
 
 use std::fmt::Debug;
@@ -8,14 +9,14 @@ use std::fmt::Debug;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::apply::{ApplyError, Children};
 use crate::context::Context;
@@ -24,7 +25,7 @@ use crate::foreign::{Absence, Certificate, HttpRoute};
 use crate::labels::{self, Names};
 use crate::{rollouts, settled};
 
-use super::build::{Resources, credentials_note, key_chain, key_set, key_upkeep};
+use super::build::Resources;
 use super::validate::ValidCache;
 
 pub use published::{Published, sweep};
@@ -66,17 +67,7 @@ pub async fn apply_all(
     context: &Context,
 ) -> Result<Applied, ApplyError> {
     let client = &context.client;
-    let mut made = Vec::new();
-    for secret in &resources.secrets {
-        create(client, secret).await?;
-        made.push(secret.name_any());
-    }
-    // Before any of them signs: what is not written there was never published.
-    keep_key_chain(client, cache).await?;
-    keep_keys(client, cache).await?;
-    // After the keys and their clocks: no pod signs with one before that is written down.
-    keep_key_set(client, cache).await?;
-    keep_credentials(client, cache).await?;
+    let made = secrets::apply(client, &resources.secrets, cache).await?;
     // First: no pod may run without them.
     let mut networks = children::<NetworkPolicy>(cache, context).await?;
     networks.apply(&resources.network_policies).await?;
@@ -236,72 +227,4 @@ async fn hand_over(client: &Client, cache: &ValidCache) -> Result<(), ApplyError
     let how = PatchParams::apply(HAND_OVER).force();
     let patched = Box::pin(api.patch(&name, &how, &Patch::Apply(kept))).await;
     patched.map(|_| ()).map_err(|source| ApplyError::new::<Deployment>("scale", &name, source))
-}
-
-/// `create` alone: where another operator was faster, its Secret is the one that counts, and what was built
-/// from ours is thrown away with this error.
-async fn create(client: &Client, secret: &Secret) -> Result<(), ApplyError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &secret.namespace().unwrap_or_default());
-    let name = secret.name_any();
-    api.create(&PostParams::default(), secret)
-        .await
-        .map(|_| tracing::info!(secret = name, "made a Secret"))
-        .map_err(|source| ApplyError::new::<Secret>("create", &name, source))
-}
-
-/// The clock of a key, and whether it goes with its cache, can change at any time; the key itself cannot.
-async fn keep_keys(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &cache.namespace);
-    for key in &cache.signing.keys {
-        let Some(patch) = key_upkeep(cache, key) else { continue };
-        let name = &key.secret.secret;
-        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .map_err(|source| ApplyError::new::<Secret>("patch", name, source))?;
-    }
-    Ok(())
-}
-
-/// Which keys followed by themselves.
-async fn keep_key_chain(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
-    let known = cache.signing.chain.found.is_some();
-    write(client, cache, Names(&cache.name).key_chain(), key_chain(cache), known).await
-}
-
-/// What the pods sign with.
-async fn keep_key_set(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
-    let known = cache.signing.set.found.is_some();
-    write(client, cache, Names(&cache.name).key_set(), key_set(cache), known).await
-}
-
-/// Patches a Secret that is known, or creates it: where another operator was faster, what was read is read anew.
-async fn write(
-    client: &Client,
-    cache: &ValidCache,
-    name: String,
-    wanted: Option<Value>,
-    known: bool,
-) -> Result<(), ApplyError> {
-    let Some(wanted) = wanted else { return Ok(()) };
-    let api: Api<Secret> = Api::namespaced(client.clone(), &cache.namespace);
-    let failed = |act, source| ApplyError::new::<Secret>(act, &name, source);
-    if known {
-        let how = PatchParams::default();
-        let patched = Box::pin(api.patch(&name, &how, &Patch::Merge(wanted))).await;
-        return patched.map(drop).map_err(|source| failed("patch", source));
-    }
-    let secret =
-        serde_json::from_value(wanted).map_err(|error| failed("create", kube::Error::SerdeError(error)))?;
-    api.create(&PostParams::default(), &secret).await.map(drop).map_err(|source| failed("create", source))
-}
-
-/// How far credentials are is written down before anything is done about it.
-async fn keep_credentials(client: &Client, cache: &ValidCache) -> Result<(), ApplyError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &cache.namespace);
-    for (name, patch) in cache.embedded().filter_map(|(_, server)| credentials_note(server)) {
-        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .map_err(|source| ApplyError::new::<Secret>("patch", name, source))?;
-    }
-    Ok(())
 }

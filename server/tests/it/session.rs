@@ -25,7 +25,8 @@ async fn session(minio: &Sts, issuer: &Issuer, life: i64) -> [String; 3] {
         ("WebIdentityToken", &token),
     ];
     let url = Url::parse_with_params(&minio.url, parameters).unwrap();
-    let answer = reqwest::Client::new().post(url).send().await.unwrap();
+    let http = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().unwrap();
+    let answer = http.post(url).send().await.unwrap();
     let text = answer.text().await.unwrap();
     ["AccessKeyId", "SecretAccessKey", "SessionToken"].map(|tag| {
         let value = text.split(&format!("<{tag}>")).nth(1).unwrap_or_else(|| panic!("no {tag}: {text}"));

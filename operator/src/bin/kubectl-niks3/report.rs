@@ -61,7 +61,7 @@ pub(crate) async fn run(cluster: &Cluster, args: &ReportArgs) -> anyhow::Result<
         redactor: Redactor::new()?,
         gaps: Vec::new(),
     };
-    bundle.gather(cache, &args.operator_namespace).await;
+    Box::pin(bundle.gather(cache, &args.operator_namespace)).await;
     let (gaps, files) = (bundle.gaps.len(), bundle.archive.files());
     let bytes = bundle.archive.finish(&bundle.gaps)?;
     std::fs::write(&path, bytes).with_context(|| format!("could not write {}", path.display()))?;
