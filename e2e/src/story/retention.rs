@@ -1,4 +1,5 @@
-//! A policy with `maxSize` and `keepLast`, and a comparison of bucket and database, both run at once by its annotation.
+//! A policy for all caches of the namespace with `maxSize` and `keepLast`, and a comparison of bucket and database, both run at
+//! once by its annotation.
 
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use serde_json::Value;
 
 use super::NAMESPACE;
 use super::collection::{count, sql};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, condition};
 use crate::teller::Teller;
 
 const LIMIT: Duration = Duration::from_mins(3);
 /// Of the pins that the pushes without pause left, the last three; of what nobody pinned, nothing that is above 1 MiB.
-const POLICY: &str = r#"{"spec": {"retention": {"olderThan": null, "maxSize": "1Mi", "minAge": "0s", "deletionGrace": "0s",
-    "pinRules": [{"prefix": "ci-life-", "keepLast": 3}]}, "safety": {"maxDeletePercent": 100}}}"#;
+const POLICY: &str = r#"{"spec": {"cacheRef": null, "cacheSelector": {}, "safety": {"maxDeletePercent": 100},
+    "retention": {"olderThan": null, "maxSize": "1Mi", "minAge": "0s", "deletionGrace": "0s",
+    "pinRules": [{"prefix": "ci-life-", "keepLast": 3}]}}}"#;
 
 pub(super) fn collect(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<()> {
     let last = "select name from pins where name like 'ci-life-%' order by name desc limit 3";
@@ -36,6 +38,13 @@ pub(super) fn collect(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<
         "{after} closures without a pin are left, though the pinned ones alone take more than 1 MiB"
     );
     teller.holds("ci-main and the last three of ci-life- are there; what nobody pinned went, by size");
+    cluster.wait("the cache's own status to say so", LIMIT, || {
+        let cache = cluster.get(&format!("binarycache main -n {NAMESPACE}"))?;
+        let last = &cache["status"]["lastGC"];
+        let told = last["policy"] == "nightly" && last["finishedAt"] == run["finishedAt"];
+        Ok((told && condition(&cache, "LastGCSucceeded")["status"] == "True").then_some(()))
+    })?;
+    teller.holds("the cache's own status says so too");
     Ok(())
 }
 
@@ -61,8 +70,8 @@ fn ask(cluster: &Cluster<'_>, word: &str, field: &str) -> anyhow::Result<Value> 
         let status = cluster.get(&format!("gcpolicy nightly -n {NAMESPACE}"))?["status"].clone();
         let (told, run) = (&status["runNow"], &status["caches"][0][field]);
         let ended = told["requested"] == asked.as_str()
-            && told["jobName"].is_string()
-            && told["jobName"] == run["jobName"]
+            && told["caches"][0]["jobName"].is_string()
+            && told["caches"][0]["jobName"] == run["jobName"]
             && run["finishedAt"].is_string();
         Ok(ended.then(|| run.clone()))
     })
