@@ -202,13 +202,21 @@ impl Postgres {
                 assert!(uri.contains(&inside), "not {inside}");
                 // What one role makes, another one changes.
                 let sql = "CREATE TABLE IF NOT EXISTS t (a int); ALTER TABLE t ADD COLUMN IF NOT EXISTS b int; INSERT INTO t VALUES (1)";
-                let told = Command::new("psql")
-                    .arg(uri.replace(&inside, &format!("@127.0.0.1:{port}/")))
-                    .args(["-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
-                    .output()
-                    .unwrap();
-                let said = String::from_utf8(told.stderr).unwrap();
-                assert_eq!(told.status.success(), expected, "{secret}: {said}");
+                let ask = || {
+                    let told = Command::new("psql")
+                        .arg(uri.replace(&inside, &format!("@127.0.0.1:{port}/")))
+                        .args(["-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
+                        .output()
+                        .unwrap();
+                    (told.status.success(), String::from_utf8(told.stderr).unwrap())
+                };
+                // It listens a moment before it lets anybody in.
+                let (mut done, mut said) = ask();
+                while said.contains("is starting up") {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    (done, said) = ask();
+                }
+                assert_eq!(done, expected, "{secret}: {said}");
             }
         }
         let log = std::fs::read_to_string(folder.join("log")).unwrap();
