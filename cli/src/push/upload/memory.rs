@@ -102,7 +102,7 @@ mod tests {
         memory.take_back(small.into_part());
         assert!(memory.lock().is_empty(), "small ones are not kept");
         drop(again);
-        drop(take(u64::MAX >> 24).await);
+        drop(take(u64::from(LIMIT + 1) << 20).await);
         assert_eq!(memory.free.available_permits(), 88, "more than there is was waited for");
     }
 }
