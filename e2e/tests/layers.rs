@@ -112,6 +112,7 @@ fn the_cluster_is_written_by_apply_alone() {
         "operator/src/apply.rs",
         "operator/src/cache/apply.rs",
         "operator/src/cache/apply/published.rs",
+        "operator/src/cache/apply/secrets.rs",
         "operator/src/cache/apply/volumes.rs",
         "operator/src/policy/apply.rs",
         "operator/src/status.rs",
