@@ -3,14 +3,10 @@
 
 use axum::routing::get;
 use axum::{Json, Router};
-use k8s_openapi::api::core::v1::Pod;
 use niks3_operator::crd::BinaryCache;
 use serde_json::{Value, json};
 
 use crate::world::{World, condition, embedded};
-
-/// Where no other test listens: a pod has one port.
-const ADDRESS: &str = "127.0.76.1";
 
 /// A pod of a server whose user has 50 connections.
 async fn serve(world: &World) {
@@ -20,16 +16,7 @@ async fn serve(world: &World) {
         Json(json!({"ready": true, "checks": checks, "server_version": "9", "database_connections": 50}))
     };
     let routes = Router::new().route("/readyz", get(ready));
-    let listener = tokio::net::TcpListener::bind((ADDRESS, 5751)).await.unwrap();
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
-        "app.kubernetes.io/component": "server"});
-    let containers = json!([{"name": "server", "image": "niks3:9"}]);
-    let pod =
-        json!({"metadata": {"name": "main-server", "labels": labels}, "spec": {"containers": containers}});
-    world.create::<Pod>(pod).await;
-    let running = json!({"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]});
-    world.patch_status::<Pod>("main-server", running).await;
+    world.server_pod("main-server", routes).await;
 }
 
 #[tokio::test]

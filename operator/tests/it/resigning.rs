@@ -7,21 +7,19 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use niks3_operator::crd::{BinaryCache, BinaryCacheStatus};
 use serde_json::{Value, json};
 
 use crate::world::{World, condition, embedded};
 
-/// Where no other test listens: a pod has one port.
-const ADDRESS: &str = "127.0.75.1";
 const LONG_AGO: &str = "2020-01-01T00:00:00Z";
 
 type Said = Arc<Mutex<Option<Value>>>;
 /// The keys that the pod has in force.
 type InForce = Arc<Mutex<Value>>;
 
-async fn serve(said: Said, in_force: InForce) {
+async fn serve(world: &World, said: Said, in_force: InForce) {
     let ready = || async move {
         let signing = in_force.lock().unwrap().clone();
         Json(json!({"ready": true, "checks": [], "server_version": "9", "signing": signing}))
@@ -35,8 +33,7 @@ async fn serve(said: Said, in_force: InForce) {
         .route("/api/cache-stats", get(stats))
         .route("/api/resign", get(resign))
         .with_state(said);
-    let listener = tokio::net::TcpListener::bind((ADDRESS, 5751)).await.unwrap();
-    tokio::spawn(async move { axum::serve(listener, routes).await });
+    world.server_pod("main-server", routes).await;
 }
 
 async fn look(world: &World) -> BinaryCacheStatus {
@@ -52,20 +49,12 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     let world = World::new().await;
     let said = Said::default();
     let in_force = InForce::default();
-    serve(Arc::clone(&said), Arc::clone(&in_force)).await;
     let mut spec = embedded();
     spec["signing"] =
         json!({"keys": [{"name": "a-1"}, {"name": "b-1"}], "rotation": {"publishBeforeSign": "0s"}});
     world.cache("main", spec).await;
     look(&world).await;
-    let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
-        "app.kubernetes.io/component": "server"});
-    let containers = json!([{"name": "server", "image": "niks3:9"}]);
-    let pod =
-        json!({"metadata": {"name": "main-server", "labels": labels}, "spec": {"containers": containers}});
-    world.create::<Pod>(pod).await;
-    let running = json!({"phase": "Running", "podIP": ADDRESS, "podIPs": [{"ip": ADDRESS}]});
-    world.patch_status::<Pod>("main-server", running).await;
+    serve(&world, Arc::clone(&said), Arc::clone(&in_force)).await;
 
     let status = look(&world).await;
     assert_eq!(stages(&status), ["a-1 Sign", "b-1 Sign"]);

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use axum::routing::get;
 use axum::{Json, Router};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use niks3_operator::cache;
 use niks3_operator::crd::{BinaryCache, BinaryCacheStatus};
 use serde_json::{Value, json};
@@ -26,20 +25,12 @@ fn well(more: Value) -> Value {
     said
 }
 
-/// A pod that runs where no other test listens: a pod has one port.
-async fn pod(world: &World, name: &str, address: &str) -> Said {
+/// A pod, and what it says.
+async fn pod(world: &World, name: &str) -> Said {
     let said = Said::new(Mutex::new(well(json!({}))));
-    let (answer, listener) =
-        (Arc::clone(&said), tokio::net::TcpListener::bind((address, 5751)).await.unwrap());
+    let answer = Arc::clone(&said);
     let readyz = || async move { Json(answer.lock().unwrap().clone()) };
-    tokio::spawn(async move { axum::serve(listener, Router::new().route("/readyz", get(readyz))).await });
-    let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
-        "app.kubernetes.io/component": "server"});
-    let containers = json!([{"name": "server", "image": "niks3:9"}]);
-    let object = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": containers}});
-    world.create::<Pod>(object).await;
-    let running = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
-    world.patch_status::<Pod>(name, running).await;
+    world.server_pod(name, Router::new().route("/readyz", get(readyz))).await;
     said
 }
 
@@ -83,7 +74,7 @@ async fn issuers_that_are_away_are_named_and_stop_nothing() {
     world.cache("main", embedded()).await;
     look(&world).await;
     let generation = all_ready(&world).await;
-    let [one, two] = [pod(&world, "main-1", "127.0.76.1").await, pod(&world, "main-2", "127.0.76.2").await];
+    let [one, two] = [pod(&world, "main-1").await, pod(&world, "main-2").await];
     let says = |of_one: Value, of_two: Value| {
         for (said, issuers) in [(&one, of_one), (&two, of_two)] {
             let more = json!({"issuers": issuers, "kubernetes_issuer": CLUSTER, "schema_version": 20_261_121_000_100_i64});
@@ -171,7 +162,7 @@ async fn migrations_that_wait_fail_or_are_too_new_are_said() {
     world.cache("main", spec).await;
     look(&world).await;
     all_ready(&world).await;
-    let said = pod(&world, "main-1", "127.0.76.3").await;
+    let said = pod(&world, "main-1").await;
     for (reason, message, version) in [
         ("MigrationPending", "1 of 15 migrations are not applied", 1),
         ("MigrationFailed", "the database answers migration 2 with error 42501", 1),

@@ -2,8 +2,9 @@
 
 use std::fmt::Debug;
 
+use axum::Router;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
@@ -15,6 +16,7 @@ use niks3_operator::{cache, policy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::api_server::{self, Server};
 use crate::faults::Faults;
@@ -84,6 +86,19 @@ impl World {
         self.api::<K>().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// A running pod of the cache `main`, whose server answers with `routes`.
+    pub(crate) async fn server_pod(&self, name: &str, routes: Router) {
+        let (listener, address) = own_address().await;
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
+            "app.kubernetes.io/component": "server"});
+        let containers = json!([{"name": "server", "image": "niks3:9"}]);
+        let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": containers}});
+        self.create::<Pod>(pod).await;
+        let running = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
+        self.patch_status::<Pod>(name, running).await;
+    }
+
     /// The names of all objects of a kind in the namespace, in order.
     pub(crate) async fn names<K>(&self) -> Vec<String>
     where
@@ -137,6 +152,17 @@ impl World {
         let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
         events.items.into_iter().filter_map(|event| event.reason).collect()
     }
+}
+
+/// All pods have one port, so each has an address where nobody else listens.
+async fn own_address() -> (TcpListener, String) {
+    for last in 1..=254 {
+        let address = format!("127.0.75.{last}");
+        if let Ok(listener) = TcpListener::bind((&*address, 5751)).await {
+            return (listener, address);
+        }
+    }
+    panic!("somebody listens at port 5751 of each of 254 addresses");
 }
 
 /// `Status/Reason: message` of a condition.
