@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::crd::conditions::{ConditionType, Reason};
+use crate::crd::conditions::{self, ConditionType, Reason};
 
 /// Labels of one reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,7 +108,7 @@ impl Metrics {
                 name: name.unwrap_or_default(),
                 r#type: about.as_str().to_owned(),
             };
-            let condition = conditions.iter().find(|condition| condition.type_ == about.as_str());
+            let condition = conditions::find(conditions, about);
             let on_purpose = |condition: &Condition| condition.reason == Reason::Suspended.as_str();
             let known = |condition: &&Condition| condition.status != "Unknown" && !on_purpose(condition);
             if let Some(condition) = condition.filter(known) {

@@ -160,7 +160,7 @@ fn while_paused(old: &BinaryCacheStatus, generation: Option<i64>, now: Timestamp
     let mut kept: Vec<Condition> = old.conditions.iter().filter(known).cloned().collect();
     let mut findings =
         vec![Finding::yes(ConditionType::ReconciliationPaused, Reason::SuspendReconcile, findings::PAUSED)];
-    if !kept.iter().any(|condition| condition.type_ == ConditionType::Ready.as_str()) {
+    if conditions::find(&kept, ConditionType::Ready).is_none() {
         findings.push(Finding::unknown(ConditionType::Ready, Reason::SuspendReconcile, findings::PAUSED));
     }
     kept.extend(conditions::next(&old.conditions, &findings, generation, now));

@@ -27,7 +27,7 @@ use crate::args::Images;
 use crate::crd::binary_cache::{
     Auth, DisruptionMode, KubernetesAuthMode, ReadAccess, RetentionMode, Server, ServiceMonitorMode, Suspend,
 };
-use crate::crd::conditions::{ConditionType, Reason};
+use crate::crd::conditions::{self, ConditionType, Reason};
 use crate::crd::schema::Duration;
 use crate::crd::{BinaryCache, BinaryCacheSpec};
 use crate::labels;
@@ -162,7 +162,7 @@ fn parse(field: &str, text: &Duration) -> Result<GoDuration, Invalid> {
 /// Whether the status tells of ConfigMaps in other namespaces.
 fn was_published(cache: &BinaryCache) -> bool {
     let conditions = cache.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == ConditionType::Published.as_str())
+    conditions::find(conditions, ConditionType::Published).is_some()
 }
 
 /// The audience that tokens for a cache are made for.

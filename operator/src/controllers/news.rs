@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use kube::runtime::watcher::Event;
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::crd::conditions::ConditionType;
+use crate::crd::conditions::{self, ConditionType};
 use crate::crd::gc_policy::CollectedCache;
 use crate::crd::{BinaryCache, GCPolicy};
 use crate::known::digest;
@@ -168,8 +168,7 @@ fn place(policy: &Stored<GCPolicy>) -> (String, String) {
 fn says(cache: &BinaryCache, told: Told<'_>) -> bool {
     let Some(status) = &cache.status else { return false };
     let finding = told.finding();
-    let about = ConditionType::LastGCSucceeded.as_str();
-    let condition = status.conditions.iter().find(|condition| condition.type_ == about);
+    let condition = conditions::find(&status.conditions, ConditionType::LastGCSucceeded);
     condition.is_some_and(|condition| condition.message == finding.message)
         && told.last_gc().is_none_or(|last| status.last_gc == Some(last))
 }

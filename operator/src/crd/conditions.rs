@@ -170,6 +170,11 @@ impl Finding {
     }
 }
 
+/// The condition that is about this.
+pub fn find(conditions: &[Condition], about: ConditionType) -> Option<&Condition> {
+    conditions.iter().find(|condition| condition.type_ == about.as_str())
+}
+
 /// The conditions of the next status. A condition whose verdict stays keeps its time.
 pub fn next(
     old: &[Condition],
@@ -180,7 +185,7 @@ pub fn next(
     let mut next: Vec<Condition> = findings
         .iter()
         .map(|finding| {
-            let before = old.iter().find(|condition| condition.type_ == finding.about.as_str());
+            let before = find(old, finding.about);
             let unchanged = before.filter(|condition| condition.status == finding.verdict.as_str());
             Condition {
                 type_: finding.about.as_str().to_owned(),

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use niks3_operator::crd::conditions::remedy;
+use niks3_operator::crd::conditions::{self, ConditionType, remedy};
 use niks3_operator::crd::gc_policy::LastRun;
 use niks3_operator::crd::{BinaryCache, BinaryCacheStatus, GCPolicy};
 
@@ -24,7 +24,7 @@ pub(crate) fn several(caches: &[BinaryCache], now: Timestamp) -> String {
     let mut rows = vec![row(["CACHE", "READY", "REASON", "SINCE", "MESSAGE"])];
     for cache in caches {
         let conditions = cache.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+        let ready = conditions::find(conditions, ConditionType::Ready);
         rows.push(match ready {
             Some(ready) => vec![
                 cache.name_any(),
@@ -65,7 +65,7 @@ fn section(name: &str, rows: &[Vec<String>]) -> String {
 
 fn head(screen: &Screen<'_>, status: &BinaryCacheStatus) -> String {
     let cache = screen.cache;
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
+    let ready = conditions::find(&status.conditions, ConditionType::Ready);
     let verdict = match ready {
         Some(ready) if ready.status == "True" => "ready".to_owned(),
         Some(ready) => format!("NOT READY ({})", ready.reason),

@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 use crate::context::Context;
 use crate::crd::BinaryCache;
 use crate::crd::binary_cache::LastGC;
-use crate::crd::conditions::{ConditionType, Finding, Verdict};
+use crate::crd::conditions::{self, ConditionType, Finding, Verdict};
 use crate::policy::told::Told;
 
 const ABOUT: ConditionType = ConditionType::LastGCSucceeded;
@@ -33,8 +33,7 @@ pub(super) fn look(cache: &BinaryCache, context: &Context) -> Collected {
 }
 
 fn finding_before(cache: &BinaryCache) -> Option<Finding> {
-    let conditions = &cache.status.as_ref()?.conditions;
-    let before = conditions.iter().find(|condition| condition.type_ == ABOUT.as_str())?;
+    let before = conditions::find(&cache.status.as_ref()?.conditions, ABOUT)?;
     let verdict = [Verdict::True, Verdict::False, Verdict::Unknown]
         .into_iter()
         .find(|verdict| verdict.as_str() == before.status)?;

@@ -3,7 +3,7 @@
 use crate::cache::apply::Applied;
 use crate::cache::validate::ValidCache;
 use crate::crd::BinaryCacheStatus;
-use crate::crd::conditions::{ConditionType, Reason, Verdict};
+use crate::crd::conditions::{self, ConditionType, Reason, Verdict};
 
 type News = Vec<(&'static str, String)>;
 
@@ -33,7 +33,6 @@ fn made(valid: &ValidCache, secret: &str) -> (&'static str, String) {
 }
 
 fn progressing(status: &BinaryCacheStatus) -> Option<(&str, &str)> {
-    let about = ConditionType::Progressing.as_str();
-    let found = status.conditions.iter().find(|condition| condition.type_ == about)?;
+    let found = conditions::find(&status.conditions, ConditionType::Progressing)?;
     Some((&found.status, &found.reason))
 }
