@@ -15,9 +15,10 @@ use crate::crd::conditions::Reason;
 use crate::labels::{self, FOLLOWS, KEY_CHAIN, Names};
 
 use super::Invalid;
-use super::key::{Key, held};
+use super::key::{Key, first_key, held};
 use super::key_name::counted_up;
-use super::key_secret::clocks;
+use super::key_secret::clock_of;
+use super::secrets::ours;
 
 /// A key that followed another one by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,17 +58,14 @@ type Secrets = BTreeMap<String, Secret>;
 pub(super) fn found(cache: &BinaryCache, secrets: &Secrets) -> Result<Option<FoundChain>, Invalid> {
     let (owner, name) = (cache.name_any(), Names(&cache.name_any()).key_chain());
     let Some(secret) = secrets.get(&name) else { return Ok(None) };
-    let invalid = |message| Invalid { reason: Reason::InvalidSpec, message };
-    if !labels::is_ours(secret, &owner) {
-        let why = "is in the way: the operator did not make it; delete or rename it";
-        return Err(invalid(format!("Secret {name} {why}")));
-    }
+    ours(secret, &name, &owner)?;
     let text = secret.annotations().get(KEY_CHAIN).map(String::as_str).unwrap_or_default();
     let links = serde_json::from_str(text).map_err(|error| {
-        invalid(format!(
+        let message = format!(
             "Secret {name}: its annotation {KEY_CHAIN} says which keys followed by themselves and cannot be read: \
              {error}; put back what it was, or delete the Secret: the status knows them too"
-        ))
+        );
+        Invalid { reason: Reason::InvalidSpec, message }
     })?;
     let version = secret.resource_version().unwrap_or_default();
     Ok(Some(FoundChain { version, owners: secret.owner_references().to_vec(), links }))
@@ -140,7 +138,7 @@ pub fn secret_names(cache: &BinaryCache, secrets: &Secrets) -> Vec<String> {
             cache.status.iter().flat_map(|s| &s.signing_keys).map(|key| key.name.clone()).collect::<Vec<_>>()
         }
     };
-    let first = held(secrets.get(&Names(&name).signing()));
+    let first = first_key(secrets, &name);
     let read = |key: &str| first.as_ref().is_some_and(|first| first.name() == key);
     let unread = known.iter().filter(|key| !read(key) && listed.iter().all(|listed| listed.name != **key));
     unread.map(|key| Names(&name).signing_key(key)).collect()
@@ -151,7 +149,7 @@ pub fn next_secret(cache: &BinaryCache, secrets: &Secrets) -> Option<String> {
     cache.spec.signing.rotation.interval.as_ref()?;
     let links = links(cache, found(cache, secrets).ok()?.as_ref(), secrets).ok()?;
     let name = cache.name_any();
-    let first = held(secrets.get(&Names(&name).signing())).map(|held| held.name().to_owned());
+    let first = first_key(secrets, &name).map(|held| held.name().to_owned());
     let first = first.filter(|_| !first_is_gone(&name, &links, secrets));
     let listed: Vec<&str> = match cache.spec.signing.keys.as_slice() {
         [] => first.iter().map(String::as_str).collect(),
@@ -164,7 +162,7 @@ pub fn next_secret(cache: &BinaryCache, secrets: &Secrets) -> Option<String> {
 /// Whether others followed the one key of a cache whose spec lists none, so long ago that nobody needs it.
 pub(super) fn first_is_gone(cache: &str, links: &[Link], secrets: &Secrets) -> bool {
     let Some(secret) = secrets.get(&Names(cache).signing()) else { return !links.is_empty() };
-    let clock = held(Some(secret)).and_then(|held| clocks(secret, cache).remove(held.name()));
+    let clock = held(Some(secret)).map(|held| clock_of(secret, cache, held.name()));
     !links.is_empty() && clock.is_some_and(|clock| clock.dropped_at.is_some())
 }
 
@@ -184,15 +182,14 @@ pub(super) fn order<'a>(listed: &[&'a str], links: &'a [Link]) -> Vec<&'a str> {
 pub(super) fn successor(last: &str, cache: &BinaryCache, links: &[Link], secrets: &Secrets) -> String {
     let (owner, listed) = (cache.name_any(), &cache.spec.signing.keys);
     let names = Names(&owner);
-    let first = held(secrets.get(&names.signing()));
+    let first = first_key(secrets, &owner);
     let mut name = counted_up(last);
     loop {
         let known = listed.iter().map(|key| &key.name).chain(links.iter().map(|link| &link.name));
         let known = known.map(String::as_str).chain(first.as_ref().map(SecretKey::name));
         let made = secrets.get(&names.signing_key(&name));
         let taken = made.is_some_and(|made| {
-            let clock = clocks(made, &owner).remove(&name).unwrap_or_default();
-            follows(made, &owner, &name) != Some(last) || !clock.waits()
+            follows(made, &owner, &name) != Some(last) || !clock_of(made, &owner, &name).waits()
         });
         if !taken && known.into_iter().all(|known| known != name) {
             return name;

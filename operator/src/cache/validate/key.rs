@@ -1,5 +1,7 @@
 //! A key of a cache, as its Secret and the spec have it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use niks3_protocol::nix::SecretKey;
@@ -66,8 +68,7 @@ pub(super) fn unnamed(url: &str, resolver: &mut Resolver<'_>) -> Result<Key, Inv
     // It was named after the URL of its day, and stays.
     if let Ok(material) = &key.material {
         material.name().clone_into(&mut key.name);
-        key.clock =
-            key.found.as_ref().and_then(|found| found.clocks.get(&key.name).cloned()).unwrap_or_default();
+        key.clock = clock(key.found.as_ref(), &key.name);
     }
     Ok(key)
 }
@@ -109,14 +110,19 @@ pub(super) fn linked(link: &Link, resolver: &mut Resolver<'_>) -> Result<Key, In
 fn secret_of(name: &str, resolver: &Resolver<'_>) -> String {
     let names = Names(resolver.cache);
     // The key of the days when the spec named none.
-    let first = held(resolver.observed.secrets.get(&names.signing())).is_some_and(|held| held.name() == name);
-    if first { names.signing() } else { names.signing_key(name) }
+    let first = first_key(&resolver.observed.secrets, resolver.cache);
+    if first.is_some_and(|held| held.name() == name) { names.signing() } else { names.signing_key(name) }
 }
 
 /// The key in a Secret of ours.
 pub(super) fn held(secret: Option<&Secret>) -> Option<SecretKey> {
     let value = secret?.data.as_ref()?.get(SECRET_KEY)?;
     std::str::from_utf8(&value.0).ok()?.parse().ok()
+}
+
+/// The key that was made while the spec listed none.
+pub(super) fn first_key(secrets: &BTreeMap<String, Secret>, cache: &str) -> Option<SecretKey> {
+    held(secrets.get(&Names(cache).signing()))
 }
 
 pub(super) fn generated(
@@ -155,7 +161,7 @@ fn key(
 ) -> Key {
     let found = found(resolver.observed, &secret.secret, resolver.cache);
     Key {
-        clock: found.as_ref().and_then(|found| found.clocks.get(name).cloned()).unwrap_or_default(),
+        clock: clock(found.as_ref(), name),
         public_key: material.as_ref().ok().map(|key| key.public_key().to_string()),
         stage: KeyStage::Auto,
         wanted: KeyStage::Auto,
@@ -168,4 +174,9 @@ fn key(
         material,
         found,
     }
+}
+
+/// What is known of a key in its Secret.
+fn clock(found: Option<&Found>, name: &str) -> Clock {
+    found.and_then(|found| found.clocks.get(name).cloned()).unwrap_or_default()
 }

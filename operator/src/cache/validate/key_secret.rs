@@ -27,6 +27,11 @@ pub(super) fn clocks(secret: &Secret, cache: &str) -> Clocks {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
+/// The same of one key.
+pub(super) fn clock_of(secret: &Secret, cache: &str, key: &str) -> Clock {
+    clocks(secret, cache).remove(key).unwrap_or_default()
+}
+
 /// Whether a key in one of these waits for clients to learn of it.
 pub fn any_waits<'a>(cache: &str, mut secrets: impl Iterator<Item = &'a Secret>) -> bool {
     secrets.any(|secret| clocks(secret, cache).values().any(Clock::waits))

@@ -9,12 +9,11 @@ use niks3_protocol::api::health::KeysInForce;
 use niks3_protocol::nix::SecretKey;
 
 use crate::crd::binary_cache::KeyStage;
-use crate::crd::conditions::Reason;
-use crate::labels::{self, KEYS_CHANGED, Names};
+use crate::labels::{KEYS_CHANGED, Names};
 
 use super::Invalid;
 use super::key::Key;
-use super::secrets::Resolver;
+use super::secrets::{Resolver, ours};
 
 /// The keys of the Secret: secret keys, and revoked public ones, one a line.
 pub const KEYS: &str = "keys";
@@ -65,11 +64,7 @@ impl KeySet {
     pub(super) fn of(keys: &[Key], resolver: &Resolver<'_>) -> Result<Self, Invalid> {
         let name = Names(resolver.cache).key_set();
         let secret = resolver.observed.secrets.get(&name);
-        if secret.is_some_and(|secret| !labels::is_ours(secret, resolver.cache)) {
-            let message =
-                format!("Secret {name} is in the way: the operator did not make it; delete or rename it");
-            return Err(Invalid { reason: Reason::InvalidSpec, message });
-        }
+        secret.map(|secret| ours(secret, &name, resolver.cache)).transpose()?;
         let found = secret.and_then(found);
         let known: Vec<SecretKey> = found.iter().flat_map(|found| held(&found.files.keys)).collect();
         let signing = keys.iter().filter(|key| key.stage == KeyStage::Sign).map(|key| {

@@ -12,7 +12,7 @@ use crate::status::timestamp;
 
 use super::chain::{self, Chain};
 use super::key::{Key, generated, held, linked, named, unnamed};
-use super::key_secret::clocks;
+use super::key_secret::clock_of;
 use super::key_set::KeySet;
 use super::rotation::{Candidate, Clock, Pace, stages};
 use super::secrets::Resolver;
@@ -249,7 +249,7 @@ fn unlisted(keys: &[SigningKey], resolver: &Resolver<'_>) -> Result<(), Invalid>
     let Some(held) = held(Some(found)).filter(|_| labels::is_ours(found, resolver.cache)) else {
         return Ok(());
     };
-    let clock = clocks(found, resolver.cache).remove(held.name()).unwrap_or_default();
+    let clock = clock_of(found, resolver.cache, held.name());
     let signs = clock.signing_since.is_some() && clock.retired_at.is_none();
     if !signs || keys.iter().any(|key| key.name == held.name()) {
         return Ok(());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
 use crate::cache::observe::{Fresh, Observed};
@@ -92,14 +93,7 @@ impl<'a> Resolver<'a> {
             let fresh = self.observed.fresh.clone();
             return Ok(Generated { name: name.to_owned(), id: fresh.id.clone(), make: Some(fresh) });
         };
-        if !labels::is_ours(found, self.cache) {
-            return Err(Invalid {
-                reason: Reason::InvalidSpec,
-                message: format!(
-                    "Secret {name} is in the way: the operator did not make it; delete or rename it"
-                ),
-            });
-        }
+        ours(found, name, self.cache)?;
         let id = found.annotations().get(GENERATED_ID).cloned().unwrap_or_default();
         Ok(Generated { name: name.to_owned(), id, make: None })
     }
@@ -108,4 +102,13 @@ impl<'a> Resolver<'a> {
     pub(super) fn note(&mut self, generated: &Generated) {
         self.versions.insert(generated.name.clone(), generated.id.clone());
     }
+}
+
+/// Whether a Secret that the operator makes is its own, and not in the way.
+pub(super) fn ours(found: &Secret, name: &str, cache: &str) -> Result<(), Invalid> {
+    if labels::is_ours(found, cache) {
+        return Ok(());
+    }
+    let message = format!("Secret {name} is in the way: the operator did not make it; delete or rename it");
+    Err(Invalid { reason: Reason::InvalidSpec, message })
 }
