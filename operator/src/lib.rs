@@ -19,6 +19,7 @@ pub mod policy;
 pub mod reference;
 pub mod rollouts;
 pub mod run;
+pub mod scaled;
 pub mod scope;
 pub mod self_test;
 pub mod settled;

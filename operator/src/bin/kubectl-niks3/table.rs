@@ -1,6 +1,7 @@
 //! Columns, ages and sizes, as `kubectl` writes them.
 
 use k8s_openapi::jiff::Timestamp;
+use niks3_operator::scaled::{Scaled, scaled};
 
 /// Rows with their columns below each other, indented.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
@@ -48,16 +49,11 @@ fn lasting(seconds: i64) -> String {
 
 /// Bytes for people.
 pub(crate) fn size(bytes: i64) -> String {
-    let mut value = u64::try_from(bytes).unwrap_or(0);
-    let mut tenths = 0;
-    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024 {
-            return if unit == "B" { format!("{value} B") } else { format!("{value}.{tenths} {unit}") };
-        }
-        tenths = value % 1024 * 10 / 1024;
-        value /= 1024;
+    let Scaled { value, tenths, unit } = scaled(bytes);
+    match tenths {
+        Some(tenths) => format!("{value}.{tenths} {unit}B"),
+        None => format!("{value} {unit}B"),
     }
-    format!("{value} PiB")
 }
 
 #[cfg(test)]

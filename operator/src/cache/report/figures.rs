@@ -4,6 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use niks3_protocol::api::cache_config::CacheStats;
 
 use crate::crd::BinaryCacheStatus;
+use crate::scaled::{Scaled, scaled};
 
 /// The status says how much the cache holds at most so often.
 const STATS_AGE: i64 = 300;
@@ -23,20 +24,11 @@ pub(super) fn worth_telling(old: &BinaryCacheStatus, stats: CacheStats, now: Tim
 
 /// Bytes for people, as Kubernetes writes quantities: `1.2Gi`.
 pub(super) fn size(bytes: i64) -> String {
-    let mut value = u64::try_from(bytes).unwrap_or(0);
-    let mut tenths = 0;
-    for unit in ["", "Ki", "Mi", "Gi", "Ti"] {
-        if value < 1024 {
-            return if unit.is_empty() || value >= 100 {
-                format!("{value}{unit}")
-            } else {
-                format!("{value}.{tenths}{unit}")
-            };
-        }
-        tenths = value % 1024 * 10 / 1024;
-        value /= 1024;
+    let Scaled { value, tenths, unit } = scaled(bytes);
+    match tenths.filter(|_| value < 100) {
+        Some(tenths) => format!("{value}.{tenths}{unit}"),
+        None => format!("{value}{unit}"),
     }
-    format!("{value}Pi")
 }
 
 #[cfg(test)]
