@@ -19,6 +19,8 @@ pub const FSCK: &str = "fsck";
 pub const CONFIG_HASH: &str = "niks3.dev/config-hash";
 /// On a pod template: the Secrets it reads and which version of them, as `name=version,…`.
 pub const SECRET_VERSIONS: &str = "niks3.dev/secret-versions";
+/// Kubernetes puts it on the pods of a Job.
+pub const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// On the Secret with what the pods sign with: since when it holds that.
 pub const KEYS_CHANGED: &str = "niks3.dev/keys-changed";
 /// On the Secret of a key that followed another one by itself: the name of that one.

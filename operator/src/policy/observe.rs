@@ -12,14 +12,12 @@ use crate::cache::validate::{tls_ca, tls_secret};
 use crate::context::Context;
 use crate::crd::gc_policy::CollectedCache;
 use crate::crd::{BinaryCache, GCPolicy};
-use crate::labels::{FSCK, POLICY_LABEL, TASK_LABEL, cache_of};
+use crate::labels::{FSCK, JOB_NAME, POLICY_LABEL, TASK_LABEL, cache_of};
 use crate::watches;
 
 use super::claims::{Claimant, Holder};
 use super::{Error, last_run};
 
-/// Kubernetes puts it on the pods of a Job.
-const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// A status has to stay small enough to be stored, and each cache takes up to 3 kB of it.
 pub const MAX_CACHES: usize = 100;
 
@@ -163,7 +161,7 @@ async fn last_of(
         return Ok(None);
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let of_job = ListParams::default().labels(&format!("{JOB_NAME_LABEL}={}", job.name_any()));
+    let of_job = ListParams::default().labels(&format!("{JOB_NAME}={}", job.name_any()));
     let pods = pods.list(&of_job).await;
     let pods = pods.map_err(|source| Error::Observe { what: "the pods of the last Job", source })?;
     Ok(Some((job, pods.items)))

@@ -60,40 +60,18 @@ pub async fn report(
     {
         status::publish(context, &reference, kind, reason, &note).await;
     }
+    // Their ends are told by Job, below.
+    let by_job = [ConditionType::LastRunSucceeded, ConditionType::LastFsckClean].map(ConditionType::as_str);
     for condition in conditions::changed(&old.conditions, &new.conditions) {
-        if ![ConditionType::LastRunSucceeded, ConditionType::LastFsckClean]
-            .iter()
-            .any(|told_below| told_below.as_str() == condition.type_)
-        {
+        if !by_job.contains(&condition.type_.as_str()) {
             status::publish_condition(context, &reference, condition).await;
         }
     }
+    let before: Vec<End> = old.caches.iter().flat_map(ends).collect();
     for cache in &new.caches {
-        let Some(run) = &cache.last_run else { continue };
-        let told = old
-            .caches
-            .iter()
-            .any(|before| before.last_run.as_ref().is_some_and(|b| b.job_name == run.job_name));
-        if !told {
-            let (kind, reason) = match run.result {
-                RunResult::Succeeded => (EventType::Normal, "GCSucceeded"),
-                RunResult::Failed => (EventType::Warning, "GCFailed"),
-            };
-            let note = format!("{}{}", prefix(policy, &cache.name), sentence(run));
-            status::publish(context, &reference, kind, reason, &note).await;
-        }
-    }
-    for cache in &new.caches {
-        let Some(fsck) = &cache.last_fsck else { continue };
-        let known = old.caches.iter().filter_map(|cache| cache.last_fsck.as_ref());
-        if !known.into_iter().any(|before| before.job_name == fsck.job_name) {
-            let (kind, reason) = match fsck.result {
-                FsckResult::Clean => (EventType::Normal, "FsckSucceeded"),
-                FsckResult::Damaged => (EventType::Warning, "DamageFound"),
-                FsckResult::Failed => (EventType::Warning, "FsckFailed"),
-            };
-            let note = format!("{}{}", prefix(policy, &cache.name), last_fsck::sentence(fsck));
-            status::publish(context, &reference, kind, reason, &note).await;
+        for end in ends(cache).filter(|end| before.iter().all(|before| before.job != end.job)) {
+            let note = format!("{}{}", prefix(policy, &cache.name), end.said);
+            status::publish(context, &reference, end.kind, end.reason, &note).await;
         }
     }
     let asked = if let Request::Later(_, wait) = outcome.run_now { Some(*wait) } else { None };
@@ -104,6 +82,34 @@ pub async fn report(
     // With what is left of a second, it would come too early.
     let due = due.map(|wait| Duration::from_secs(wait.as_secs().max(0).unsigned_abs() + 1));
     Ok(resync(context).min(due.unwrap_or(Duration::MAX)))
+}
+
+/// The event about a Job that ended.
+struct End<'a> {
+    job: &'a str,
+    kind: EventType,
+    reason: &'static str,
+    said: String,
+}
+
+/// What is known of the Jobs of a cache.
+fn ends(cache: &CollectedCache) -> impl Iterator<Item = End<'_>> {
+    let run = cache.last_run.as_ref().map(|run| {
+        let (kind, reason) = match run.result {
+            RunResult::Succeeded => (EventType::Normal, "GCSucceeded"),
+            RunResult::Failed => (EventType::Warning, "GCFailed"),
+        };
+        End { job: &run.job_name, kind, reason, said: sentence(run) }
+    });
+    let fsck = cache.last_fsck.as_ref().map(|fsck| {
+        let (kind, reason) = match fsck.result {
+            FsckResult::Clean => (EventType::Normal, "FsckSucceeded"),
+            FsckResult::Damaged => (EventType::Warning, "DamageFound"),
+            FsckResult::Failed => (EventType::Warning, "FsckFailed"),
+        };
+        End { job: &fsck.job_name, kind, reason, said: last_fsck::sentence(fsck) }
+    });
+    run.into_iter().chain(fsck)
 }
 
 /// The event about the annotation.

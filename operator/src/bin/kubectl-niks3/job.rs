@@ -7,6 +7,7 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, LogParams, PostParams};
+use niks3_operator::labels::JOB_NAME;
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, said};
@@ -50,7 +51,7 @@ async fn log(cluster: &Cluster, pod: &str) -> anyhow::Result<String> {
 /// The Job's pod and its exit code.
 async fn ended(cluster: &Cluster, job: &str, seconds: u64) -> anyhow::Result<(String, i32)> {
     let until = Instant::now() + Duration::from_secs(seconds);
-    let list = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let list = ListParams::default().labels(&format!("{JOB_NAME}={job}"));
     let mut why = "no pod was made for it".to_owned();
     while Instant::now() < until {
         let pods =
