@@ -32,6 +32,7 @@ use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use niks3_protocol::object_key::ObjectKey;
 use tracing::Instrument as _;
@@ -213,13 +214,18 @@ impl Bucket {
         }
     }
 
+    /// The SDK's request to write an object, encrypted as it is to be.
+    fn put_object(&self, key: &str) -> PutObjectFluentBuilder {
+        let encryption = self.config.encryption.as_ref();
+        let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(key));
+        request
+            .set_server_side_encryption(encryption.map(Encryption::sdk))
+            .set_ssekms_key_id(encryption.and_then(Encryption::key).map(str::to_owned))
+    }
+
     /// Writes one of the server's own objects (`nix-cache-info`, `pins/…`).
     pub async fn put_own(&self, key: &str, content_type: &str, body: Vec<u8>) -> Result<(), BucketError> {
-        let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(key));
-        let request = request.content_type(content_type).body(ByteStream::from(body));
-        let encryption = self.config.encryption.as_ref();
-        let request = request.set_server_side_encryption(encryption.map(Encryption::sdk));
-        let request = request.set_ssekms_key_id(encryption.and_then(Encryption::key).map(str::to_owned));
+        let request = self.put_object(key).content_type(content_type).body(ByteStream::from(body));
         self.call("put", key, request.send()).await.map(drop)
     }
 

@@ -71,17 +71,14 @@ impl Bucket {
 
     /// Writes an object; whether it is a version beside others.
     async fn put_trial(&self, key: &str, sha256: Option<&[u8]>) -> Result<bool, BucketError> {
-        let encryption = self.config.encryption.as_ref();
-        let request = self.client.put_object().bucket(&self.config.bucket).key(self.full_key(key));
-        let request = request
+        let request = self
+            .put_object(key)
             .content_type(PLAIN_TEXT)
             .content_encoding(ENCODING)
             .set_checksum_sha256(sha256.map(|sum| STANDARD.encode(sum)))
-            .set_server_side_encryption(encryption.map(Encryption::sdk))
-            .set_ssekms_key_id(encryption.and_then(Encryption::key).map(str::to_owned))
             .body(ByteStream::from_static(TRIAL));
         let answer = self.call("put", key, request.send()).await?;
-        if let Some(wanted) = encryption.map(Encryption::sdk)
+        if let Some(wanted) = self.config.encryption.as_ref().map(Encryption::sdk)
             && answer.server_side_encryption() != Some(&wanted)
         {
             let found = answer.server_side_encryption().map_or("nothing", ServerSideEncryption::as_str);
