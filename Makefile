@@ -90,8 +90,8 @@ release: ## The same for publishing, with their crates inside and their provenan
 	@e2e/cluster/packages
 	@cargo auditable --version > /dev/null 2>&1 || cargo install --quiet --locked cargo-auditable@0.7.7
 	@echo "-- building niks3-operator, niks3-server and niks3 with the lists of their crates"
-	@begun=$$(date -u +%FT%TZ) && cargo auditable build --quiet --release --locked --bin niks3-operator --bin niks3-server --bin niks3 && \
-	  e2e/provenance $(CARGO_TARGET_DIR)/release "$$begun" > $(CARGO_TARGET_DIR)/release/niks3.provenance.json
+	@e2e/provenance $(CARGO_TARGET_DIR)/release \
+	  cargo auditable build --quiet --release --locked --bin niks3-operator --bin niks3-server --bin niks3
 	@NIKS3_RELEASE=$(CARGO_TARGET_DIR)/release cargo test --quiet --package niks3-e2e --test release -- --ignored
 	@echo "$(CARGO_TARGET_DIR)/release: niks3-operator niks3-server niks3 niks3.provenance.json"
 
