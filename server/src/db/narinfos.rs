@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-/// Keeps what one call signed for an upload until its commit.
+/// Keeps some of what a call signed for an upload, until its commit.
 pub async fn insert_signed(conn: &mut PgConnection, upload: i64, narinfos: &[u8]) -> sqlx::Result<()> {
     sqlx::query!("insert into signed_narinfos (upload_id, narinfos) values ($1, $2)", upload, narinfos)
         .execute(conn)
@@ -14,7 +14,7 @@ pub async fn insert_signed(conn: &mut PgConnection, upload: i64, narinfos: &[u8]
     Ok(())
 }
 
-/// What each call signed for an upload, the last at the end.
+/// What was signed for an upload, the last at the end.
 pub async fn list_signed(conn: &mut PgConnection, upload: i64) -> sqlx::Result<Vec<Vec<u8>>> {
     sqlx::query_scalar!("select narinfos from signed_narinfos where upload_id = $1 order by id", upload)
         .fetch_all(conn)

@@ -36,7 +36,16 @@ pub struct CommittedObjects {
     pub settled: Option<OffsetDateTime>,
 }
 
-/// How the keys of an upload stand that are not simply there and wanted.
+/// The keys of an upload that are not simply there and wanted.
+#[derive(Debug, Default)]
+pub struct Exceptions {
+    /// Those without a row.
+    pub unknown: Vec<String>,
+    condemned: Vec<String>, // and not yet claimed
+    others: Expected,
+}
+
+/// How they stand once they have rows and are not condemned.
 #[derive(Debug, Default)]
 pub struct Expected {
     /// Those that are not live.
@@ -45,22 +54,31 @@ pub struct Expected {
     pub deleting: Option<String>,
 }
 
-/// Gives every key without a row one, as expected, and uncondemns what is condemned and not yet claimed; then how
-/// they stand.
-///
-/// Most keys are either there and wanted, or unknown: only what is not there and wanted is told at all, and each
-/// further statement is for those alone that need it.
-pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Expected> {
-    let (mut expected, mut unknown, mut unsettled) = (Expected::default(), Vec::new(), Vec::new());
-    for state in list_exceptions(conn, keys).await? {
+/// Those of the keys that are not simply there and wanted: most keys are, or are unknown.
+pub async fn list_exceptions(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Exceptions> {
+    let mut exceptions = Exceptions::default();
+    for state in list_unwanted(conn, keys).await? {
         if state.id.is_none() {
-            unknown.push(state.key);
+            exceptions.unknown.push(state.key);
         } else if state.condemned && !state.deleting {
-            unsettled.push(state.key);
+            exceptions.condemned.push(state.key);
         } else {
-            expected.add(state);
+            exceptions.others.add(state);
         }
     }
+    Ok(exceptions)
+}
+
+/// [`list_exceptions`] and [`settle`].
+pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Expected> {
+    let exceptions = list_exceptions(conn, keys).await?;
+    settle(conn, exceptions).await
+}
+
+/// Gives keys without a row one, as expected, and uncondemns what is not yet claimed; then how they stand. Each
+/// statement is for those alone that need it.
+pub async fn settle(conn: &mut PgConnection, exceptions: Exceptions) -> sqlx::Result<Expected> {
+    let Exceptions { mut unknown, condemned: mut unsettled, others: mut expected } = exceptions;
     // Another push may have been quicker with some.
     if insert_expected(conn, &unknown).await? == unknown.len() as u64 {
         expected.missing.append(&mut unknown);
@@ -68,13 +86,13 @@ pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Ex
     unsettled.append(&mut unknown);
     if !unsettled.is_empty() {
         lift_condemnations(conn, &unsettled).await?;
-        list_exceptions(conn, &unsettled).await?.into_iter().for_each(|state| expected.add(state));
+        list_unwanted(conn, &unsettled).await?.into_iter().for_each(|state| expected.add(state));
     }
     Ok(expected)
 }
 
 impl Expected {
-    fn add(&mut self, state: Exception) {
+    fn add(&mut self, state: Unwanted) {
         // It may have lost its row between two statements: its deletion was just confirmed.
         if state.deleting || state.id.is_none() {
             self.deleting.get_or_insert_with(|| state.key.clone());
@@ -87,7 +105,7 @@ impl Expected {
 
 /// A key that is not there and wanted.
 #[derive(Debug)]
-struct Exception {
+struct Unwanted {
     key: String,
     /// Its row, where it has one.
     id: Option<i64>,
@@ -96,9 +114,9 @@ struct Exception {
     deleting: bool,
 }
 
-async fn list_exceptions(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<Exception>> {
+async fn list_unwanted(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<Unwanted>> {
     sqlx::query_as!(
-        Exception,
+        Unwanted,
         "select wanted.key as \"key!\", o.id as \"id?\", coalesce(o.live, false) as \"live!\",
              o.condemned_at is not null as \"condemned!\", o.deleting_since is not null as \"deleting!\"
          from unnest($1::text[]) as wanted (key) left join objects o on o.key = wanted.key collate \"C\"
@@ -137,8 +155,8 @@ async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sqlx::R
         keys
     )
     .execute(conn)
-    .await?;
-    Ok(())
+    .await
+    .map(drop)
 }
 
 /// The states of the keys that have rows.

@@ -15,7 +15,6 @@ use niks3_protocol::api::pending_closures::{
     SignResponse,
 };
 use niks3_protocol::duration::GoDuration;
-use niks3_protocol::object_key::ObjectKind;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
@@ -23,10 +22,9 @@ use super::permit::{Gc, May, Push};
 use super::{Asked, Body, Segment, at_most};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::push::{self, Begun, PushError, PutAddresses};
+use crate::parallel;
+use crate::push::{self, Begun, Missing, PushError, PutAddresses};
 
-/// Objects of an answer that are made at a time: some hundred kilobytes, and a millisecond.
-const PIECE: usize = 256;
 /// The end of an answer to a begin: of its last field, and of itself.
 const END: &str = "}}";
 
@@ -56,13 +54,10 @@ fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
     let empty = head.pending_objects.is_empty();
     let mut head = serde_json::to_vec(&head)?;
     let tail = head.split_off(head.len() - END.len());
-    let pieces = stream::iter(missing).chunks(PIECE).enumerate().map(move |(number, objects)| {
-        let (addresses, first) = (Arc::clone(&addresses), empty && number == 0);
-        tokio::task::spawn_blocking(move || fields(&addresses, objects, first))
+    let pieces = parallel::pieces(missing, move |number, objects| {
+        fields(&addresses, objects, empty && number == 0).map_err(Into::into)
     });
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let pieces =
-        pieces.buffered(cores).map(|piece| piece.map_err(std::io::Error::other)?.map_err(Into::into));
+    let pieces = pieces.map(Result::flatten);
     let whole =
         stream::once(ready(Ok::<_, std::io::Error>(head))).chain(pieces).chain(stream::once(ready(Ok(tail))));
     Ok(([(CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(whole)).into_response())
@@ -71,17 +66,20 @@ fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
 /// Fields of the answer's last object, a comma before each but its first.
 fn fields(
     addresses: &PutAddresses,
-    objects: Vec<(String, ObjectKind)>,
+    objects: Vec<Missing>,
     first: bool,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::new();
-    for (number, (key, kind)) in objects.into_iter().enumerate() {
+    for (number, object) in objects.into_iter().enumerate() {
         if number > 0 || !first {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &key)?;
+        serde_json::to_writer(&mut text, &object.key)?;
         text.push(b':');
-        serde_json::to_writer(&mut text, &addresses.of(&key, kind))?;
+        serde_json::to_writer(
+            &mut text,
+            &object.signed.unwrap_or_else(|| addresses.of(&object.key, object.kind)),
+        )?;
     }
     Ok(text)
 }

@@ -4,7 +4,7 @@
 //! order is what makes it safe: a collection that did not see the upload took its snapshot before the states
 //! were read, so whatever it claims was condemned before, and such a condemnation is lifted here first.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::look::ask;
 use super::plan::Plan;
-use super::staging::staging_key;
+use super::put_addresses::{Missing, PutAddresses, sign_ahead};
 use super::{PushError, size};
 use crate::app::App;
 use crate::auth::Identity;
@@ -43,43 +43,9 @@ pub struct Begun {
     /// What is missing and sent in parts.
     pub multiparts: Vec<(String, PendingObject)>,
     /// What else is missing.
-    pub missing: Vec<(String, ObjectKind)>,
+    pub missing: Vec<Missing>,
     /// How that is sent.
     pub addresses: Arc<PutAddresses>,
-}
-
-/// Where the objects of an upload go that are not sent in parts. They are signed one after the other while the answer is
-/// sent: a hundred thousand of them are tens of MiB.
-pub struct PutAddresses {
-    upload: i64,
-    presigner: Presigner,
-    /// The client sends narinfos of its own.
-    staged: bool,
-    /// The client asks for each when it knows its bytes.
-    bound: bool,
-    /// The client sends along what it is told.
-    told: bool,
-}
-
-impl PutAddresses {
-    /// What each PUT has to have beside its own headers.
-    pub fn headers(&self) -> BTreeMap<String, String> {
-        if self.told { self.presigner.headers().clone() } else { BTreeMap::new() }
-    }
-
-    /// Where to send an object.
-    pub fn of(&self, key: &str, kind: ObjectKind) -> PendingObject {
-        // Never the address of a narinfo: whoever has one may replace what others committed since.
-        let presigned_url = match kind {
-            ObjectKind::Narinfo if self.staged => {
-                Some(self.presigner.put(&staging_key(self.upload, key), self.told))
-            }
-            ObjectKind::Narinfo => None,
-            _ if self.bound => None,
-            _ => Some(self.presigner.put(key, self.told)),
-        };
-        PendingObject { kind, presigned_url, multipart_info: None }
-    }
 }
 
 /// Opens an upload and says what is missing and where to send it.
@@ -156,7 +122,8 @@ async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, Push
     if verify_s3 {
         forget_lost(app, &keys).await?;
     }
-    let (absent, presigner) = read_states(app, id, &keys).await?;
+    let make = |presigner| PutAddresses { upload: id, presigner, staged, bound, told };
+    let States { missing: absent, addresses, mut ahead } = read_states(app, id, &keys, make).await?;
     let nars = absent.iter().filter(|key| key.starts_with("nar/"));
     let nars = nars.filter_map(|key| keys.binary_search(key).ok());
     size::check_missing(app.config.limits.nar_bytes, &keys, &plan, nars)?;
@@ -170,31 +137,48 @@ async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, Push
             ObjectKind::Nar if nar_size.is_none_or(|size| size == 0 || size > MULTIPART_THRESHOLD) => {
                 large.push((key, parsed, nar_size.unwrap_or(0)));
             }
-            kind => missing.push((key, kind)),
+            kind => missing.push(Missing { signed: ahead.remove(&key), key, kind }),
         }
     }
-    let multiparts = open_multiparts(app, id, &presigner, large).await?;
-    let addresses = Arc::new(PutAddresses { upload: id, presigner, staged, bound, told });
+    let multiparts = open_multiparts(app, id, &addresses.presigner, large).await?;
     Ok(Begun { id, started_at, multiparts, missing, addresses })
 }
 
-/// The second transaction, again until nothing of the upload is being deleted. Gives the missing keys, and what signs
-/// their addresses: dated before the transaction says when these end, however long the deletions were waited for.
-async fn read_states(app: &App, id: i64, keys: &[String]) -> Result<(Vec<String>, Presigner), PushError> {
+/// What the second transaction found.
+struct States {
+    missing: Vec<String>,
+    /// Dated before the transaction says when they end, however long deletions were waited for.
+    addresses: Arc<PutAddresses>,
+    /// Those of some that have no row: some of them may be live by now.
+    ahead: HashMap<String, PendingObject>,
+}
+
+/// The second transaction, again until nothing of the upload is being deleted.
+async fn read_states(
+    app: &App,
+    id: i64,
+    keys: &[String],
+    make: impl Fn(Presigner) -> PutAddresses,
+) -> Result<States, PushError> {
     let give_up = Instant::now() + WAIT_FOR_DELETES;
     let mut pause = Duration::from_millis(20);
-    let addresses = app.config.presign_expiry;
+    let expiry = app.config.presign_expiry;
     loop {
-        let presigner = app.bucket.presigner(addresses).await?;
+        let addresses = Arc::new(make(app.bucket.presigner(expiry).await?));
         let mut transaction = db::begin(&app.db).await?;
-        let Expected { missing, deleting } = db::objects::expect(&mut transaction, keys).await?;
-        let open = db::uploads::set_missing(&mut transaction, id, &missing, addresses).await?;
+        let exceptions = db::objects::list_exceptions(&mut transaction, keys).await?;
+        let ahead = sign_ahead(&addresses, &exceptions.unknown);
+        let Expected { missing, deleting } = db::objects::settle(&mut transaction, exceptions).await?;
+        let open = db::uploads::set_missing(&mut transaction, id, &missing, expiry).await?;
         transaction.commit().await?;
         if !open {
             return Err(PushError::UploadNotFound(id));
         }
         match deleting {
-            None => return Ok((missing, presigner)),
+            None => {
+                let ahead = ahead.await.map_err(|error| PushError::Changed(error.to_string()))?;
+                return Ok(States { missing, addresses, ahead });
+            }
             Some(_) if Instant::now() < give_up => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));

@@ -1,7 +1,10 @@
 //! Signing. A cache that signs is a root of trust: nothing is signed that contradicts its upload.
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::pin;
+use std::sync::Arc;
 
+use futures::StreamExt as _;
 use niks3_protocol::api::pending_closures::{NarInfoMetadata, SignRequest, SignResponse};
 use niks3_protocol::nix::signature;
 use niks3_protocol::object_key::ObjectKey;
@@ -41,35 +44,32 @@ pub async fn sign(
         VerifyUploads::None | VerifyUploads::Head => BTreeMap::new(),
     };
 
-    // 10 000 signatures are a good tenth of a second of computing: not on a thread that serves others.
-    let keys = app.keys.now();
-    let make = move || {
-        let narinfos: Vec<(String, NarInfoMetadata)> = request.narinfos.into_iter().collect();
-        let signatures = parallel::map(&narinfos, |(_, narinfo)| keys.signer.sign(&fingerprint(narinfo)));
-        let signed: Vec<Signed> = narinfos
-            .into_iter()
-            .zip(signatures)
-            .map(|((key, narinfo), signatures)| {
-                let nar_etag = tags.get(&narinfo.url).cloned();
-                Signed { key, narinfo, signatures, nar_etag }
-            })
-            .collect();
+    let (signer, tags) = (app.keys.now().signer.clone(), Arc::new(tags));
+    let make = move |_, narinfos: Vec<(String, NarInfoMetadata)>| {
+        let signed = narinfos.into_iter().map(|(key, narinfo)| {
+            let signatures = signer.sign(&fingerprint(&narinfo));
+            let nar_etag = tags.get(&narinfo.url).cloned();
+            Signed { key, narinfo, signatures, nar_etag }
+        });
+        let signed: Vec<Signed> = signed.collect();
         Ok::<_, PushError>((signed::to_bytes(&signed)?, signed))
     };
-    let made = tokio::task::spawn_blocking(make).await;
-    let (bytes, signed) = made.map_err(|error| PushError::Changed(error.to_string()))??;
-
     let mut transaction = db::begin(&app.db).await?;
     match db::uploads::lock(&mut transaction, id).await? {
         None => return Err(PushError::UploadNotFound(id)),
         Some(true) => return Err(PushError::Sealed(id)),
         Some(false) => {}
     }
-    db::narinfos::insert_signed(&mut transaction, id, &bytes).await?;
+    // PostgreSQL writes some while others are signed.
+    let mut signatures = BTreeMap::new();
+    let mut pieces = pin!(parallel::pieces(request.narinfos.into_iter().collect(), make));
+    while let Some(made) = pieces.next().await {
+        let (bytes, signed) = made.map_err(|error| PushError::Changed(error.to_string()))??;
+        db::narinfos::insert_signed(&mut transaction, id, &bytes).await?;
+        signatures.extend(signed.into_iter().map(|signed| (signed.key, signed.signatures)));
+    }
     transaction.commit().await?;
-    Ok(SignResponse {
-        signatures: signed.into_iter().map(|signed| (signed.key, signed.signatures)).collect(),
-    })
+    Ok(SignResponse { signatures })
 }
 
 /// The bytes of the NARs that are live. PostgreSQL finds them while other things are looked at here.

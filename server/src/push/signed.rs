@@ -24,7 +24,7 @@ pub(super) struct Signed {
     pub(super) nar_etag: Option<String>,
 }
 
-/// As one call's are kept.
+/// As some of a call's are kept.
 pub(super) fn to_bytes(signed: &[Signed]) -> Result<Vec<u8>, PushError> {
     serde_json::to_vec(signed).map_err(|error| PushError::Invalid(error.to_string()))
 }
