@@ -56,7 +56,8 @@ unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 
 story: build ## The demo as a test
 	@echo "-- the story on a real cluster"
-	@cargo test --quiet --package niks3-e2e --test story -- --nocapture
+	@cargo build --quiet --bin kubectl-niks3
+	@PATH="$(abspath $(CARGO_TARGET_DIR))/debug:$$PATH" cargo test --quiet --package niks3-e2e --test story -- --nocapture
 
 model: ## The model of docs/gc.md at its larger sizes too, with counts (half an hour)
 	@cargo test --quiet --release --package niks3-model -- --include-ignored --nocapture --test-threads 1

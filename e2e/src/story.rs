@@ -1,6 +1,7 @@
-//! The story in ten steps, and what a cache goes through in its life in seven more. Each shows what a user would want
+//! The story in ten steps, and what a cache goes through in its life in eight more. Each shows what a user would want
 //! to see, and ends the story where it does not hold.
 
+mod by_hand;
 mod changes;
 mod ci;
 mod collection;
@@ -107,6 +108,8 @@ fn live(
     retention::collect(cluster, teller)?;
     teller.step("Bucket and database are compared");
     retention::compare(cluster, teller)?;
+    teller.step("What people do by hand, with `kubectl niks3`");
+    by_hand::look(cluster, teller, closures)?;
     teller.step("The operator leaves and comes back, and the cache goes on");
     uninstall::leave_and_return(cluster, teller, cache, closures)
 }
