@@ -6,6 +6,7 @@
 
 pub mod cache_identity;
 pub mod closures;
+pub mod expected;
 pub mod fsck;
 pub mod fsck_runs;
 pub mod gc_runs;

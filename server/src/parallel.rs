@@ -2,7 +2,8 @@
 
 use std::thread;
 
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
+use tokio::task::JoinError;
 
 /// Items of a piece: a millisecond or a few, and some hundred kilobytes.
 const PIECE: usize = 256;
@@ -12,17 +13,19 @@ const PIECE: usize = 256;
 pub fn pieces<T: Send + 'static, R: Send + 'static>(
     items: Vec<T>,
     make: impl Fn(usize, Vec<T>) -> R + Clone + Send + 'static,
-) -> impl Stream<Item = std::io::Result<R>> + Send {
+) -> impl Stream<Item = Result<R, JoinError>> + Send {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let started = stream::iter(items).chunks(PIECE).enumerate().map(move |(number, piece)| {
         let make = make.clone();
         tokio::task::spawn_blocking(move || make(number, piece))
     });
-    started.buffered(cores + 1).map_err(std::io::Error::other)
+    started.buffered(cores + 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::TryStreamExt as _;
+
     use super::*;
 
     #[tokio::test]

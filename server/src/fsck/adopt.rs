@@ -182,7 +182,7 @@ struct Parts {
 async fn commit(app: &App, id: i64, own: &str, narinfo: NarInfo, parts: &Parts) -> anyhow::Result<Outcome> {
     let Parts { extras, refs, keys } = parts;
     let mut transaction = db::begin(&app.db).await?;
-    db::objects::expect(&mut transaction, keys).await?;
+    db::expected::expect(&mut transaction, keys).await?;
     transaction.commit().await?;
 
     let nar_size = i64::try_from(narinfo.nar_size)?;

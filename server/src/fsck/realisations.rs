@@ -49,7 +49,7 @@ pub(super) async fn adopt_one(app: &App, name: &str) -> anyhow::Result<Outcome> 
 /// From the states on, as begin and commit of a push.
 async fn commit(app: &App, id: i64, own: &str, narinfo: &str, keys: &[String]) -> anyhow::Result<Outcome> {
     let mut transaction = db::begin(&app.db).await?;
-    db::objects::expect(&mut transaction, keys).await?;
+    db::expected::expect(&mut transaction, keys).await?;
     transaction.commit().await?;
     let Some(head) = app.bucket.head(own).await? else { return Ok(Outcome::Known) };
 

@@ -54,10 +54,9 @@ fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
     let empty = head.pending_objects.is_empty();
     let mut head = serde_json::to_vec(&head)?;
     let tail = head.split_off(head.len() - END.len());
-    let pieces = parallel::pieces(missing, move |number, objects| {
-        fields(&addresses, objects, empty && number == 0).map_err(Into::into)
-    });
-    let pieces = pieces.map(Result::flatten);
+    let pieces =
+        parallel::pieces(missing, move |number, objects| fields(&addresses, objects, empty && number == 0));
+    let pieces = pieces.map(|piece| piece.map_err(std::io::Error::other)?.map_err(Into::into));
     let whole =
         stream::once(ready(Ok::<_, std::io::Error>(head))).chain(pieces).chain(stream::once(ready(Ok(tail))));
     Ok(([(CONTENT_TYPE, "application/json")], axum::body::Body::from_stream(whole)).into_response())

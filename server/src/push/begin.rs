@@ -24,7 +24,7 @@ use crate::app::App;
 use crate::auth::Identity;
 use crate::bucket::Presigner;
 use crate::db;
-use crate::db::objects::Expected;
+use crate::db::expected::Expected;
 use crate::db::uploads::NewUpload;
 
 /// How long a begin waits for objects that a collection is deleting.
@@ -166,9 +166,9 @@ async fn read_states(
     loop {
         let addresses = Arc::new(make(app.bucket.presigner(expiry).await?));
         let mut transaction = db::begin(&app.db).await?;
-        let exceptions = db::objects::list_exceptions(&mut transaction, keys).await?;
+        let exceptions = db::expected::list_exceptions(&mut transaction, keys).await?;
         let ahead = sign_ahead(&addresses, &exceptions.unknown);
-        let Expected { missing, deleting } = db::objects::settle(&mut transaction, exceptions).await?;
+        let Expected { missing, deleting } = db::expected::settle(&mut transaction, exceptions).await?;
         let open = db::uploads::set_missing(&mut transaction, id, &missing, expiry).await?;
         transaction.commit().await?;
         if !open {
@@ -176,8 +176,7 @@ async fn read_states(
         }
         match deleting {
             None => {
-                let ahead = ahead.await.map_err(|error| PushError::Changed(error.to_string()))?;
-                return Ok(States { missing, addresses, ahead });
+                return Ok(States { missing, addresses, ahead: ahead.await? });
             }
             Some(_) if Instant::now() < give_up => {
                 tokio::time::sleep(pause).await;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::task::JoinError;
+
 use crate::bucket::BucketError;
 
 /// Why a call of a push failed; `error.rs` of the server gives each its status.
@@ -76,4 +78,11 @@ pub enum PushError {
     /// S3.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+}
+
+/// A part of a call that was computed on another thread and panicked there.
+impl From<JoinError> for PushError {
+    fn from(error: JoinError) -> Self {
+        Self::Changed(error.to_string())
+    }
 }

@@ -37,8 +37,7 @@ pub async fn sign(
         said.check(key, narinfo, id)?;
     }
     size::check_signed(app.config.limits.nar_bytes, &upload.missing, &request)?;
-    let live_sizes = live_sizes.await.map_err(|error| PushError::Changed(error.to_string()))?;
-    check_live_sizes(&live_sizes?, &request)?;
+    check_live_sizes(&live_sizes.await??, &request)?;
     let tags = match app.config.verify {
         VerifyUploads::Hash => verify::read_back(app, &upload.missing, &request).await?,
         VerifyUploads::None | VerifyUploads::Head => BTreeMap::new(),
@@ -64,7 +63,7 @@ pub async fn sign(
     let mut signatures = BTreeMap::new();
     let mut pieces = pin!(parallel::pieces(request.narinfos.into_iter().collect(), make));
     while let Some(made) = pieces.next().await {
-        let (bytes, signed) = made.map_err(|error| PushError::Changed(error.to_string()))??;
+        let (bytes, signed) = made??;
         db::narinfos::insert_signed(&mut transaction, id, &bytes).await?;
         signatures.extend(signed.into_iter().map(|signed| (signed.key, signed.signatures)));
     }

@@ -1,0 +1,127 @@
+//! `objects`, as a begin looks at them and leaves them: what an upload promises is expected, and wanted.
+
+use sqlx::PgConnection;
+
+/// The keys of an upload that are not simply there and wanted.
+#[derive(Debug, Default)]
+pub struct Exceptions {
+    /// Those without a row.
+    pub unknown: Vec<String>,
+    /// Condemned and not yet claimed.
+    condemned: Vec<String>,
+    others: Expected,
+}
+
+/// How they stand once they have rows and are not condemned.
+#[derive(Debug, Default)]
+pub struct Expected {
+    /// Those that are not live.
+    pub missing: Vec<String>,
+    /// One that is being deleted, or was until a moment ago.
+    pub deleting: Option<String>,
+}
+
+/// Those of the keys that are not simply there and wanted: most keys are, or are unknown.
+pub async fn list_exceptions(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Exceptions> {
+    let mut exceptions = Exceptions::default();
+    for state in list_unwanted(conn, keys).await? {
+        if state.id.is_none() {
+            exceptions.unknown.push(state.key);
+        } else if state.condemned && !state.deleting {
+            exceptions.condemned.push(state.key);
+        } else {
+            exceptions.others.add(state);
+        }
+    }
+    Ok(exceptions)
+}
+
+/// [`list_exceptions`] and [`settle`].
+pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Expected> {
+    let exceptions = list_exceptions(conn, keys).await?;
+    settle(conn, exceptions).await
+}
+
+/// Gives every key without a row one, as expected, and uncondemns what is condemned and not yet claimed; then how
+/// they stand. Each statement is for those alone that need it.
+pub async fn settle(conn: &mut PgConnection, exceptions: Exceptions) -> sqlx::Result<Expected> {
+    let Exceptions { mut unknown, condemned: mut unsettled, others: mut expected } = exceptions;
+    // Another push may have been quicker with some.
+    if insert_expected(conn, &unknown).await? == unknown.len() as u64 {
+        expected.missing.append(&mut unknown);
+    }
+    unsettled.append(&mut unknown);
+    if !unsettled.is_empty() {
+        lift_condemnations(conn, &unsettled).await?;
+        list_unwanted(conn, &unsettled).await?.into_iter().for_each(|state| expected.add(state));
+    }
+    Ok(expected)
+}
+
+impl Expected {
+    fn add(&mut self, state: Unwanted) {
+        // It may have lost its row between two statements: its deletion was just confirmed.
+        if state.deleting || state.id.is_none() {
+            self.deleting.get_or_insert_with(|| state.key.clone());
+        }
+        if !state.live {
+            self.missing.push(state.key);
+        }
+    }
+}
+
+/// A key that is not there and wanted.
+#[derive(Debug)]
+struct Unwanted {
+    key: String,
+    /// Its row, where it has one.
+    id: Option<i64>,
+    live: bool,
+    condemned: bool,
+    deleting: bool,
+}
+
+async fn list_unwanted(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<Unwanted>> {
+    sqlx::query_as!(
+        Unwanted,
+        "select wanted.key as \"key!\", o.id as \"id?\", coalesce(o.live, false) as \"live!\",
+             o.condemned_at is not null as \"condemned!\", o.deleting_since is not null as \"deleting!\"
+         from unnest($1::text[]) as wanted (key) left join objects o on o.key = wanted.key collate \"C\"
+         where o.id is null or not o.live or o.condemned_at is not null or o.deleting_since is not null",
+        keys
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Gives the keys rows where they have none; how many it gave.
+async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<u64> {
+    if keys.is_empty() {
+        return Ok(0);
+    }
+    let done = sqlx::query!(
+        "insert into objects (key) select key from unnest($1::text[]) as wanted (key) order by key collate \"C\"
+         on conflict (key) do nothing",
+        keys
+    )
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Uncondemns what is condemned and not yet claimed.
+async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "with condemned as (
+             select id from objects
+             where key = any($1) and condemned_at is not null and deleting_since is null
+             order by key for update
+         )
+         update objects o set condemned_at = null from condemned
+         where o.id = condemned.id and o.deleting_since is null",
+        keys
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
