@@ -5,7 +5,7 @@ mod jobs;
 use std::process::Output;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{DeleteParams, ListParams};
 use niks3_operator::crd::BinaryCache;
 use regex::Regex;
@@ -65,13 +65,9 @@ async fn a_screen_says_how_a_cache_stands_and_what_to_do() {
     world.policy("nightly", policy()).await;
     world.reconcile_cache("main").await;
     world.reconcile_policy("nightly").await;
-    let labels = json!({"app.kubernetes.io/instance": "main", "app.kubernetes.io/component": "server"});
-    let containers = json!([{"name": "server", "image": "niks3:9"}]);
-    let pod = json!({"metadata": {"name": "main-1", "labels": labels}, "spec": {"containers": containers}});
-    world.create::<Pod>(pod).await;
     let waiting = json!({"containerStatuses": [{"name": "server", "image": "niks3:9", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]});
-    world.patch_status::<Pod>("main-1", waiting).await;
+    world.pod("main-1", "server", waiting).await;
     world.reconcile_cache("main").await;
     insta::assert_snapshot!("plugin-status", steady(&world, &printed(&world, &["status", "main"]).await));
     world.cache("other", embedded()).await;

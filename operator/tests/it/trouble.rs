@@ -14,19 +14,6 @@ use serde_json::{Value, json};
 
 use crate::world::{World, condition, embedded};
 
-async fn pod(world: &World, component: &str, status: Value) {
-    let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
-        "app.kubernetes.io/component": component});
-    let name = format!("main-{component}");
-    let containers = json!([{"name": component, "image": "niks3:9"}]);
-    world
-        .create::<Pod>(
-            json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": containers}}),
-        )
-        .await;
-    world.patch_status::<Pod>(&name, status).await;
-}
-
 fn waiting(reason: &str, message: &str) -> Value {
     json!({"containerStatuses": [{"name": "server", "image": "niks3:9", "imageID": "", "ready": false,
         "restartCount": 0, "state": {"waiting": {"reason": reason, "message": message}}}]})
@@ -41,7 +28,7 @@ async fn an_image_that_cannot_be_pulled_is_named_until_it_can() {
     let world = World::new().await;
     world.cache("main", embedded()).await;
     look(&world).await;
-    pod(&world, "server", waiting("ErrImagePull", "not found")).await;
+    world.pod("main-server", "server", waiting("ErrImagePull", "not found")).await;
     let status = look(&world).await;
     let why = "0 of 2 pods are ready; pod main-server: image niks3:9 cannot be pulled: not found";
     assert_eq!(condition(&status, "Available"), format!("False/ImagePullBackOff: {why}"));
@@ -69,8 +56,8 @@ async fn a_database_of_ours_that_does_not_run_says_why() {
     look(&world).await;
     let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
         "message": "pod has unbound immediate PersistentVolumeClaims"}]});
-    pod(&world, "postgres", unscheduled).await;
-    pod(&world, "s3", waiting("CrashLoopBackOff", "back-off 5m0s")).await;
+    world.pod("main-postgres", "postgres", unscheduled).await;
+    world.pod("main-s3", "s3", waiting("CrashLoopBackOff", "back-off 5m0s")).await;
     let status = look(&world).await;
     let missing =
         format!("False/StorageClassNotFound: StorageClass class-of-{} does not exist", world.namespace);

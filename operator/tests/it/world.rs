@@ -90,13 +90,18 @@ impl World {
     pub(crate) async fn server_pod(&self, name: &str, routes: Router) {
         let (listener, address) = own_address().await;
         tokio::spawn(async move { axum::serve(listener, routes).await });
+        let running = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
+        self.pod(name, "server", running).await;
+    }
+
+    /// A pod of the cache `main`.
+    pub(crate) async fn pod(&self, name: &str, component: &str, status: Value) {
         let labels = json!({"app.kubernetes.io/name": "niks3", "app.kubernetes.io/instance": "main",
-            "app.kubernetes.io/component": "server"});
-        let containers = json!([{"name": "server", "image": "niks3:9"}]);
+            "app.kubernetes.io/component": component});
+        let containers = json!([{"name": component, "image": "niks3:9"}]);
         let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": {"containers": containers}});
         self.create::<Pod>(pod).await;
-        let running = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
-        self.patch_status::<Pod>(name, running).await;
+        self.patch_status::<Pod>(name, status).await;
     }
 
     /// The names of all objects of a kind in the namespace, in order.
