@@ -3,8 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::path::Path;
 use std::process::Command;
+
+use niks3_e2e::root;
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap();
@@ -13,7 +14,7 @@ fn run(command: &mut Command) {
 
 #[test]
 fn its_context_holds_the_whole_workspace() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let project = root().unwrap();
     let work = tempfile::tempdir().unwrap();
     let (dockerfile, context) = (work.path().join("Dockerfile"), work.path().join("context"));
     std::fs::write(&dockerfile, "FROM scratch\nCOPY . /\n").unwrap();

@@ -5,18 +5,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use niks3_e2e::root;
+
 /// The longest file a reader should meet.
 const MAX_LINES: usize = 300;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
-}
 
 /// `cargo tree`: the names of all crates that `package` is built from.
 fn crates_of(package: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}"])
-        .current_dir(root())
+        .current_dir(root().unwrap())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -39,7 +37,7 @@ fn rust_files(folder: &str) -> Vec<(String, String)> {
             }
         }
     }
-    let root = root();
+    let root = root().unwrap();
     let mut found = Vec::new();
     walk(&root.join(folder), &mut found);
     assert!(!found.is_empty(), "no Rust files in {folder}");

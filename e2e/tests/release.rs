@@ -4,10 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use auditable_info::audit_info_from_file;
+use niks3_e2e::root;
 use serde_json::Value;
 
 /// A program, a crate that is in it and one that is not.
@@ -20,16 +21,14 @@ fn folder() -> PathBuf {
 
 /// What a program prints, in the project's folder.
 fn output(line: &[&str]) -> String {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let told = Command::new(line[0]).args(&line[1..]).current_dir(project).output().unwrap();
+    let told = Command::new(line[0]).args(&line[1..]).current_dir(root().unwrap()).output().unwrap();
     assert!(told.status.success(), "{line:?}: {}", String::from_utf8_lossy(&told.stderr));
     String::from_utf8(told.stdout).unwrap()
 }
 
 /// The names and versions of Cargo.lock.
 fn locked() -> BTreeSet<(String, String)> {
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
-    let text = std::fs::read_to_string(lock).unwrap();
+    let text = std::fs::read_to_string(root().unwrap().join("Cargo.lock")).unwrap();
     let value = |line: Option<&str>, key: &str| {
         Some(line?.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"')?.to_owned())
     };

@@ -7,19 +7,20 @@ use crate::cluster::Cluster;
 use crate::teller::Teller;
 
 pub(super) fn look(cluster: &Cluster<'_>, teller: &Teller, closures: &Closures) -> anyhow::Result<()> {
-    let root = &closures.pinned;
+    let (ready, why) =
+        (format!("BinaryCache {NAMESPACE}/main: ready"), format!("why {} --cache main", closures.pinned));
     for (line, expected) in [
-        (format!("status main -n {NAMESPACE}"), format!("BinaryCache {NAMESPACE}/main: ready")),
-        (format!("why {root} -n {NAMESPACE} --cache main"), "ci-main".to_owned()),
-        (format!("migrate main -n {NAMESPACE}"), "are up to date".to_owned()),
-        (format!("gc nightly -n {NAMESPACE} --dry-run"), "dry run: ".to_owned()),
+        ("status main", ready.as_str()),
+        (&why, "ci-main"),
+        ("migrate main", "are up to date"),
+        ("gc nightly --dry-run", "dry run: "),
     ] {
-        let said = cluster.show(&format!("kubectl niks3 {line}"))?;
-        ensure!(said.contains(&expected), "it does not say {expected:?}");
+        let said = cluster.show(&format!("kubectl niks3 {line} -n {NAMESPACE}"))?;
+        ensure!(said.contains(expected), "it does not say {expected:?}");
     }
-    let left = cluster.names(&format!("jobs -n {NAMESPACE}"))?;
-    let by_hand = |name: &&String| name.contains("-why-") || name.contains("-migrate-");
-    ensure!(!left.iter().any(|name| by_hand(&name)), "Jobs are left behind: {left:?}");
+    let mut left = cluster.names(&format!("jobs -n {NAMESPACE}"))?;
+    left.retain(|job| job.contains("-why-") || job.contains("-migrate-"));
+    ensure!(left.is_empty(), "Jobs are left behind: {left:?}");
     teller.holds("each ran where the cache runs, and left nothing behind");
     Ok(())
 }
