@@ -29,7 +29,7 @@ use std::time::Duration;
 use niks3_protocol::server_config::MigrationMode;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Executor as _, PgPool, PgTransaction};
+use sqlx::{Connection as _, Executor as _, PgPool, PgTransaction};
 
 /// How to reach a database.
 #[derive(Debug, Clone)]
@@ -72,6 +72,11 @@ pub fn pool(options: PgConnectOptions, connections: Connections) -> PgPool {
         .idle_timeout(Duration::from_mins(1))
         // Thousands of rows look expensive enough to be compiled first: a second for what takes a tenth of it.
         .after_connect(|conn, _| Box::pin(async move { conn.execute("set jit = off").await.map(drop) }))
+        // What a hundred thousand keys were sent in would be kept until the connection is closed.
+        .after_release(|conn, _| {
+            conn.shrink_buffers();
+            Box::pin(std::future::ready(Ok(true)))
+        })
         .connect_lazy_with(options)
 }
 

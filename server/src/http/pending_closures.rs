@@ -11,8 +11,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures::{StreamExt as _, stream};
 use niks3_protocol::api::pending_closures::{
-    AddressesRequest, AddressesResponse, BeginRequest, BeginResponse, MAX_ADDRESSES, SignRequest,
-    SignResponse,
+    AddressesRequest, AddressesResponse, BeginRequest, BeginResponse, MAX_ADDRESSES, PendingObject,
+    SignRequest, SignResponse,
 };
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ use super::{Asked, Body, Segment, at_most};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::parallel;
-use crate::push::{self, Begun, Missing, PushError, PutAddresses};
+use crate::push::{self, Begun, Missing, PushError, PutAddresses, Signed};
 
 /// The end of an answer to a begin: of its last field, and of itself.
 const END: &str = "}}";
@@ -47,15 +47,17 @@ pub async fn begin(
 /// The answer to a begin, made a piece at a time on all cores: the addresses of a hundred thousand objects are tens of
 /// MiB.
 fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
-    let Begun { id, started_at, multiparts, missing, addresses } = begun;
+    let Begun { id, started_at, multiparts, missing, addresses, signed } = begun;
     let pending_objects = multiparts.into_iter().collect();
     let upload_headers = addresses.headers();
     let head = BeginResponse { id: id.to_string(), started_at, upload_headers, pending_objects };
     let empty = head.pending_objects.is_empty();
     let mut head = serde_json::to_vec(&head)?;
     let tail = head.split_off(head.len() - END.len());
-    let pieces =
-        parallel::pieces(missing, move |number, objects| fields(&addresses, objects, empty && number == 0));
+    let signed = Arc::new(signed);
+    let pieces = parallel::pieces(missing, move |number, objects| {
+        fields(&addresses, &signed, objects, empty && number == 0)
+    });
     let pieces = pieces.map(|piece| piece.map_err(std::io::Error::other)?.map_err(Into::into));
     let whole =
         stream::once(ready(Ok::<_, std::io::Error>(head))).chain(pieces).chain(stream::once(ready(Ok(tail))));
@@ -65,20 +67,19 @@ fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
 /// Fields of the answer's last object, a comma before each but its first.
 fn fields(
     addresses: &PutAddresses,
+    signed: &Signed,
     objects: Vec<Missing>,
     first: bool,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let mut text = Vec::new();
-    for (number, object) in objects.into_iter().enumerate() {
+    for (number, Missing { key, kind }) in objects.into_iter().enumerate() {
         if number > 0 || !first {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &object.key)?;
+        serde_json::to_writer(&mut text, &key)?;
         text.push(b':');
-        serde_json::to_writer(
-            &mut text,
-            &object.signed.unwrap_or_else(|| addresses.of(&object.key, object.kind)),
-        )?;
+        let presigned_url = signed.get(&key).cloned().or_else(|| addresses.of(&key, kind));
+        serde_json::to_writer(&mut text, &PendingObject { kind, presigned_url, multipart_info: None })?;
     }
     Ok(text)
 }

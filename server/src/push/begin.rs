@@ -4,7 +4,6 @@
 //! order is what makes it safe: a collection that did not see the upload took its snapshot before the states
 //! were read, so whatever it claims was condemned before, and such a condemnation is lifted here first.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 
 use super::look::ask;
 use super::plan::Plan;
-use super::put_addresses::{Missing, PutAddresses, sign_ahead};
+use super::put_addresses::{Missing, PutAddresses, Signed, sign_ahead};
 use super::{PushError, size};
 use crate::app::App;
 use crate::auth::Identity;
@@ -46,6 +45,8 @@ pub struct Begun {
     pub missing: Vec<Missing>,
     /// How that is sent.
     pub addresses: Arc<PutAddresses>,
+    /// Where some of it goes, signed already.
+    pub signed: Signed,
 }
 
 /// Opens an upload and says what is missing and where to send it.
@@ -66,18 +67,19 @@ pub async fn begin(app: &App, identity: &Identity, request: BeginRequest) -> Res
     let (keys, plan) = Plan::new(objects)?;
     check_roots(&roots, &keys)?;
 
-    let mut conn = app.db.acquire().await?;
-    let upload = NewUpload {
-        owner: &identity.name,
-        origin: &identity.origin,
-        roots: &roots,
-        keys: &keys,
-        plan: &plan.to_bytes()?,
-        addresses: app.config.presign_expiry,
-        staged: !server_narinfos,
+    let (id, started_at) = {
+        let mut conn = app.db.acquire().await?;
+        let upload = NewUpload {
+            owner: &identity.name,
+            origin: &identity.origin,
+            roots: &roots,
+            keys: &keys,
+            plan: &plan.to_bytes()?,
+            addresses: app.config.presign_expiry,
+            staged: !server_narinfos,
+        };
+        db::uploads::insert(&mut conn, &upload).await?
     };
-    let (id, started_at) = db::uploads::insert(&mut conn, &upload).await?;
-    drop(conn);
 
     let (staged, bound, told) = (!server_narinfos, bound_addresses, upload_headers);
     let upload = Opening { id, started_at, keys, plan, staged, bound, told };
@@ -123,7 +125,7 @@ async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, Push
         forget_lost(app, &keys).await?;
     }
     let make = |presigner| PutAddresses { upload: id, presigner, staged, bound, told };
-    let States { missing: absent, addresses, mut ahead } = read_states(app, id, &keys, make).await?;
+    let States { missing: absent, addresses, signed } = read_states(app, id, &keys, make).await?;
     let nars = absent.iter().filter(|key| key.starts_with("nar/"));
     let nars = nars.filter_map(|key| keys.binary_search(key).ok());
     size::check_missing(app.config.limits.nar_bytes, &keys, &plan, nars)?;
@@ -137,11 +139,11 @@ async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, Push
             ObjectKind::Nar if nar_size.is_none_or(|size| size == 0 || size > MULTIPART_THRESHOLD) => {
                 large.push((key, parsed, nar_size.unwrap_or(0)));
             }
-            kind => missing.push(Missing { signed: ahead.remove(&key), key, kind }),
+            kind => missing.push(Missing { key, kind }),
         }
     }
     let multiparts = open_multiparts(app, id, &addresses.presigner, large).await?;
-    Ok(Begun { id, started_at, multiparts, missing, addresses })
+    Ok(Begun { id, started_at, multiparts, missing, addresses, signed })
 }
 
 /// What the second transaction found.
@@ -150,7 +152,7 @@ struct States {
     /// Dated before the transaction says when they end, however long deletions were waited for.
     addresses: Arc<PutAddresses>,
     /// Those of some that have no row: some of them may be live by now.
-    ahead: HashMap<String, PendingObject>,
+    signed: Signed,
 }
 
 /// The second transaction, again until nothing of the upload is being deleted.
@@ -167,7 +169,7 @@ async fn read_states(
         let addresses = Arc::new(make(app.bucket.presigner(expiry).await?));
         let mut transaction = db::begin(&app.db).await?;
         let exceptions = db::expected::list_exceptions(&mut transaction, keys).await?;
-        let ahead = sign_ahead(&addresses, &exceptions.unknown);
+        let signed = sign_ahead(&addresses, &exceptions.unknown);
         let Expected { missing, deleting } = db::expected::settle(&mut transaction, exceptions).await?;
         let open = db::uploads::set_missing(&mut transaction, id, &missing, expiry).await?;
         transaction.commit().await?;
@@ -175,9 +177,7 @@ async fn read_states(
             return Err(PushError::UploadNotFound(id));
         }
         match deleting {
-            None => {
-                return Ok(States { missing, addresses, ahead: ahead.await? });
-            }
+            None => return Ok(States { missing, addresses, signed: signed.await? }),
             Some(_) if Instant::now() < give_up => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use niks3_protocol::api::pending_closures::PendingObject;
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use tokio::task::JoinHandle;
 
 use super::staging::staging_key;
 use crate::bucket::Presigner;
 
-/// So many addresses are signed while PostgreSQL writes rows for their objects. They are some eight MiB: those of a hundred
+/// So many addresses are signed while PostgreSQL writes rows for their objects. They are some six MiB: those of a hundred
 /// thousand are signed while the answer is sent.
 const AHEAD: usize = 16_384;
 
@@ -20,8 +19,6 @@ pub struct Missing {
     pub key: String,
     /// What it is.
     pub kind: ObjectKind,
-    /// Where it goes, where that is signed already.
-    pub signed: Option<PendingObject>,
 }
 
 /// Signs addresses of one upload.
@@ -42,31 +39,32 @@ impl PutAddresses {
         if self.told { self.presigner.headers().clone() } else { BTreeMap::new() }
     }
 
-    /// Where to send an object.
-    pub fn of(&self, key: &str, kind: ObjectKind) -> PendingObject {
+    /// Where to send an object, where its client is told now.
+    pub fn of(&self, key: &str, kind: ObjectKind) -> Option<String> {
         // Never the address of a narinfo: whoever has one may replace what others committed since.
-        let presigned_url = match kind {
+        match kind {
             ObjectKind::Narinfo if self.staged => {
                 Some(self.presigner.put(&staging_key(self.upload, key), self.told))
             }
             ObjectKind::Narinfo => None,
             _ if self.bound => None,
             _ => Some(self.presigner.put(key, self.told)),
-        };
-        PendingObject { kind, presigned_url, multipart_info: None }
+        }
     }
 }
 
+/// Addresses by key.
+pub type Signed = HashMap<String, String>;
+
 /// Signs some of what is about to be missing.
-pub(super) fn sign_ahead(
-    addresses: &Arc<PutAddresses>,
-    unknown: &[String],
-) -> JoinHandle<HashMap<String, PendingObject>> {
-    let (addresses, unknown) = (Arc::clone(addresses), unknown[..unknown.len().min(AHEAD)].to_vec());
+pub(super) fn sign_ahead(addresses: &Arc<PutAddresses>, unknown: &[String]) -> JoinHandle<Signed> {
+    let addresses = Arc::clone(addresses);
+    let some = if addresses.bound && !addresses.staged { 0 } else { unknown.len().min(AHEAD) };
+    let unknown = unknown[..some].to_vec();
     let address = move |key: String| {
         let kind = key.parse::<ObjectKey>().ok()?.kind();
-        let object = addresses.of(&key, kind);
-        Some((key, object))
+        let address = addresses.of(&key, kind)?;
+        Some((key, address))
     };
     tokio::task::spawn_blocking(move || unknown.into_iter().filter_map(address).collect())
 }
