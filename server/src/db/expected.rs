@@ -1,6 +1,11 @@
 //! `objects`, as a begin looks at them and leaves them: what an upload promises is expected, and wanted.
 
-use sqlx::PgConnection;
+use sqlx::{Executor as _, PgConnection};
+
+/// From so many rows on, COPY is worth its savepoint: PostgreSQL writes ten thousand in half of the time.
+const COPIED: usize = 256;
+/// Bytes of keys that are sent to it at a time, about.
+const COPY_PIECE: usize = 64 << 10;
 
 /// The keys of an upload that are not simply there and wanted.
 #[derive(Debug, Default)]
@@ -43,9 +48,10 @@ pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Ex
 }
 
 /// Gives every key without a row one, as expected, and uncondemns what is condemned and not yet claimed; then how
-/// they stand. Each statement is for those alone that need it.
+/// they stand. Each statement is for those alone that need it. Inside of a transaction.
 pub async fn settle(conn: &mut PgConnection, exceptions: Exceptions) -> sqlx::Result<Expected> {
     let Exceptions { mut unknown, condemned: mut unsettled, others: mut expected } = exceptions;
+    unknown.sort_unstable();
     // Another push may have been quicker with some.
     if insert_expected(conn, &unknown).await? == unknown.len() as u64 {
         expected.missing.append(&mut unknown);
@@ -94,10 +100,19 @@ async fn list_unwanted(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result
     .await
 }
 
-/// Gives the keys rows where they have none; how many it gave.
+/// Gives the keys, which are in order, rows where they have none; how many it gave.
 async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<u64> {
     if keys.is_empty() {
         return Ok(0);
+    }
+    if keys.len() >= COPIED {
+        conn.execute("savepoint before_copy").await?;
+        match copy_expected(conn, keys).await {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+                conn.execute("rollback to savepoint before_copy").await?;
+            }
+            copied => return copied,
+        }
     }
     let done = sqlx::query!(
         "insert into objects (key) select key from unnest($1::text[]) as wanted (key) order by key collate \"C\"
@@ -107,6 +122,26 @@ async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Resu
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The same of keys of which none has one, in COPY's binary format (PostgreSQL's manual, "COPY", "Binary Format").
+async fn copy_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<u64> {
+    let mut copy = conn.copy_in_raw("copy objects (key) from stdin (format binary)").await?;
+    // The signature, no flags, no extension.
+    let mut piece = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for key in keys {
+        let bytes = i32::try_from(key.len()).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        piece.extend(1_i16.to_be_bytes());
+        piece.extend(bytes.to_be_bytes());
+        piece.extend(key.as_bytes());
+        if piece.len() >= COPY_PIECE {
+            copy.send(piece.as_slice()).await?;
+            piece.clear();
+        }
+    }
+    piece.extend((-1_i16).to_be_bytes());
+    copy.send(piece.as_slice()).await?;
+    copy.finish().await
 }
 
 /// Uncondemns what is condemned and not yet claimed.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::look::ask;
 use super::plan::Plan;
-use super::put_addresses::{Missing, PutAddresses, Signed, sign_ahead};
+use super::put_addresses::{Ahead, Missing, PutAddresses, Signed};
 use super::{PushError, size};
 use crate::app::App;
 use crate::auth::Identity;
@@ -169,7 +169,7 @@ async fn read_states(
         let addresses = Arc::new(make(app.bucket.presigner(expiry).await?));
         let mut transaction = db::begin(&app.db).await?;
         let exceptions = db::expected::list_exceptions(&mut transaction, keys).await?;
-        let signed = sign_ahead(&addresses, &exceptions.unknown);
+        let ahead = Ahead::start(&addresses, &exceptions.unknown);
         let Expected { missing, deleting } = db::expected::settle(&mut transaction, exceptions).await?;
         let open = db::uploads::set_missing(&mut transaction, id, &missing, expiry).await?;
         transaction.commit().await?;
@@ -177,7 +177,7 @@ async fn read_states(
             return Err(PushError::UploadNotFound(id));
         }
         match deleting {
-            None => return Ok(States { missing, addresses, signed: signed.await? }),
+            None => return Ok(States { missing, addresses, signed: ahead.end().await? }),
             Some(_) if Instant::now() < give_up => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));

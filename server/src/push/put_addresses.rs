@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::staging::staging_key;
 use crate::bucket::Presigner;
 
-/// So many addresses are signed while PostgreSQL writes rows for their objects. They are some six MiB: those of a hundred
-/// thousand are signed while the answer is sent.
+/// So many addresses are signed while PostgreSQL writes rows for their objects, at most: they are some six MiB.
 const AHEAD: usize = 16_384;
 
 /// An object that is missing and not sent in parts.
@@ -56,15 +56,34 @@ impl PutAddresses {
 /// Addresses by key.
 pub type Signed = HashMap<String, String>;
 
-/// Signs some of what is about to be missing.
-pub(super) fn sign_ahead(addresses: &Arc<PutAddresses>, unknown: &[String]) -> JoinHandle<Signed> {
-    let addresses = Arc::clone(addresses);
-    let some = if addresses.bound && !addresses.staged { 0 } else { unknown.len().min(AHEAD) };
-    let unknown = unknown[..some].to_vec();
-    let address = move |key: String| {
-        let kind = key.parse::<ObjectKey>().ok()?.kind();
-        let address = addresses.of(&key, kind)?;
-        Some((key, address))
-    };
-    tokio::task::spawn_blocking(move || unknown.into_iter().filter_map(address).collect())
+/// Signs some of what is about to be missing, until that is wanted.
+pub(super) struct Ahead {
+    wanted: Arc<AtomicBool>,
+    signing: JoinHandle<Signed>,
+}
+
+impl Ahead {
+    /// Begins with the first.
+    pub(super) fn start(addresses: &Arc<PutAddresses>, unknown: &[String]) -> Self {
+        let (addresses, wanted) = (Arc::clone(addresses), Arc::new(AtomicBool::new(false)));
+        let some = if addresses.bound && !addresses.staged { 0 } else { unknown.len().min(AHEAD) };
+        let unknown = unknown[..some].to_vec();
+        let until = Arc::clone(&wanted);
+        let address = move |key: String| {
+            let kind = key.parse::<ObjectKey>().ok()?.kind();
+            let address = addresses.of(&key, kind)?;
+            Some((key, address))
+        };
+        let signing = tokio::task::spawn_blocking(move || {
+            let unknown = unknown.into_iter().take_while(|_| !until.load(Ordering::Relaxed));
+            unknown.filter_map(address).collect()
+        });
+        Self { wanted, signing }
+    }
+
+    /// Those that are signed by now: the others are signed on all cores while the answer is sent.
+    pub(super) async fn end(self) -> Result<Signed, JoinError> {
+        self.wanted.store(true, Ordering::Relaxed);
+        self.signing.await
+    }
 }

@@ -40,13 +40,6 @@ impl Place {
         panic!("no repair waits; {} are given up", self.count(given_up).await);
     }
 
-    async fn waiting(&self) -> i64 {
-        self.count(
-            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-        )
-        .await
-    }
-
     async fn count(&self, query: &str) -> i64 {
         self.rows::<(i64,)>(query).await[0].0
     }

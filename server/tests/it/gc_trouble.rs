@@ -28,9 +28,7 @@ async fn a_run_at_work_refuses_others_and_ends_when_asked_to() {
     let lock = "begin; select from objects for update";
     sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut holder).await.unwrap();
     let started = server.start_gc("older-than=1h&force=true").await;
-    let waiting =
-        "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
-    while place.rows::<(i32,)>(waiting).await.is_empty() {
+    while place.waiting().await == 0 {
         sleep(Duration::from_millis(20)).await;
     }
 

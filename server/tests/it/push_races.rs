@@ -4,6 +4,7 @@ use futures::future::join_all;
 use niks3_protocol::nix::NarInfo;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tokio::time::{Duration, sleep};
 
 use crate::support::closure::{TestPath, begin_request};
@@ -77,6 +78,32 @@ async fn overlapping_closures_at_once_share_their_objects() {
     join_all(pushes).await;
     collect(&replica).await;
     assert_eq!(server.place().list_objects().await.len(), 3 * (10 + 6));
+}
+
+/// Both found none of the rows; PostgreSQL tells the later one when it has written all of its own but the last.
+#[tokio::test]
+async fn a_begin_in_whose_midst_another_writes_one_of_its_rows_has_them_all() {
+    let server = TestServer::start().await;
+    let place = server.place();
+    let paths: Vec<TestPath> = (0..100).map(|number| TestPath::new(&format!("path-{number}"), &[])).collect();
+    let request = begin_request(&paths[0], &paths.iter().collect::<Vec<_>>());
+    let last = request.objects.iter().map(|object| object.key.as_str()).max().unwrap();
+    let mut other = place.database().connect().await.unwrap();
+    let insert = format!("begin; insert into objects (key) values ('{last}')");
+    sqlx::raw_sql(AssertSqlSafe(insert)).execute(&mut other).await.unwrap();
+    let commit = async {
+        while place.waiting().await == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
+    };
+    let (begun, ()) = tokio::join!(server.begin(ADMIN, &request), commit);
+    assert_eq!(begun.pending_objects.len(), 300);
+    let rows = place.rows::<(i64, i64)>("select count(*), count(*) filter (where live) from objects");
+    assert_eq!(rows.await, [(300, 0)]);
+    let paths: Vec<&TestPath> = paths.iter().collect();
+    server.upload(ADMIN, &begun, &paths).await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

@@ -28,6 +28,12 @@ impl Place {
         rows
     }
 
+    /// How many connections wait for what another has locked.
+    pub(crate) async fn waiting(&self) -> i64 {
+        let waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        self.rows::<(i64,)>(waiting).await[0].0
+    }
+
     /// Every key of the bucket.
     pub(crate) async fn list_bucket(&self) -> BTreeSet<String> {
         let mut pages = s3().list_objects_v2().bucket(self.bucket()).into_paginator().send();
