@@ -24,6 +24,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
 
 use crate::app::Settings;
 use crate::error::ApiError;
@@ -66,24 +67,46 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Bo
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
-            && encoding != "identity"
-        {
-            return Err(ApiError::Unsupported("send the body plain, without Content-Encoding".to_owned()));
-        }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::TooLarge("the body is longer than this call may have".to_owned())
-            } else {
-                ApiError::BadRequest("the body was cut off".to_owned())
-            }
-        })?;
-        if bytes.len() < LONG_BODY {
-            return parse(&bytes).map(Self);
-        }
-        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-        parsed.map_err(|error| ApiError::Internal(Box::new(error)))?.map(Self)
+        let bytes = read(request, state).await?;
+        if bytes.len() < LONG_BODY { parse(&bytes) } else { Parsing::start(bytes).end().await }.map(Self)
     }
+}
+
+/// The same, while it is parsed.
+pub struct Parsing<T>(JoinHandle<Result<T, ApiError>>);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Parsing<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Ok(Self::start(read(request, state).await?))
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Parsing<T> {
+    fn start(bytes: Bytes) -> Self {
+        Self(tokio::task::spawn_blocking(move || parse(&bytes)))
+    }
+
+    /// The body.
+    pub async fn end(self) -> Result<T, ApiError> {
+        self.0.await.map_err(|error| ApiError::Internal(Box::new(error)))?
+    }
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+    if let Some(encoding) = request.headers().get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return Err(ApiError::Unsupported("send the body plain, without Content-Encoding".to_owned()));
+    }
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::TooLarge("the body is longer than this call may have".to_owned())
+        } else {
+            ApiError::BadRequest("the body was cut off".to_owned())
+        }
+    })
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -27,7 +27,7 @@ pub use multipart::{complete_multipart, list_parts, request_parts};
 pub use put_addresses::{Missing, PutAddresses, Signed};
 pub(crate) use realisations::read as read_realisation;
 pub use room::require_room;
-pub use sign::sign;
+pub use sign::{Said, find_said, sign};
 pub(crate) use verify::digest;
 
 use std::time::Duration;

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tracing::Instrument as _;
 
 use super::permit::{Gc, May, Push};
-use super::{Asked, Body, Segment, at_most};
+use super::{Asked, Body, Parsing, Segment, at_most};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::parallel;
@@ -100,10 +100,13 @@ pub async fn sign(
     caller: May<Push>,
     State(app): State<Arc<App>>,
     Segment(id): Segment,
-    Body(request): Body<SignRequest>,
+    request: Parsing<SignRequest>,
 ) -> Result<Json<SignResponse>, ApiError> {
+    // PostgreSQL finds the upload while ten thousand narinfos are parsed.
+    let (request, said) = tokio::join!(request.end(), push::find_said(&app, &caller, parse_id(&id)?));
+    let request = request?;
     at_most(app.config.limits.paths_per_sign, request.narinfos.len(), "narinfos")?;
-    Ok(Json(push::sign(&app, &caller, parse_id(&id)?, request).await?))
+    Ok(Json(push::sign(&app, said?, request).await?))
 }
 
 /// `POST /api/pending_closures/{id}/complete`

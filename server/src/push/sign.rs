@@ -16,30 +16,36 @@ use super::signed::{self, Signed};
 use super::{PushError, load_own, size, verify};
 use crate::app::App;
 use crate::auth::Identity;
+use crate::db::uploads::Upload;
 use crate::{db, parallel};
 
-/// Signs the narinfos of an upload and keeps what they say until its commit.
-pub async fn sign(
-    app: &App,
-    identity: &Identity,
-    id: i64,
-    request: SignRequest,
-) -> Result<SignResponse, PushError> {
-    let upload = load_own(app, identity, id).await?;
-    let plan = Plan::from_bytes(&upload.plan, id)?;
-    let said = Said {
-        plan: &plan,
-        numbers: plan.keys(&upload.keys).enumerate().map(|(number, key)| (key.as_str(), number)).collect(),
-        store_dir: &app.config.store_dir,
-    };
+/// What an upload said when it began.
+pub struct Said {
+    upload: i64,
+    plan: Plan,
+    /// Of its keys, and of those it refers to outside.
+    numbers: HashMap<String, usize>,
+    missing: Vec<String>,
+}
+
+/// Reads what an upload of this identity said.
+pub async fn find_said(app: &App, identity: &Identity, id: i64) -> Result<Said, PushError> {
+    let Upload { plan, keys, missing, .. } = load_own(app, identity, id).await?;
+    let plan = Plan::from_bytes(&plan, id)?;
+    let numbers = plan.keys(&keys).enumerate().map(|(number, key)| (key.clone(), number)).collect();
+    Ok(Said { upload: id, plan, numbers, missing })
+}
+
+/// Signs narinfos of an upload and keeps what they say until its commit.
+pub async fn sign(app: &App, said: Said, request: SignRequest) -> Result<SignResponse, PushError> {
     let live_sizes = tokio::spawn(live_sizes(app.db.clone(), &request));
     for (key, narinfo) in &request.narinfos {
-        said.check(key, narinfo, id)?;
+        said.check(key, narinfo, &app.config.store_dir)?;
     }
-    size::check_signed(app.config.limits.nar_bytes, &upload.missing, &request)?;
+    size::check_signed(app.config.limits.nar_bytes, &said.missing, &request)?;
     check_live_sizes(&live_sizes.await??, &request)?;
     let tags = match app.config.verify {
-        VerifyUploads::Hash => verify::read_back(app, &upload.missing, &request).await?,
+        VerifyUploads::Hash => verify::read_back(app, &said.missing, &request).await?,
         VerifyUploads::None | VerifyUploads::Head => BTreeMap::new(),
     };
 
@@ -53,6 +59,7 @@ pub async fn sign(
         let signed: Vec<Signed> = signed.collect();
         Ok::<_, PushError>((signed::to_bytes(&signed)?, signed))
     };
+    let id = said.upload;
     let mut transaction = db::begin(&app.db).await?;
     match db::uploads::lock(&mut transaction, id).await? {
         None => return Err(PushError::UploadNotFound(id)),
@@ -100,24 +107,17 @@ fn fingerprint(narinfo: &NarInfoMetadata) -> String {
     signature::fingerprint(&narinfo.store_path, narinfo.nar_hash, narinfo.nar_size, &narinfo.references)
 }
 
-/// What an upload said when it began.
-struct Said<'a> {
-    plan: &'a Plan,
-    /// Of its keys, and of those it refers to outside.
-    numbers: HashMap<&'a str, usize>,
-    store_dir: &'a str,
-}
-
-impl Said<'_> {
+impl Said {
     /// Whether what a narinfo will say agrees with its key and with what its upload promised.
-    fn check(&self, key: &str, narinfo: &NarInfoMetadata, id: i64) -> Result<(), PushError> {
+    fn check(&self, key: &str, narinfo: &NarInfoMetadata, store_dir: &str) -> Result<(), PushError> {
         let invalid = |message: String| Err(PushError::Invalid(format!("{key}: {message}")));
         let own = self.numbers.get(key).and_then(|number| self.plan.get(*number));
-        let own = own.ok_or_else(|| PushError::Foreign(format!("{key} is not part of upload {id}")))?;
+        let own =
+            own.ok_or_else(|| PushError::Foreign(format!("{key} is not part of upload {}", self.upload)))?;
         let refers_to = |key: &str| self.numbers.get(key).is_some_and(|number| own.refers_to(*number));
         let path = &narinfo.store_path;
-        if path.store_dir() != self.store_dir {
-            return invalid(format!("{path} is not in {}, this cache's store directory", self.store_dir));
+        if path.store_dir() != store_dir {
+            return invalid(format!("{path} is not in {store_dir}, this cache's store directory"));
         }
         if *key != path.narinfo_key() {
             return invalid(format!("this key is not the one of {path}"));
@@ -157,8 +157,8 @@ impl Said<'_> {
             ));
         }
         for reference in &narinfo.references {
-            if reference.store_dir() != self.store_dir {
-                return invalid(format!("the reference {reference} is not in {}", self.store_dir));
+            if reference.store_dir() != store_dir {
+                return invalid(format!("the reference {reference} is not in {store_dir}"));
             }
             let reference_key = reference.narinfo_key();
             if *key != reference_key && !refers_to(&reference_key) {
