@@ -124,7 +124,8 @@ async fn insert_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Resu
     Ok(done.rows_affected())
 }
 
-/// The same of keys of which none has one, in COPY's binary format (PostgreSQL's manual, "COPY", "Binary Format").
+/// The same of keys of which none has one; PostgreSQL refuses them all, and its log says so, where another transaction was
+/// quicker with one. In COPY's binary format (PostgreSQL's manual, "COPY", "Binary Format").
 async fn copy_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<u64> {
     let mut copy = conn.copy_in_raw("copy objects (key) from stdin (format binary)").await?;
     // The signature, no flags, no extension.

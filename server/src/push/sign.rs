@@ -31,17 +31,24 @@ pub struct Said {
 /// Reads what an upload of this identity said.
 pub async fn find_said(app: &App, identity: &Identity, id: i64) -> Result<Said, PushError> {
     let Upload { plan, keys, missing, .. } = load_own(app, identity, id).await?;
-    let plan = Plan::from_bytes(&plan, id)?;
-    let numbers = plan.keys(&keys).enumerate().map(|(number, key)| (key.clone(), number)).collect();
-    Ok(Said { upload: id, plan, numbers, missing })
+    let read = move || {
+        let plan = Plan::from_bytes(&plan, id)?;
+        let numbers = plan.keys(&keys).enumerate().map(|(number, key)| (key.clone(), number)).collect();
+        Ok(Said { upload: id, plan, numbers, missing })
+    };
+    // As what is checked below: not on a thread that serves others.
+    tokio::task::spawn_blocking(read).await?
 }
 
 /// Signs narinfos of an upload and keeps what they say until its commit.
 pub async fn sign(app: &App, said: Said, request: SignRequest) -> Result<SignResponse, PushError> {
     let live_sizes = tokio::spawn(live_sizes(app.db.clone(), &request));
-    for (key, narinfo) in &request.narinfos {
-        said.check(key, narinfo, &app.config.store_dir)?;
-    }
+    let store_dir = app.config.store_dir.clone();
+    let check = move || {
+        request.narinfos.iter().try_for_each(|(key, narinfo)| said.check(key, narinfo, &store_dir))?;
+        Ok::<_, PushError>((said, request))
+    };
+    let (said, request) = tokio::task::spawn_blocking(check).await??;
     size::check_signed(app.config.limits.nar_bytes, &said.missing, &request)?;
     check_live_sizes(&live_sizes.await??, &request)?;
     let tags = match app.config.verify {
