@@ -1,6 +1,7 @@
 //! Traces, as a collector gets them.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use flate2::read::GzDecoder;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
@@ -27,10 +29,16 @@ const CALLER: &str = "00f067aa0ba902b7";
 
 type Received = Arc<Mutex<Vec<ResourceSpans>>>;
 
-/// A collector; what does not come with the header it wants it refuses.
+/// A collector; what does not come compressed and with the header it wants it refuses.
 async fn collector() -> (String, Received) {
     async fn take(State(received): State<Received>, headers: HeaderMap, body: Bytes) -> StatusCode {
-        let Ok(request) = ExportTraceServiceRequest::decode(body) else { return StatusCode::BAD_REQUEST };
+        let mut plain = Vec::new();
+        if GzDecoder::new(&body[..]).read_to_end(&mut plain).is_err() {
+            return StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        }
+        let Ok(request) = ExportTraceServiceRequest::decode(&plain[..]) else {
+            return StatusCode::BAD_REQUEST;
+        };
         if headers.get("x-tenant").is_none_or(|tenant| tenant != "cache a") {
             return StatusCode::UNAUTHORIZED;
         }
@@ -94,6 +102,7 @@ async fn a_request_is_a_span_below_its_callers_and_its_calls_to_s3_are_below_it(
     let told = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &*url),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=cache%20a"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
         ("OTEL_SERVICE_NAME", "cache-a"),
         ("OTEL_BSP_SCHEDULE_DELAY", "600000"),
     ];
