@@ -222,6 +222,7 @@ impl From<PushError> for ApiError {
             PushError::TooMany(_) => Self::Throttled { after: Duration::from_secs(30), message },
             PushError::Database(error) => error.into(),
             PushError::Bucket(error) => error.into(),
+            PushError::Panicked(error) => Self::Internal(Box::new(error)),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use begin::{Begun, begin};
 pub use commit::complete;
 pub use error::PushError;
 pub use multipart::{complete_multipart, list_parts, request_parts};
-pub use put_addresses::{Missing, PutAddresses, Signed};
+pub use put_addresses::{Missing, PutAddresses, SignedAddresses};
 pub(crate) use realisations::read as read_realisation;
 pub use room::require_room;
 pub use sign::{Said, find_said, sign};

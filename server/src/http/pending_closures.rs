@@ -23,7 +23,7 @@ use super::{Asked, Body, Parsing, Segment, at_most};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::parallel;
-use crate::push::{self, Begun, Missing, PushError, PutAddresses, Signed};
+use crate::push::{self, Begun, Missing, PushError, PutAddresses, SignedAddresses};
 
 /// The end of an answer to a begin: of its last field, and of itself.
 const END: &str = "}}";
@@ -67,7 +67,7 @@ fn answer(begun: Begun) -> Result<Response, serde_json::Error> {
 /// Fields of the answer's last object, a comma before each but its first.
 fn fields(
     addresses: &PutAddresses,
-    signed: &Signed,
+    signed: &SignedAddresses,
     objects: Vec<Missing>,
     first: bool,
 ) -> Result<Vec<u8>, serde_json::Error> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::look::ask;
 use super::plan::Plan;
-use super::put_addresses::{Ahead, Missing, PutAddresses, Signed};
+use super::put_addresses::{Ahead, Missing, PutAddresses, SignedAddresses};
 use super::{PushError, size};
 use crate::app::App;
 use crate::auth::Identity;
@@ -46,7 +46,7 @@ pub struct Begun {
     /// How that is sent.
     pub addresses: Arc<PutAddresses>,
     /// Where some of it goes, signed already.
-    pub signed: Signed,
+    pub signed: SignedAddresses,
 }
 
 /// Opens an upload and says what is missing and where to send it.
@@ -153,7 +153,7 @@ struct States {
     /// Dated before the transaction says when they end, however long deletions were waited for.
     addresses: Arc<PutAddresses>,
     /// Those of some that have no row: some of them may be live by now.
-    signed: Signed,
+    signed: SignedAddresses,
 }
 
 /// The second transaction, again until nothing of the upload is being deleted.

@@ -78,11 +78,7 @@ pub enum PushError {
     /// S3.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-}
-
-/// A part of a call that was computed on another thread and panicked there.
-impl From<JoinError> for PushError {
-    fn from(error: JoinError) -> Self {
-        Self::Changed(error.to_string())
-    }
+    /// A part of the call that was computed on another thread and panicked there.
+    #[error(transparent)]
+    Panicked(#[from] JoinError),
 }

@@ -47,7 +47,7 @@ pub(super) async fn write(app: &App, id: i64, missing: &[String]) -> Result<Writ
             signed.iter().map(|signed| Body::render(signed, &mut compressor)).collect();
         Ok::<_, PushError>((bodies?, signed))
     });
-    let (bodies, signed) = render.await.map_err(|error| PushError::Invalid(error.to_string()))??;
+    let (bodies, signed) = render.await??;
     let answered = send_all(app, &bodies, claim.send_until).await?;
     let sizes = bodies.iter().map(|body| i64::try_from(body.bytes.len()).unwrap_or(i64::MAX));
     Ok(Written {

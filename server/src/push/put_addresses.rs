@@ -54,12 +54,12 @@ impl PutAddresses {
 }
 
 /// Addresses by key.
-pub type Signed = HashMap<String, String>;
+pub type SignedAddresses = HashMap<String, String>;
 
 /// Signs some of what is about to be missing, until that is wanted.
 pub(super) struct Ahead {
     wanted: Arc<AtomicBool>,
-    signing: JoinHandle<Signed>,
+    signing: JoinHandle<SignedAddresses>,
 }
 
 impl Ahead {
@@ -82,7 +82,7 @@ impl Ahead {
     }
 
     /// Those that are signed by now: the others are signed on all cores while the answer is sent.
-    pub(super) async fn end(self) -> Result<Signed, JoinError> {
+    pub(super) async fn end(self) -> Result<SignedAddresses, JoinError> {
         self.wanted.store(true, Ordering::Relaxed);
         self.signing.await
     }
