@@ -20,7 +20,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LEASE: Duration = Duration::from_secs(15);
 
 /// As long as a watch waits at most before it is begun again, and what a busy machine takes.
-const BLIND: Duration = Duration::from_secs(30);
+const BLIND: Duration = Duration::from_secs(45);
+/// Long enough for what backs off to have reached its longest pause.
+const AWAY: Duration = Duration::from_mins(1);
 
 const OPEN: u8 = 0;
 const REFUSING: u8 = 1;
@@ -160,7 +162,7 @@ async fn an_api_server_that_is_away_is_waited_for() {
     for (state, count) in [(REFUSING, 3), (HANGING, 4)] {
         way.is(state);
         scale(&world, count).await;
-        tokio::time::sleep(Duration::from_secs(12)).await;
+        tokio::time::sleep(AWAY).await;
         assert_ne!(replicas(&world).await, Some(count), "it has no way to the API server");
         way.is(OPEN);
         let after =
