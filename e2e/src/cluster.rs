@@ -96,6 +96,12 @@ impl<'a> Cluster<'a> {
         Ok(serde_json::from_str(&self.run(&format!("kubectl get {what} -o json"), None)?)?)
     }
 
+    /// The same of one object, where it is there; an API server that does not answer is an error.
+    pub fn find(&self, what: &str) -> anyhow::Result<Option<Value>> {
+        let found = self.run(&format!("kubectl get {what} --ignore-not-found -o json"), None)?;
+        if found.trim().is_empty() { Ok(None) } else { Ok(Some(serde_json::from_str(&found)?)) }
+    }
+
     /// The names of what `kubectl get WHAT` finds.
     pub fn names(&self, what: &str) -> anyhow::Result<Vec<String>> {
         Ok(self.run(&format!("kubectl get {what} -o name"), None)?.lines().map(str::to_owned).collect())

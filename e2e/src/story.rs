@@ -7,6 +7,7 @@ mod ci;
 mod collection;
 mod credentials;
 mod deletion;
+mod earlier;
 mod network;
 mod pushing;
 mod reading;

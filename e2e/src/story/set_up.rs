@@ -3,8 +3,7 @@
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
-use super::network::ELSEWHERE;
-use super::{Cache, NAMESPACE};
+use super::{Cache, NAMESPACE, earlier};
 use crate::cluster::Cluster;
 use crate::jobs;
 use crate::teller::Teller;
@@ -16,7 +15,7 @@ pub(super) const OPERATOR_NAMESPACE: &str = "niks3-system";
 pub(super) fn cluster(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     cluster.script("e2e/cluster/up")?;
     cluster.show("kubectl get nodes")?;
-    remove_earlier(cluster)
+    earlier::remove(cluster)
 }
 
 pub(super) fn images(cluster: &Cluster<'_>) -> anyhow::Result<()> {
@@ -24,16 +23,16 @@ pub(super) fn images(cluster: &Cluster<'_>) -> anyhow::Result<()> {
 }
 
 pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
-    helm(cluster, "install", "")?;
-    cluster.run(&format!("kubectl label namespace {OPERATOR_NAMESPACE} {MARK}=true --overwrite"), None)?;
-    // The strictest profile that Kubernetes has: everything the product runs must live with it.
+    // The strictest profile that Kubernetes has: everything the product runs must live with it. Marked before anything is in
+    // them, so that a telling that breaks off here is removed by the next.
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
-    for namespace in [NAMESPACE, jobs::NAMESPACE] {
+    for namespace in [OPERATOR_NAMESPACE, NAMESPACE, jobs::NAMESPACE] {
         cluster.apply(&namespace_object(namespace))?;
         // Not in the object: what `apply` of the quickstart does not find in its namespace, it would remove.
         cluster
             .run(&format!("kubectl label namespace {namespace} {MARK}=true {enforce} --overwrite"), None)?;
     }
+    helm(cluster, "install", "")?;
     for account in ["builder", "stranger"] {
         let meta = json!({"name": account, "namespace": jobs::NAMESPACE});
         cluster.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))?;
@@ -46,10 +45,9 @@ pub(super) fn helm(cluster: &Cluster<'_>, verb: &str, values: &str) -> anyhow::R
     let niks3 = Cluster::image("niks3");
     let (repository, tag) = niks3.rsplit_once(':').context("an image without tag")?;
     let (s3, postgres) = (Cluster::image("versitygw"), Cluster::image("postgres"));
-    let create = if verb == "install" { "--create-namespace " } else { "" };
     cluster
         .show(&format!(
-            "helm {verb} niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} {create}--wait --timeout 3m --set \
+            "helm {verb} niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} --wait --timeout 3m --set \
              image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent,s3Image={s3},postgresImage={postgres}{values}"
         ))
         .map(drop)
@@ -84,23 +82,4 @@ pub(super) fn cache(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<Ca
 
 pub(super) fn namespace_object(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-}
-
-/// Removes what an earlier telling left, and nothing else.
-fn remove_earlier(cluster: &Cluster<'_>) -> anyhow::Result<()> {
-    for namespace in [NAMESPACE, jobs::NAMESPACE, ELSEWHERE, OPERATOR_NAMESPACE] {
-        let found = cluster.get(&format!("namespace {namespace} --ignore-not-found"));
-        let Ok(found) = found else { continue };
-        ensure!(
-            found["metadata"]["labels"][MARK] == "true",
-            "namespace {namespace} is there and not of an earlier demo; use another cluster, or delete it"
-        );
-        // Caches first, while somebody is there to see it.
-        cluster.run(&format!("kubectl delete namespace {namespace} --wait --timeout=3m"), None)?;
-    }
-    let kinds = "clusterrole,clusterrolebinding -l app.kubernetes.io/name=niks3-operator,app.kubernetes.io/instance=niks3";
-    cluster.run(&format!("kubectl delete {kinds} --ignore-not-found"), None)?;
-    cluster
-        .run("kubectl delete crd -l app.kubernetes.io/name=niks3-operator --ignore-not-found", None)
-        .map(|_| ())
 }
