@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use kube::api::{Api, DynamicObject, PostParams};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use niks3_operator::crd;
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::chart::{of_kind, root, template};
 use crate::world::World;
@@ -84,4 +85,44 @@ async fn what_artifact_hub_is_told_is_so() {
         kinds.remove(&kind);
     }
     assert_eq!(kinds, BTreeSet::new(), "each kind has an example");
+}
+
+/// Who mirrors images, or scans them, is told of all that the chart's values name.
+#[test]
+fn the_images_that_artifact_hub_is_told_are_those_of_the_values() {
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(root().join("charts/niks3-operator").join(file)).unwrap();
+        Value::deserialize(serde_norway::Deserializer::from_str(&text).next().unwrap()).unwrap()
+    };
+    let (values, chart) = (read("values.yaml"), read("Chart.yaml"));
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let own = format!("{}:{}", text(&values["image"]["repository"]), text(&chart["appVersion"]));
+    let told = told("artifacthub.io/images");
+    let told: Vec<&str> = told.iter().map(|image| image["image"].as_str().unwrap()).collect();
+    assert_eq!(told, [own, text(&values["s3Image"]), text(&values["postgresImage"])]);
+}
+
+/// The demo's namespace of the operator enforces it, and so does that of install.yaml.
+#[tokio::test]
+async fn what_the_chart_runs_is_taken_under_the_restricted_profile() {
+    let world = World::new().await;
+    let label = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let namespaces: Api<Namespace> = Api::all(world.client());
+    namespaces.patch(&world.namespace, &PatchParams::default(), &Patch::Merge(label)).await.unwrap();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let pods = world.api::<Pod>();
+    let pod =
+        |spec: &Value| serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap();
+    let bare = json!({"containers": [{"name": "a", "image": "a"}]});
+    let refused = pods.create(&dry_run, &pod(&bare)).await.unwrap_err().to_string();
+    assert!(refused.contains("PodSecurity"), "{refused}");
+    let yaml = template(&[]).unwrap();
+    let workloads = ["Deployment", "Job"].map(|kind| of_kind(&yaml, kind)).concat();
+    assert_eq!(workloads.len(), 2, "the operator and `helm test`");
+    for workload in workloads {
+        let spec = &workload["spec"]["template"]["spec"];
+        pods.create(&dry_run, &pod(spec))
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", workload["kind"]));
+    }
 }
