@@ -7,7 +7,9 @@ use niks3_operator::crd::conditions::ServerReason;
 #[test]
 fn the_tests_that_the_docs_name_exist() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = std::fs::read_to_string(folder.join("../docs/operator.md")).unwrap();
+    let docs = ["operator.md", "checklist.md"]
+        .map(|page| std::fs::read_to_string(folder.join("../docs").join(page)).unwrap())
+        .concat();
     let named: Vec<&str> =
         docs.split('`').filter(|text| text.contains("::") && !text.contains(' ')).collect();
     for test in &named {
@@ -15,7 +17,10 @@ fn the_tests_that_the_docs_name_exist() {
         let files = ["tests/it", "tests/it/crds", "tests/it/plugin"]
             .map(|at| folder.join(at).join(format!("{module}.rs")));
         let text: String = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
-        assert!(text.contains(&format!("fn {name}()")), "docs/operator.md names {test}, which is none");
+        assert!(
+            text.contains(&format!("fn {name}()")),
+            "docs/operator.md or checklist.md names {test}, which is none"
+        );
     }
     assert!(named.len() > 30, "{} are too few: were they found?", named.len());
 }
