@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Map, Value};
 
+use crate::crd::binary_cache::ROTATE_CREDENTIALS;
 use crate::crd::conditions::{ConditionType, Reason, ServerReason, remedy};
 use crate::crd::gc_policy::RUN_NOW;
 use crate::{crd, labels};
@@ -201,6 +202,11 @@ fn annotations(page: &mut String) {
             "collect once at this RFC 3339 time; ` DryRun`, ` OverrideSafety` or ` Fsck` may follow",
         ),
         (
+            ROTATE_CREDENTIALS,
+            "BinaryCache",
+            "let new credentials of the embedded servers follow those older than this RFC 3339 time",
+        ),
+        (
             "niks3.dev/signing-clock.NAME",
             "Secrets of signing keys",
             "when each key of BinaryCache NAME went from stage to stage",
@@ -209,10 +215,28 @@ fn annotations(page: &mut String) {
         (labels::KEY_CHAIN, "Secrets `NAME-signing-chain`", "the keys that followed by themselves, and whom"),
         (labels::KEYS_CHANGED, "Secrets with what pods sign with", "since when it holds that"),
         (labels::GENERATED_ID, "Secrets that the operator made", "which generation it is"),
+        (
+            labels::CREDENTIALS,
+            "the first Secret of an embedded server",
+            "which Secret is in force, and which follows it",
+        ),
         (labels::POLICY_LABEL, "Jobs (label)", "the GCPolicy that a collection belongs to"),
+        (labels::TASK_LABEL, "Jobs (label)", "`fsck`, where the Job is no collection"),
+        (
+            labels::CACHE_NAMESPACE,
+            "published ConfigMaps (label)",
+            "the namespace of the cache that it is about",
+        ),
+        (labels::CACHE_NAME, "published ConfigMaps (label)", "its name"),
         (labels::CONFIG_HASH, "pod templates", "the configuration that the pods run with"),
         (labels::SECRET_VERSIONS, "pod templates", "the Secrets that the pods read, and which version"),
         (labels::MANAGED_BY, "all children (label)", "`niks3-operator`"),
+        ("app.kubernetes.io/instance", "all children (label)", "the name of the cache"),
+        (
+            "app.kubernetes.io/component",
+            "all children (label)",
+            "`server`, `client`, `s3`, `postgres`, `gc`, `migration` or `signing-key`",
+        ),
     ];
     for (name, on, what) in rows {
         let _ = writeln!(page, "| `{name}` | {on} | {what} |");
