@@ -1,9 +1,9 @@
-# `make` lists what there is. Every target installs what it needs (Debian packages, Kubernetes' programs) and
-# says what it does.
+# `make` lists what there is. Targets that need Debian packages or Kubernetes' programs install them (`needs`); all need
+# Rust, and a C compiler.
 
 export SQLX_OFFLINE := true
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
-export PATH := $(or $(NIKS3_PROGRAMS),$(HOME)/.cache/niks3/bin):$(PATH)
+export PATH := $(or $(NIKS3_PROGRAMS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/niks3/bin):$(PATH)
 
 HELM_TEMPLATE = helm template niks3 charts/niks3-operator --skip-tests --namespace niks3-system --kube-version 1.33.0
 
@@ -19,7 +19,7 @@ demo: needs build ## The whole product on a real cluster, step by step
 test: needs check unit story ## Everything: formats, lints, tests on real PostgreSQL, S3 and Kubernetes, the demo
 	@echo "Everything passed."
 
-check: ## Formatting, lints, generated files, layers
+check: needs ## Formatting, lints, generated files, layers
 	@echo "-- formatting"
 	@cargo fmt --all --check
 	@echo "-- lints: warnings are errors"
@@ -31,11 +31,11 @@ check: ## Formatting, lints, generated files, layers
 	@git diff --exit-code -- crds charts/niks3-operator/files/crds docs/reference.md
 	@{ e2e/manifests-head; $(HELM_TEMPLATE); } | diff - manifests/install.yaml || { echo "run: make generate"; exit 1; }
 	@helm lint --quiet charts/niks3-operator
-	@echo "-- licences and known vulnerabilities"
+	@echo "-- licences and sources of dependencies"
 	@if cargo deny --version > /dev/null 2>&1; then cargo deny --offline check licenses bans sources; \
 	  else echo "   cargo-deny is not installed: licences are not checked here (cargo install cargo-deny)"; fi
 
-unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
+unit: needs ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 	@echo "-- tests of protocol, server, client and operator"
 	@e2e/services cargo test --quiet
 	@echo "-- tests of the server once more, on another S3 server: MinIO"
@@ -54,7 +54,7 @@ unit: ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
 	@cargo test --quiet --package niks3-chaos --package niks3-bench
 	@$(MAKE) --no-print-directory chaos DURATION=90s
 
-story: build ## The demo as a test
+story: needs build ## The demo as a test
 	@echo "-- the story on a real cluster"
 	@cargo build --quiet --bin kubectl-niks3
 	@PATH="$(abspath $(CARGO_TARGET_DIR))/debug:$$PATH" cargo test --quiet --package niks3-e2e --test story -- --nocapture
@@ -70,15 +70,15 @@ bench: needs build ## The figures of docs/benchmarks.md (20 minutes; NIKS3_BENCH
 	@NIKS3_BENCH_PROGRAMS=$(CARGO_TARGET_DIR)/release NIKS3_BENCH_ROOTS=.state/roots TMPDIR=/dev/shm \
 	  e2e/services cargo run --quiet --release --package niks3-bench -- --write docs/benchmarks.md
 
-chaos: ## Pushes, collections, kills and failing networks for DURATION (10m), then a judge (docs/chaos.md)
+chaos: needs ## Pushes, collections, kills and failing networks for DURATION (10m), then a judge (docs/chaos.md)
 	@cargo build --quiet --package niks3-server --package niks3-chaos
 	@e2e/services $(CARGO_TARGET_DIR)/debug/niks3-chaos run --duration $(or $(DURATION),10m) $(CHAOS)
 
-chaos-mutants: ## Build servers with one rule of docs/gc.md switched off, and see chaos catch each (20 minutes the first time)
+chaos-mutants: needs ## Build servers with one rule of docs/gc.md switched off, and see chaos catch each (20 minutes the first time)
 	@cargo build --quiet --package niks3-chaos
 	@e2e/services $(CARGO_TARGET_DIR)/debug/niks3-chaos mutants --folder $(CARGO_TARGET_DIR)/chaos-mutants
 
-scale: ## A thousand caches and policies: from cold to reconciled, memory, an hour of looking again (5 minutes, docs/operator.md)
+scale: needs ## A thousand caches and policies: from cold to reconciled, memory, an hour of looking again (5 minutes, docs/operator.md)
 	@cargo build --quiet --release --package niks3-operator
 	@NIKS3_OPERATOR=$(CARGO_TARGET_DIR)/release/niks3-operator \
 	  cargo test --quiet --package niks3-operator --test it -- --ignored --nocapture a_thousand_of_each
@@ -100,7 +100,7 @@ plugin: ## `kubectl niks3`, optimised (docs/kubectl-niks3.md)
 	@cargo build --quiet --release --package niks3-operator --bin kubectl-niks3
 	@echo "$(CARGO_TARGET_DIR)/release/kubectl-niks3: put it where your PATH finds it"
 
-generate: ## CRDs, the chart's copy of them, docs/reference.md, manifests/install.yaml
+generate: needs ## CRDs, the chart's copy of them, docs/reference.md, manifests/install.yaml
 	cargo run --quiet --package niks3-operator -- crd --write crds
 	cargo run --quiet --package niks3-operator -- crd --write charts/niks3-operator/files/crds
 	cargo run --quiet --package niks3-operator -- reference --write docs/reference.md
@@ -111,5 +111,5 @@ needs: ## Debian packages, and Kubernetes' programs built from source (13 minute
 	@e2e/cluster/packages
 	@e2e/cluster/programs
 
-down: ## End the cluster that the demo started
+down: ## End the cluster that the demo started; packages, programs and what was built stay
 	e2e/cluster/down
