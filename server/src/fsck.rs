@@ -11,6 +11,7 @@ mod progress;
 mod realisations;
 mod repair;
 mod run;
+mod sound;
 mod withdraw;
 
 use std::io::Write;
@@ -25,14 +26,14 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::bucket::Listed;
-use crate::bucket::{ReadAnswer, ReadRequest};
 use crate::db;
 use crate::db::fsck::Row;
-use crate::{push, storage};
+use crate::storage;
 pub(crate) use adopt::ADOPTED;
 use merge::{Pair, Pairs};
 use repair::Repairs;
 pub use run::{FsckError, abort, find, list, start, status};
+use sound::{damage, is_sound};
 
 /// How often it says how far it is.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -209,8 +210,7 @@ async fn compare_both(
         report.summary.other_size += 1;
         let stored = row.stored_size.unwrap_or(0);
         report.find("other_size", key, format!("{} bytes, and {stored} were committed", head.size))?;
-        if options.repair && repair::is_nar(key) && damage(app, key).await?.is_none() {
-            // Another compression of the same NAR.
+        if options.repair && is_sound(app, key).await? {
             let mut conn = app.db.acquire().await?;
             db::fsck::set_stored_size(&mut conn, key, head.size).await?;
             report.summary.repaired += 1;
@@ -230,27 +230,6 @@ async fn compare_both(
         }
     }
     Ok(())
-}
-
-/// Reads a NAR back; what is wrong with it.
-async fn damage(app: &App, key: &str) -> anyhow::Result<Option<String>> {
-    let mut conn = app.db.acquire().await?;
-    let Some((_, compression, hash, size)) = db::fsck::find_nar(&mut conn, key).await? else {
-        return Ok(None);
-    };
-    drop(conn);
-    let ReadAnswer::Found(object) = app.bucket.get(key, ReadRequest::default()).await? else {
-        return Ok(Some("it is not in the bucket".to_owned()));
-    };
-    let stored = tokio::io::BufReader::with_capacity(128 << 10, object.body.into_async_read());
-    let limit = u64::try_from(size).unwrap_or(0);
-    Ok(match push::digest(stored, &compression, limit).await {
-        Ok((found, length)) if found.to_string() == hash && length == limit => None,
-        Ok((found, length)) => {
-            Some(format!("{length} bytes with the hash {found}, and {limit} with {hash} were committed"))
-        }
-        Err(error) => Some(format!("it cannot be read as {compression}: {error}")),
-    })
 }
 
 /// An object without a row.

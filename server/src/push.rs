@@ -28,7 +28,7 @@ pub use put_addresses::{Missing, PutAddresses, SignedAddresses};
 pub(crate) use realisations::read as read_realisation;
 pub use room::require_room;
 pub use sign::{Said, find_said, sign};
-pub(crate) use verify::digest;
+pub(crate) use verify::{Stored, digest_of};
 
 use std::time::Duration;
 

@@ -105,6 +105,16 @@ impl BucketError {
         !matches!(self.failure, Failure::Unreachable | Failure::Throttled(_) | Failure::NoCredentials)
     }
 
+    /// An answer that ended before it was whole, which says nothing of the object.
+    pub(crate) fn cut_off(key: &str) -> Self {
+        Self {
+            operation: "get",
+            key: key.to_owned(),
+            failure: Failure::Unreachable,
+            message: "the answer was cut off".to_owned(),
+        }
+    }
+
     pub(super) fn from_sdk<E: ProvideErrorMetadata + std::error::Error + 'static>(
         operation: &'static str,
         key: &str,

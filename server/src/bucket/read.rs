@@ -55,25 +55,16 @@ impl ObjectRead {
     pub async fn read_up_to(self, limit: usize) -> Result<Vec<u8>, BucketError> {
         let mut bytes = Vec::new();
         let mut start = self.body.into_async_read().take(limit as u64);
-        start.read_to_end(&mut bytes).await.map_err(|_| cut_off())?;
+        start.read_to_end(&mut bytes).await.map_err(|_| BucketError::cut_off(""))?;
         Ok(bytes)
     }
 
     /// All its bytes, for objects that are short; they can be read again.
     pub async fn read_ahead(&mut self) -> Result<Bytes, BucketError> {
-        let body = std::mem::take(&mut self.body).collect().await.map_err(|_| cut_off())?;
+        let body = std::mem::take(&mut self.body).collect().await.map_err(|_| BucketError::cut_off(""))?;
         let bytes = body.into_bytes();
         self.body = bytes.clone().into();
         Ok(bytes)
-    }
-}
-
-fn cut_off() -> BucketError {
-    BucketError {
-        operation: "get",
-        key: String::new(),
-        failure: Failure::Unreachable,
-        message: "the answer was cut off".to_owned(),
     }
 }
 

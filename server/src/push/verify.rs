@@ -1,6 +1,10 @@
 //! `uploads.verify: Hash`: reading new NARs back before anything is signed that names them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{BzDecoder, XzDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
@@ -8,11 +12,11 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::api::pending_closures::{NarInfoMetadata, SignRequest};
 use niks3_protocol::nix::NarHash;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt as _, BufReader, ReadBuf};
 
 use super::PushError;
 use crate::app::App;
-use crate::bucket::{ReadAnswer, ReadRequest};
+use crate::bucket::{BucketError, ReadAnswer, ReadRequest};
 
 /// NARs one call reads at a time; all calls together, as many as [`App::verifying`] lets.
 const CONCURRENT_READS: usize = 4;
@@ -20,6 +24,9 @@ const CONCURRENT_READS: usize = 4;
 const ZSTD_WINDOW_LOG: u32 = 27;
 const XZ_MEMORY: u64 = 128 << 20;
 const CHUNK: usize = 128 << 10;
+/// How often one NAR is read whose bytes stop coming, and the pause after the first time.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Reads the NARs among `missing` that the narinfos name; gives the entity tag of each, by which a commit knows
 /// that it is still the one that was read.
@@ -57,14 +64,11 @@ enum Problem {
 }
 
 async fn read_one(app: &App, key: &str, narinfo: &NarInfoMetadata) -> Result<String, Problem> {
-    let answer = app.bucket.get(key, ReadRequest::default()).await;
-    let ReadAnswer::Found(object) = answer.map_err(|error| Problem::Push(error.into()))? else {
+    let found = digest_of(app, key, &narinfo.compression, narinfo.nar_size).await;
+    let Some(Stored { tag, content }) = found.map_err(|error| Problem::Push(error.into()))? else {
         return Err(Problem::Absent);
     };
-    let tag = object.etag.clone().unwrap_or_default();
-    let stored = BufReader::with_capacity(CHUNK, object.body.into_async_read());
-    let (hash, size) = digest(stored, &narinfo.compression, narinfo.nar_size)
-        .await
+    let (hash, size) = content
         .map_err(|error| Problem::Wrong(format!("cannot be read as {}: {error}", narinfo.compression)))?;
     if size > narinfo.nar_size {
         return Err(Problem::Wrong(format!("holds more than the {} bytes it should have", narinfo.nar_size)));
@@ -78,8 +82,85 @@ async fn read_one(app: &App, key: &str, narinfo: &NarInfoMetadata) -> Result<Str
     Ok(tag)
 }
 
-/// Hash and size of what is stored, decompressed; no further than one byte past `limit`.
-pub(crate) async fn digest(
+/// What was found under a NAR's key.
+pub(crate) struct Stored {
+    tag: String,
+    /// Hash and size, decompressed, or why what is stored is no such NAR.
+    pub(crate) content: std::io::Result<(NarHash, u64)>,
+}
+
+/// Reads a NAR in the bucket, no further than one byte past `limit`; `None` where it is not there. It is read again
+/// where its bytes stop coming: that is an error of S3 or of the way there, and says nothing of the NAR.
+pub(crate) async fn digest_of(
+    app: &App,
+    key: &str,
+    compression: &str,
+    limit: u64,
+) -> Result<Option<Stored>, BucketError> {
+    let mut attempt = 1;
+    loop {
+        let ReadAnswer::Found(object) = app.bucket.get(key, ReadRequest::default()).await? else {
+            return Ok(None);
+        };
+        let tag = object.etag.clone().unwrap_or_default();
+        match digest(object.body.into_async_read(), compression, limit).await {
+            Ok(content) => return Ok(Some(Stored { tag, content: Ok(content) })),
+            Err(Unread::Decode(error)) => return Ok(Some(Stored { tag, content: Err(error) })),
+            Err(Unread::Source(error)) => {
+                tracing::warn!(key, attempt, error = %error, "a NAR was not read to its end");
+                if attempt == ATTEMPTS {
+                    return Err(BucketError::cut_off(key));
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE * attempt).await;
+        attempt += 1;
+    }
+}
+
+/// Why something was not read to its end.
+#[derive(Debug)]
+enum Unread {
+    /// Its bytes stopped coming.
+    Source(std::io::Error),
+    /// They are not what they should be.
+    Decode(std::io::Error),
+}
+
+/// Remembers that its own bytes stopped coming: a decoder's errors look the same.
+struct Source<'a, R> {
+    stored: R,
+    failed: &'a AtomicBool,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Source<'_, R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let read = Pin::new(&mut self.stored).poll_read(context, buffer);
+        if matches!(read, Poll::Ready(Err(_))) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+/// Hash and size of what is stored, decompressed.
+async fn digest(
+    stored: impl AsyncRead + Unpin + Send,
+    compression: &str,
+    limit: u64,
+) -> Result<(NarHash, u64), Unread> {
+    let failed = AtomicBool::new(false);
+    let stored = BufReader::with_capacity(CHUNK, Source { stored, failed: &failed });
+    digest_plain(stored, compression, limit).await.map_err(|error| {
+        if failed.load(Ordering::Relaxed) { Unread::Source(error) } else { Unread::Decode(error) }
+    })
+}
+
+async fn digest_plain(
     stored: impl AsyncBufRead + Unpin + Send,
     compression: &str,
     limit: u64,
@@ -121,8 +202,24 @@ mod tests {
 
     use super::*;
 
-    async fn of(stored: &[u8], compression: &str, limit: u64) -> std::io::Result<(NarHash, u64)> {
+    async fn of(stored: &[u8], compression: &str, limit: u64) -> Result<(NarHash, u64), Unread> {
         digest(stored, compression, limit).await
+    }
+
+    /// Gives what it has, then the error of a connection that was cut.
+    struct Cut<'a>(&'a [u8]);
+
+    impl AsyncRead for Cut<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            if self.0.is_empty() {
+                return Poll::Ready(Err(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
     }
 
     #[tokio::test]
@@ -151,7 +248,11 @@ mod tests {
         {
             assert_eq!(of(&stored, name, 1 << 20).await.unwrap(), expected, "{name}");
             let cut = of(&stored[..stored.len() / 2], name, 1 << 20).await;
+            assert!(!matches!(cut, Err(Unread::Source(_))), "{name}");
             assert!(cut.is_err() || cut.unwrap() != expected, "{name}");
+            // The same bytes, and no end: that is no damage.
+            let stopped = digest(Cut(&stored[..stored.len() / 2]), name, 1 << 20).await;
+            assert!(matches!(stopped, Err(Unread::Source(_))), "{name}");
         }
     }
 }

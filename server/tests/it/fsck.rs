@@ -24,14 +24,23 @@ impl Place {
         options: Options,
         change: impl FnOnce(&mut Parts) + Send,
     ) -> (Summary, Vec<Value>) {
+        self.try_fsck(options, change).await.unwrap()
+    }
+
+    /// The same, which may fail.
+    pub(crate) async fn try_fsck(
+        &self,
+        options: Options,
+        change: impl FnOnce(&mut Parts) + Send,
+    ) -> anyhow::Result<(Summary, Vec<Value>)> {
         let key = SecretKey::from_seed("test-1", [7; 32]).unwrap();
         let mut parts = self.parts("http://unused.example", &key);
         change(&mut parts);
         let app = serve::open(parts).await.unwrap();
         let mut report = Vec::new();
-        let summary = fsck::run(&app, &options, &mut report).await.unwrap();
+        let summary = fsck::run(&app, &options, &mut report).await?;
         let lines = String::from_utf8(report).unwrap();
-        (summary, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+        Ok((summary, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()))
     }
 }
 

@@ -14,6 +14,7 @@ mod encryption;
 mod fsck;
 mod fsck_repair;
 mod fsck_runs;
+mod fsck_spares;
 mod gc;
 mod gc_races;
 mod gc_trouble;

@@ -4,8 +4,10 @@ use niks3_protocol::server_config::VerifyUploads;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
 
+use crate::fsck_spares::long;
 use crate::support::closure::{TestPath, begin_request, sign_request};
-use crate::support::{ADMIN, TestServer, refusal};
+use crate::support::relay::{Relay, Spoiling};
+use crate::support::{ADMIN, TestServer, refusal, s3_address};
 
 async fn verifying(how: VerifyUploads) -> TestServer {
     TestServer::with(|parts| parts.settings.verify = how).await
@@ -53,6 +55,32 @@ async fn with_hash_no_narinfo_is_signed_whose_nar_is_another() {
     assert!(text.contains("is not what it was said to be"), "{text}");
     server.upload(ADMIN, &begun, &[&path]).await;
     assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+}
+
+/// That says nothing of the NAR: the client is to ask again, and not to send it anew.
+#[tokio::test]
+async fn a_nar_whose_bytes_stop_coming_is_read_again_and_then_s3_is_away() {
+    let mut relay = Relay::to(&s3_address()).await;
+    relay.up();
+    let s3 = format!("http://{}", relay.address);
+    let server = TestServer::with(|parts| {
+        parts.settings.verify = VerifyUploads::Hash;
+        parts.bucket.public_endpoint = parts.bucket.endpoint.replace(s3);
+    })
+    .await;
+    let path = long("path");
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    for (key, bytes) in path.stored() {
+        server.put_pending(&begun, &key, bytes).await;
+    }
+    for (times, expected) in [(1000, StatusCode::SERVICE_UNAVAILABLE), (1, StatusCode::OK)] {
+        relay.down().await;
+        relay.spoil_nar(&server, &path, Spoiling::Cut, times);
+        relay.up();
+        let answer = sign(&server, &begun.id, &path).await;
+        assert_eq!(answer.status(), expected, "{}", answer.text().await.unwrap());
+        assert!(relay.unspoiled() < times);
+    }
 }
 
 #[tokio::test]
