@@ -29,7 +29,7 @@ pub async fn complete(app: &Arc<App>, identity: &Identity, id: i64) -> Result<()
     let plan = Plan::from_bytes(&upload.plan, id)?;
 
     let mut sizes = look_for_sent(app, id, &upload, &plan).await?;
-    realisations::look_into(app, &upload).await?;
+    realisations::look_into(app, plan.own(&upload.keys), &upload.missing).await?;
     let outside = protect_outside(app, id, &upload, &plan).await?;
     let Written { narinfos, settled } = narinfos::write(app, id, &upload.missing).await?;
     sizes.extend(narinfos.iter().map(|(signed, size)| (signed.key.clone(), Some(*size))));
@@ -67,36 +67,41 @@ struct Seen<'a> {
 }
 
 /// What the plan refers to outside the upload, and all that reaches, becomes part of the upload: in a
-/// transaction of its own, before their states are read, for the reason begin has two.
+/// transaction of its own, before their states are read, for the reason begin has two. To whoever completes again it is
+/// still outside: something of it may have gone meanwhile, and another push may have written it anew.
 async fn protect_outside(
     app: &App,
     id: i64,
     upload: &Upload,
     plan: &Plan,
 ) -> Result<HashMap<String, i64>, PushError> {
-    let own: HashSet<&str> = upload.keys.iter().map(String::as_str).collect();
-    let outside: Vec<String> =
-        plan.outside.iter().filter(|key| !own.contains(key.as_str())).cloned().collect();
-    if outside.is_empty() {
+    if plan.outside.is_empty() {
         return Ok(HashMap::new());
     }
+    let own: HashSet<&str> = plan.own(&upload.keys).iter().map(String::as_str).collect();
     let mut transaction = db::begin(&app.db).await?;
-    let rows = db::objects::list_reachable_rows(&mut transaction, &outside).await?;
+    let rows = db::objects::list_reachable_rows(&mut transaction, &plan.outside).await?;
     if rows.iter().any(|(_, key)| key.is_none()) {
         return Err(PushError::Incomplete);
     }
     let mut reachable: HashMap<String, i64> =
         rows.into_iter().filter_map(|(row, key)| Some((key?, row))).collect();
     reachable.retain(|key, _| !own.contains(key.as_str()));
-    if let Some(unknown) = outside.into_iter().find(|key| !reachable.contains_key(key)) {
-        return Err(PushError::DanglingReference(unknown));
+    if let Some(unknown) = plan.outside.iter().find(|key| !reachable.contains_key(*key)) {
+        return Err(PushError::DanglingReference(unknown.clone()));
     }
     let keys: Vec<String> = reachable.keys().cloned().collect();
-    db::uploads::add_keys(&mut transaction, id, &keys).await?;
+    let known: HashSet<&str> = upload.keys.iter().map(String::as_str).collect();
+    let new: Vec<String> = keys.iter().filter(|key| !known.contains(key.as_str())).cloned().collect();
+    if !new.is_empty() {
+        db::uploads::add_keys(&mut transaction, id, &new).await?;
+    }
     // The commit asks again; this is so that no narinfo is written that leads nowhere.
     let states = db::objects::list_states(&mut transaction, &keys).await?;
-    if let Some(state) = states.into_iter().find(|state| !state.live) {
-        return Err(PushError::DanglingReference(state.key));
+    match states.into_iter().find(|state| !state.live || state.deleting) {
+        Some(state) if state.deleting => return Err(PushError::BeingDeleted(state.key)),
+        Some(state) => return Err(PushError::DanglingReference(state.key)),
+        None => {}
     }
     transaction.commit().await?;
     Ok(reachable)
@@ -115,7 +120,8 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
     if db::uploads::lock(conn, id).await?.is_none() {
         return Err(PushError::UploadNotFound(id));
     }
-    let mut keys = upload.keys.clone();
+    let own = plan.own(&upload.keys);
+    let mut keys = own.to_vec();
     keys.extend(outside.keys().cloned());
     db::objects::lock_and_lift(conn, &keys, &upload.missing).await?;
     let states = db::objects::list_states(conn, &keys).await?;
@@ -139,19 +145,25 @@ async fn commit_in(transaction: &mut PgTransaction<'_>, id: i64, seen: &Seen<'_>
         }
     }
 
-    let written: Vec<_> =
-        narinfos.iter().map(|signed| (&signed.narinfo, signed.signatures.as_slice())).collect();
+    // Away for so long, another push may have taken a narinfo over and committed it: what that wrote later is what is
+    // in the bucket, and its row says so.
+    let is_others = |key: &str| is_narinfo(key) && rows.get(key).is_some_and(|row| row.live);
+    let written: Vec<_> = narinfos
+        .iter()
+        .filter(|signed| !is_others(&signed.key))
+        .map(|signed| (&signed.narinfo, signed.signatures.as_slice()))
+        .collect();
     db::narinfos::insert_of_upload(conn, id, &written).await?;
-    let logs = logs_of(conn, &upload.keys, &rows).await?;
+    let logs = logs_of(conn, own, &rows).await?;
     let mut committed = CommittedObjects { settled: *settled, ..CommittedObjects::default() };
     let ids: Vec<Option<i64>> =
         plan.keys(&upload.keys).map(|key| rows.get(key.as_str()).map(|row| row.id)).collect();
     for (number, (key, planned)) in plan.objects(&upload.keys).enumerate() {
-        let Some(own) = ids[number] else { continue };
+        let Some(id) = ids[number] else { continue };
         let refs = planned.refs.iter().filter_map(|number| ids.get(*number).copied().flatten());
         let refs: Vec<String> = refs.chain(logs.get(key).copied()).map(|id| id.to_string()).collect();
-        committed.ids.push(own);
-        committed.stored_sizes.push(sizes.get(key).copied().flatten());
+        committed.ids.push(id);
+        committed.stored_sizes.push(sizes.get(key).copied().flatten().filter(|_| !is_others(key)));
         committed.nar_sizes.push(planned.nar_size.and_then(|size| i64::try_from(size).ok()));
         committed.refs.push(format!("{{{}}}", refs.join(",")));
     }

@@ -100,6 +100,11 @@ impl Plan {
         serde_json::from_slice(bytes).map_err(|_| PushError::Changed(format!("the plan of upload {upload}")))
     }
 
+    /// The keys it was made from, with which `keys` begin: a commit adds what it protects outside.
+    pub(super) fn own<'a>(&self, keys: &'a [String]) -> &'a [String] {
+        &keys[..self.objects.len().min(keys.len())]
+    }
+
     /// Each key of the upload with what is said of it; `keys` begin with those it was made from.
     pub(super) fn objects<'a>(
         &'a self,
@@ -110,7 +115,7 @@ impl Plan {
 
     /// All keys by number: the upload's own, then those outside.
     pub(super) fn keys<'a>(&'a self, keys: &'a [String]) -> impl Iterator<Item = &'a String> {
-        keys.iter().take(self.objects.len()).chain(&self.outside)
+        self.own(keys).iter().chain(&self.outside)
     }
 
     /// What is said of the object of this number; nothing of one outside.

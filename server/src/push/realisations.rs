@@ -14,7 +14,6 @@ use super::PushError;
 use crate::app::App;
 use crate::bucket::{ObjectRead, ReadAnswer, ReadRequest};
 use crate::db;
-use crate::db::uploads::Upload;
 
 /// Those of one call that are read at a time.
 const CONCURRENT_READS: usize = 8;
@@ -22,8 +21,8 @@ const CONCURRENT_READS: usize = 8;
 const WINDOW_LOG: u32 = 23;
 
 /// Reads each one that was sent; the first that does not fit fails the commit.
-pub(super) async fn look_into(app: &App, upload: &Upload) -> Result<(), PushError> {
-    let keys = upload.missing.iter().filter_map(|key| key.parse::<ObjectKey>().ok());
+pub(super) async fn look_into(app: &App, own: &[String], missing: &[String]) -> Result<(), PushError> {
+    let keys = missing.iter().filter_map(|key| key.parse::<ObjectKey>().ok());
     let sent: Vec<ObjectKey> = keys.filter(|key| key.kind() == ObjectKind::Realisation).collect();
     if sent.is_empty() || app.config.verify == VerifyUploads::None {
         return Ok(());
@@ -36,7 +35,7 @@ pub(super) async fn look_into(app: &App, upload: &Upload) -> Result<(), PushErro
         .buffer_unordered(CONCURRENT_READS)
         .try_collect()
         .await?;
-    let own: HashSet<&str> = upload.keys.iter().map(String::as_str).collect();
+    let own: HashSet<&str> = own.iter().map(String::as_str).collect();
     let elsewhere = read.into_iter().filter(|(_, path)| !own.contains(path.as_str()));
     let (keys, paths): (Vec<ObjectKey>, Vec<String>) = elsewhere.unzip();
     if paths.is_empty() {

@@ -7,6 +7,7 @@ use niks3_protocol::api::pending_closures::BeginResponse;
 use niks3_protocol::nix::NarInfo;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use crate::support::closure::{TestPath, begin_request, sign_request};
 use crate::support::relay::Relay;
@@ -208,4 +209,46 @@ async fn a_nar_has_the_size_it_has_in_the_cache() {
     let (status, text) = refusal(server.request(Method::POST, &path).json(&body).send().await.unwrap()).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(text.contains("has 16 bytes in the cache, 7 here"), "{text}");
+}
+
+/// A server that was away between its write and its commit for so long that another push took the narinfo over.
+#[tokio::test]
+async fn a_late_commit_leaves_the_row_of_a_narinfo_that_another_has_committed() {
+    let mut relay = Relay::to(&s3_address()).await;
+    relay.up();
+    let s3 = format!("http://{}", relay.address);
+    let server =
+        TestServer::with(|parts| parts.bucket.public_endpoint = parts.bucket.endpoint.replace(s3)).await;
+    let replica = server.replica(|_| {}).await;
+    let (ours, theirs) = twice();
+    let place = server.place();
+    let begun = server.begin_and_upload(&ours).await;
+    // So slow that it can be held once it has claimed its narinfo, and before it commits.
+    relay.down().await;
+    relay.delay_at("PUT /", 2000);
+    relay.up();
+    let away = async {
+        let claimed = format!("select count(*) from objects where writing_by = {}", begun.id);
+        while place.rows::<(i64,)>(&claimed).await != [(1,)] {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut holder = place.database().connect().await.unwrap();
+        let hold = format!("begin; select from uploads where id = {} for update", begun.id);
+        sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut holder).await.unwrap();
+        while place.waiting().await == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        place.sql("update objects set settles_at = now() where settles_at is not null").await;
+        let other = replica.begin_and_upload(&theirs).await;
+        replica.completed(&other).await;
+        sqlx::raw_sql("rollback").execute(&mut holder).await.unwrap();
+    };
+    tokio::join!(server.completed(&begun), away);
+
+    assert_eq!(replica.narinfo(&theirs).await.url, theirs.nar_key());
+    let said = place.rows::<(String,)>("select nar_key from narinfos").await;
+    assert_eq!(said, [(theirs.nar_key(),)], "what stands in the bucket");
+    let stored = format!("select stored_size from objects where key = '{}'", ours.key());
+    let size = i64::try_from(place.stored_bytes(&ours.key()).await.len()).unwrap();
+    assert_eq!(place.rows::<(i64,)>(&stored).await, [(size,)]);
 }

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _};
 use tokio::time::{Duration, sleep};
 
 use crate::support::closure::{TestPath, begin_request};
-use crate::support::{ADMIN, TestServer};
+use crate::support::{ADMIN, TestServer, refusal};
 
 /// Collects everything unpinned that no closure younger than an hour reaches.
 async fn collect(server: &TestServer) {
@@ -156,7 +156,7 @@ async fn a_dependency_pushed_anew_is_reached_by_who_stayed() {
         let other = TestPath::new("other", &[&root]);
         let begun = server.begin(ADMIN, &begin_request(&other, &[&other])).await;
         server.upload(ADMIN, &begun, &[&other]).await;
-        crate::support::refusal(server.complete(ADMIN, &begun.id).await).await
+        refusal(server.complete(ADMIN, &begun.id).await).await
     };
     assert_eq!(status, StatusCode::CONFLICT);
     assert!(text.contains("push the whole closure"), "{text}");
@@ -167,4 +167,57 @@ async fn a_dependency_pushed_anew_is_reached_by_who_stayed() {
     for key in &dependency_keys {
         assert!(server.place().in_bucket(key).await, "{key}");
     }
+}
+
+/// A second attempt is told what became of what the first one found outside.
+#[tokio::test]
+async fn what_was_collected_between_two_attempts_is_not_taken_for_there() {
+    let server = TestServer::start().await;
+    let place = server.place();
+    let dependency = TestPath::new("dependency", &[]);
+    let root = TestPath::new("root", &[&dependency]);
+    let other = TestPath::new("other", &[&root]);
+    server.push(&[&root, &dependency]).await;
+    let begun = server.begin(ADMIN, &begin_request(&other, &[&other])).await;
+    for (key, bytes) in other.stored() {
+        server.put_pending(&begun, &key, bytes).await;
+    }
+    let (status, text) = refusal(server.complete(ADMIN, &begun.id).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(text.contains("were not signed"), "{text}");
+    // A collection that began before that deletes the dependency, and another push brings it back.
+    place.sql("delete from closures").await;
+    for key in [dependency.key(), dependency.nar_key(), dependency.listing_key()] {
+        place.lose_object(&key).await;
+        place.sql(&format!("delete from objects where key = '{key}'")).await;
+    }
+    server.push(&[&dependency]).await;
+
+    server.sign(ADMIN, &begun.id, &[&other]).await;
+    let (status, text) = refusal(server.complete(ADMIN, &begun.id).await).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert!(text.contains("push the whole closure"), "{text}");
+    assert!(
+        !place.in_bucket(&other.key()).await,
+        "it would lead to what the collection does not keep for it"
+    );
+    // And so it is whole.
+    server.push(&[&other, &root, &dependency]).await;
+}
+
+#[tokio::test]
+async fn no_narinfo_is_written_that_leads_to_what_is_being_deleted() {
+    let server = TestServer::start().await;
+    let place = server.place();
+    let dependency = TestPath::new("dependency", &[]);
+    let root = TestPath::new("root", &[&dependency]);
+    server.push(&[&dependency]).await;
+    let begun = server.begin(ADMIN, &begin_request(&root, &[&root])).await;
+    server.upload(ADMIN, &begun, &[&root]).await;
+    let claim = "update objects set deleting_since = now(), deleting_by = 7 where key =";
+    place.sql(&format!("{claim} '{}'", dependency.nar_key())).await;
+    let (status, text) = refusal(server.complete(ADMIN, &begun.id).await).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains(&format!("{} is being deleted", dependency.nar_key())), "{text}");
+    assert!(!place.in_bucket(&root.key()).await);
 }
