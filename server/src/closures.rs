@@ -11,6 +11,7 @@ use niks3_protocol::object_key::ObjectKey;
 use serde_json::Value;
 
 use crate::app::App;
+use crate::auth::Identity;
 use crate::db;
 use crate::db::narinfos::Pushed;
 use crate::push::PushError;
@@ -59,7 +60,11 @@ fn details(row: Pushed) -> Result<PathDetails, PushError> {
 
 /// Counts roots that are there as pushed now, and says which those are. Safe while a collection runs: a
 /// committed root keeps all it reaches, and whoever locks its row first, this or its expiry, wins.
-pub async fn refresh(app: &App, request: &RefreshRequest) -> Result<RefreshResponse, PushError> {
+pub async fn refresh(
+    app: &App,
+    identity: &Identity,
+    request: &RefreshRequest,
+) -> Result<RefreshResponse, PushError> {
     if request.closures.len() > MAX_ROOTS {
         return Err(PushError::Invalid(format!("more than {MAX_ROOTS} closures in one request")));
     }
@@ -67,7 +72,7 @@ pub async fn refresh(app: &App, request: &RefreshRequest) -> Result<RefreshRespo
         return Err(PushError::Invalid(format!("{bad:?} is not a narinfo's key")));
     }
     let mut conn = app.db.acquire().await?;
-    let mut present = db::closures::refresh(&mut conn, &request.closures).await?;
+    let mut present = db::closures::refresh(&mut conn, &request.closures, &identity.name).await?;
     present.sort_unstable();
     Ok(RefreshResponse { present })
 }

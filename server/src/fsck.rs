@@ -8,6 +8,7 @@ mod adopt;
 mod merge;
 mod pins;
 mod progress;
+mod protect;
 mod realisations;
 mod repair;
 mod run;

@@ -29,7 +29,8 @@ pub async fn create(
         request.store_path.parse().map_err(|error| PushError::Invalid(format!("store_path: {error}")))?;
     let key = path.narinfo_key();
     let mut transaction = db::begin(&app.db).await?;
-    if db::closures::refresh(&mut transaction, std::slice::from_ref(&key)).await?.is_empty() {
+    let present = db::closures::refresh(&mut transaction, std::slice::from_ref(&key), &identity.name).await?;
+    if present.is_empty() {
         return Ok(false);
     }
     // The hash finds the closure, whatever name and store stand around it.

@@ -39,15 +39,20 @@ pub async fn find_row(conn: &mut PgConnection, key: &str) -> sqlx::Result<Option
     .await
 }
 
-/// The adopted closures that reach something the bucket does not have.
+/// The adopted closures that reach something the bucket does not have, or soon will not, or that has no row any more.
 pub async fn list_incomplete_closures(
     conn: &mut PgConnection,
     adopted_by: &str,
 ) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "with recursive edges as materialized (select id, unnest(refs) as target from objects),
+         lost (id) as materialized (
+             select id from objects where not live or deleting_since is not null
+             union
+             select edges.id from edges left join objects there on there.id = edges.target where there.id is null
+         ),
          broken (id) as (
-             select id from objects where not live
+             select id from lost
              union
              select edges.id from broken join edges on edges.target = broken.id
          )

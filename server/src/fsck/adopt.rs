@@ -11,6 +11,7 @@ use niks3_protocol::api::pending_closures::NarInfoMetadata;
 use niks3_protocol::nix::{NarInfo, StorePath};
 use niks3_protocol::object_key::{ObjectKey, ObjectKind, is_narinfo};
 
+use super::protect::protect;
 use super::{Report, pins, realisations};
 use crate::app::App;
 use crate::bucket::{ReadAnswer, ReadRequest};
@@ -181,10 +182,10 @@ struct Parts {
 /// From the states on, as begin and commit of a push.
 async fn commit(app: &App, id: i64, own: &str, narinfo: NarInfo, parts: &Parts) -> anyhow::Result<Outcome> {
     let Parts { extras, refs, keys } = parts;
-    let mut transaction = db::begin(&app.db).await?;
-    db::expected::expect(&mut transaction, keys).await?;
-    transaction.commit().await?;
-
+    let protected = match protect(app, id, keys).await? {
+        Ok(protected) => protected,
+        Err(why) => return Ok(Outcome::Incomplete(why)),
+    };
     let nar_size = i64::try_from(narinfo.nar_size)?;
     let mut sizes = Vec::new();
     for wanted in [own, narinfo.url.as_str()].into_iter().chain(extras.iter().map(String::as_str)) {
@@ -196,15 +197,17 @@ async fn commit(app: &App, id: i64, own: &str, narinfo: NarInfo, parts: &Parts) 
     }
 
     let mut transaction = db::begin(&app.db).await?;
-    db::objects::lock_and_lift(&mut transaction, keys, keys).await?;
-    let states = db::objects::list_states(&mut transaction, keys).await?;
+    let states = match protected.lock(&mut transaction, id, keys).await? {
+        Ok(states) => states,
+        Err(why) => return Ok(Outcome::Incomplete(why)),
+    };
     let row = |wanted: &str| states.iter().find(|state| state.key == wanted);
-    let is_busy = |wanted: &str| row(wanted).is_none_or(|row| row.deleting || row.writing_by.is_some());
+    let is_busy = |wanted: &str| row(wanted).is_none_or(|row| row.writing_by.is_some());
     if row(own).is_some_and(|row| row.live) {
         return Ok(Outcome::Known);
     }
     if let Some((busy, _)) = sizes.iter().find(|(wanted, _)| is_busy(wanted)) {
-        return Ok(Outcome::Incomplete(format!("{busy} is being written or deleted; run this again")));
+        return Ok(Outcome::Incomplete(format!("{busy} is being written; run this again")));
     }
     let mut committed = CommittedObjects::default();
     for (wanted, size) in &sizes {
@@ -228,7 +231,7 @@ async fn commit(app: &App, id: i64, own: &str, narinfo: NarInfo, parts: &Parts) 
     db::narinfos::insert_of_upload(&mut transaction, id, &[(&narinfo, narinfo.signatures.as_slice())])
         .await?;
     db::objects::set_live(&mut transaction, &committed).await?;
-    db::closures::upsert(&mut transaction, &roots, ADOPTED).await?;
+    db::closures::adopt(&mut transaction, &roots, ADOPTED).await?;
     db::uploads::delete(&mut transaction, id).await?;
     transaction.commit().await?;
     Ok(Outcome::Adopted)

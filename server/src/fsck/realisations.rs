@@ -4,6 +4,7 @@
 use niks3_protocol::object_key::{BUILD_TRACE_PREFIX, ObjectKey, ObjectKind, REALISATION_PREFIX};
 
 use super::adopt::{Outcome, begin, end};
+use super::protect::protect;
 use crate::app::App;
 use crate::db;
 use crate::db::objects::CommittedObjects;
@@ -48,17 +49,20 @@ pub(super) async fn adopt_one(app: &App, name: &str) -> anyhow::Result<Outcome> 
 
 /// From the states on, as begin and commit of a push.
 async fn commit(app: &App, id: i64, own: &str, narinfo: &str, keys: &[String]) -> anyhow::Result<Outcome> {
-    let mut transaction = db::begin(&app.db).await?;
-    db::expected::expect(&mut transaction, keys).await?;
-    transaction.commit().await?;
+    let protected = match protect(app, id, keys).await? {
+        Ok(protected) => protected,
+        Err(why) => return Ok(Outcome::Incomplete(why)),
+    };
     let Some(head) = app.bucket.head(own).await? else { return Ok(Outcome::Known) };
 
     let mut transaction = db::begin(&app.db).await?;
-    db::objects::lock_and_lift(&mut transaction, keys, keys).await?;
-    let states = db::objects::list_states(&mut transaction, keys).await?;
-    let row = |wanted: &str| states.iter().find(|state| state.key == wanted && !state.deleting);
+    let states = match protected.lock(&mut transaction, id, keys).await? {
+        Ok(states) => states,
+        Err(why) => return Ok(Outcome::Incomplete(why)),
+    };
+    let row = |wanted: &str| states.iter().find(|state| state.key == wanted);
     let (Some(row), Some(path)) = (row(own), row(narinfo).filter(|path| path.live)) else {
-        return Ok(Outcome::Incomplete(format!("it or {narinfo} is being deleted; run this again")));
+        return Ok(Outcome::Incomplete(format!("{narinfo} was given up; run this again")));
     };
     if row.live {
         return Ok(Outcome::Known);

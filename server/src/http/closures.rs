@@ -24,9 +24,9 @@ pub async fn find(
 
 /// `POST /api/closures/refresh`
 pub async fn refresh(
-    _: May<Push>,
+    identity: May<Push>,
     State(app): State<Arc<App>>,
     Body(request): Body<RefreshRequest>,
 ) -> Result<Json<RefreshResponse>, ApiError> {
-    Ok(Json(closures::refresh(&app, &request).await?))
+    Ok(Json(closures::refresh(&app, &identity, &request).await?))
 }

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod adopt;
 mod auth;
 mod bound;
 mod cancelled;
