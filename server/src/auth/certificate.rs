@@ -64,7 +64,7 @@ impl Certificates {
         }
         let mut grants = Grants::default();
         for rule in &self.rules {
-            if rule.subjects.iter().any(|glob| glob::matches(glob, subject)) {
+            if rule.subjects.iter().any(|glob| glob::matches_subject(glob, subject)) {
                 grants.add(&rule.permissions, &rule.pins);
             }
         }

@@ -119,6 +119,10 @@ async fn a_client_certificate_does_what_its_rules_say() {
             (permissions, pins.iter().map(ToString::to_string).collect())
         );
     }
+    // Nor is it without an O of its own, though `*` is any text.
+    let alone = client(&ca, Some(&clients.client(&[(CommonName, "evil,O=Example")])));
+    let identity: WhoAmI = alone.get(&whoami).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&*identity.identity, identity.permissions), (r"certificate:CN=evil\,O=Example", vec![]));
     // A token counts before the certificate.
     let pair = of(&clients, "builder", "Example");
     let answer = client(&ca, Some(&pair)).get(&whoami).bearer_auth(ADMIN).send().await.unwrap();
