@@ -54,13 +54,14 @@ struct Known {
 
 #[derive(Debug, Clone, Copy)]
 struct Try {
+    /// Its end: it may last longer than the pause, and who waited for it is not to begin the next.
     at: Instant,
     failed: bool,
 }
 
 impl KeyCache {
     /// The keys to check a token with that names the key `id`; `fetch` is polled only where that is needed.
-    /// An issuer that is away keeps the keys it had.
+    /// An issuer that is away keeps the keys it had, and one that is slow keeps only him waiting whose key is not among them.
     pub(super) async fn for_key(
         &self,
         id: &str,
@@ -69,7 +70,15 @@ impl KeyCache {
         if let Some(keys) = self.fresh(id) {
             return Ok(keys);
         }
-        let mut last_try = self.last_try.lock().await;
+        let mut last_try = if let Ok(last_try) = self.last_try.try_lock() {
+            last_try
+        } else {
+            let known = self.known();
+            if known.keys.knows(id) {
+                return Ok(known.keys);
+            }
+            self.last_try.lock().await
+        };
         if let Some(keys) = self.fresh(id) {
             return Ok(keys);
         }
@@ -107,12 +116,11 @@ impl KeyCache {
 
     /// Keys that were fetched take the place of all others; where they were not, those stay.
     async fn fetched(&self, fetch: impl Future<Output = Result<KeySet, FetchError>>) -> Try {
-        let at = Instant::now();
         let error = match fetch.await {
             Ok(set) => {
                 let keys = Arc::new(Keys::from_set(set));
                 *self.known_mut() = Known { keys, fetched: Some(Instant::now()), problem: None };
-                return Try { at, failed: false };
+                return Try { at: Instant::now(), failed: false };
             }
             Err(error) => error,
         };
@@ -123,7 +131,7 @@ impl KeyCache {
         }
         let since = before.map_or_else(now, |before| before.since);
         self.known_mut().problem = Some(IssuerProblem { since, message });
-        Try { at, failed: true }
+        Try { at: Instant::now(), failed: true }
     }
 
     fn known_mut(&self) -> RwLockWriteGuard<'_, Known> {
@@ -235,6 +243,37 @@ mod tests {
         let after = cache(LONG, Duration::ZERO, LONG);
         assert_eq!(knows(&after, "a", away()).await, None);
         assert_eq!(knows(&after, "a", Ok(set("a"))).await, Some(true));
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_hangs_is_asked_once_for_all_who_wait() {
+        let (pause, hangs) = (Duration::from_millis(500), Duration::from_millis(700));
+        let cache = cache(pause, pause, LONG);
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let callers = (0..4).map(|_| {
+            cache.for_key("a", async {
+                asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::time::sleep(hangs).await;
+                away()
+            })
+        });
+        assert!(futures::future::join_all(callers).await.iter().all(Result::is_err));
+        assert_eq!(asked.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn old_keys_count_while_somebody_else_fetches_newer_ones() {
+        let cache = cache(Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        assert_eq!(knows(&cache, "a", Ok(set("a"))).await, Some(true));
+        let hangs = cache.for_key("a", std::future::pending());
+        let other = async {
+            tokio::task::yield_now().await;
+            cache.for_key("a", async { panic!("one is asking") }).await
+        };
+        let done = tokio::time::timeout(Duration::from_secs(5), async {
+            tokio::select! { biased; _ = hangs => panic!("nobody answered"), keys = other => keys }
+        });
+        assert!(done.await.expect("it waits for the issuer").unwrap().knows("a"));
     }
 
     #[tokio::test]
