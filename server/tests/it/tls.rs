@@ -1,5 +1,7 @@
 //! TLS of the server's own, and who comes with a client certificate.
 
+mod resumption;
+
 use std::time::Duration;
 
 use clap::Parser as _;
