@@ -8,10 +8,11 @@ mod traces;
 mod values;
 mod web_identity;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{Args as ClapArgs, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use niks3_protocol::duration::GoDuration;
 use niks3_protocol::server_config::{EncryptionType, ReadMode, VerifyUploads};
 
@@ -180,8 +181,8 @@ pub struct CacheArgs {
     pub server_url: Option<String>,
     /// Serve objects from the bucket, for private buckets.
     #[arg(long, env = "NIKS3_ENABLE_READ_PROXY", value_parser = switch, num_args = 0..=1,
-        default_value = "false", default_missing_value = "true", global = true)]
-    pub enable_read_proxy: bool,
+        default_missing_value = "true", global = true)]
+    pub enable_read_proxy: Option<bool>,
     /// How objects are served: disabled, proxy, or redirect (NARs by an address of the bucket, the rest as with
     /// proxy).
     #[arg(long, env = "NIKS3_READ_MODE", value_parser = read_mode, global = true)]
@@ -191,8 +192,8 @@ pub struct CacheArgs {
     pub redirect_ttl: Option<String>,
     /// Serve objects only to identities with the permission Read.
     #[arg(long, env = "NIKS3_PRIVATE_READS", value_parser = switch, num_args = 0..=1,
-        default_value = "false", default_missing_value = "true", global = true)]
-    pub private_reads: bool,
+        default_missing_value = "true", global = true)]
+    pub private_reads: Option<bool>,
     /// File with signing keys, one a line, read again when it changes; may be given several times.
     #[arg(long = "sign-key-path", global = true)]
     pub sign_key_path: Vec<PathBuf>,
@@ -208,8 +209,8 @@ pub struct CacheArgs {
     pub verify_uploads: Option<VerifyUploads>,
     /// Tell clients that they may ask for upload addresses when they have the bytes, bound to length and sha256.
     #[arg(long, env = "NIKS3_BOUND_UPLOADS", value_parser = switch, num_args = 0..=1,
-        default_value = "false", default_missing_value = "true", global = true)]
-    pub bound_uploads: bool,
+        default_missing_value = "true", global = true)]
+    pub bound_uploads: Option<bool>,
     /// The store whose paths this cache holds.
     #[arg(long, env = "NIX_STORE_DIR", global = true)]
     pub store_dir: Option<String>,
@@ -230,8 +231,22 @@ pub struct AuthArgs {
     pub oidc_config: Option<PathBuf>,
 }
 
+impl Args {
+    /// What flags and variables say; where that is wrong, the program ends. The parsers of paths, numbers and words would
+    /// refuse an empty variable, or take it for one that says something.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let command = Self::command().mut_args(|argument| match argument.get_env() {
+            Some(name) if empty(name) => argument.env(Resettable::Reset),
+            _ => argument,
+        });
+        let mut matches = command.get_matches_from(from_go(arguments));
+        Self::from_arg_matches_mut(&mut matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
 /// The arguments as Go's `flag` takes them: niks3 1.7 is also told `-db URL` and `-s3-use-ssl=false`.
-pub fn from_go(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+fn from_go(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let long = |argument: &OsString| {
         let text = argument.to_str()?;
         let name = text.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
@@ -242,8 +257,6 @@ pub fn from_go(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn parse(arguments: &[&str]) -> Args {
@@ -260,7 +273,7 @@ mod tests {
     fn flags_may_be_written_as_go_takes_them() {
         let args = parse(&["-db", "postgres://a", "-s3-use-ssl=false", "--s3-use-iam", "-enable-read-proxy"]);
         assert_eq!(args.database.db.as_deref(), Some("postgres://a"));
-        assert!(!args.s3.s3_use_ssl && args.s3.s3_use_iam && args.cache.enable_read_proxy);
+        assert!(!args.s3.s3_use_ssl && args.s3.s3_use_iam && args.cache.enable_read_proxy == Some(true));
         let args = parse(&["-sign-key-path", "/a", "-sign-key-path", "/b", "migrate"]);
         assert_eq!(args.cache.sign_key_path.len(), 2);
         assert_eq!(args.command, Some(Command::Migrate));

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use niks3_server::args::{self, Args};
+use niks3_server::args::Args;
 use niks3_server::telemetry::{self, Traces};
 
 fn main() -> ExitCode {
-    let args = Args::parse_from(args::from_go(std::env::args_os()));
+    let args = Args::read(std::env::args_os());
     let traces = Traces::open(&args.traces);
     telemetry::init(args.debug, traces.as_ref().ok().and_then(Option::as_ref));
     let ended = traces.and_then(|traces| {

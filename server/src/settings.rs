@@ -102,16 +102,16 @@ impl Parts {
                 priority: file.cache.priority,
                 want_mass_query: file.cache.want_mass_query,
                 presign_expiry: presign_expiry.0,
-                read_mode: match args.cache.read_mode.or(file.reads.mode) {
-                    Some(mode) => mode,
-                    None if args.cache.enable_read_proxy || file.read_proxy => ReadMode::Proxy,
-                    None => ReadMode::Disabled,
-                },
+                read_mode: (args.cache.read_mode)
+                    .or_else(|| args.cache.enable_read_proxy.map(proxied))
+                    .or(file.reads.mode)
+                    .unwrap_or_else(|| proxied(file.read_proxy)),
                 redirect_ttl: redirect_ttl.0,
-                private_reads: args.cache.private_reads || file.reads.private || private_by_certificates,
+                private_reads: args.cache.private_reads.unwrap_or(file.reads.private)
+                    || private_by_certificates,
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
-                bound: args.cache.bound_uploads || file.uploads.bound,
+                bound: args.cache.bound_uploads.unwrap_or(file.uploads.bound),
                 limits: limits::limits(args.limits, &file.limits)?,
                 revoked_keys: resign::revoked_keys(args.resign.revoked_keys.take(), &file.revoked_keys)?,
                 revoked_keys_file: given(args.resign.revoked_keys_file.as_deref())
@@ -127,6 +127,10 @@ impl Parts {
             oidc,
         })
     }
+}
+
+fn proxied(is: bool) -> ReadMode {
+    if is { ReadMode::Proxy } else { ReadMode::Disabled }
 }
 
 fn text(value: Option<String>) -> Option<String> {
@@ -160,4 +164,57 @@ fn ca(what: &str, path: Option<String>) -> anyhow::Result<Option<Vec<u8>>> {
         bail!("{what}: {path} has no certificate");
     }
     Ok(Some(pem))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn load(file: &Value, flags: &[&str]) -> Parts {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, file.to_string()).unwrap();
+        let config = path.to_str().unwrap();
+        let common =
+            ["niks3-server", "--db", "postgres://x@localhost/x", "--s3-bucket", "x", "--config", config];
+        Parts::load(Args::try_parse_from(common.iter().chain(flags)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn flags_win_over_the_file_whatever_they_say() {
+        let (on, off) = (json!({"private": true}), json!({"private": false}));
+        for (reads, flags, expected) in [
+            (&on, &[][..], true),
+            (&on, &["--private-reads=false"], false),
+            (&off, &["--private-reads"], true),
+            (&on, &["--private-reads=false", "--mtls-bound-subject-read", "CN=r"], true),
+        ] {
+            let proxy = ["--mtls-proxy-header", "X-V", "--mtls-proxy-addresses", "10.0.0.1"];
+            let parts = load(&json!({ "reads": reads }), &[&proxy[..], flags].concat());
+            assert_eq!(parts.settings.private_reads, expected, "{reads} {flags:?}");
+        }
+        for (bound, flags, expected) in [
+            (true, &[][..], true),
+            (true, &["--bound-uploads=false"], false),
+            (false, &["--bound-uploads"], true),
+        ] {
+            let parts = load(&json!({ "uploads": { "bound": bound } }), flags);
+            assert_eq!(parts.settings.bound, expected, "{bound} {flags:?}");
+        }
+        let mode = |mode: &str| json!({ "reads": { "mode": mode } });
+        for (file, flags, expected) in [
+            (json!({}), &[][..], ReadMode::Disabled),
+            (json!({ "read_proxy": true }), &[], ReadMode::Proxy),
+            (json!({ "read_proxy": true }), &["--enable-read-proxy=false"], ReadMode::Disabled),
+            (mode("Disabled"), &["--enable-read-proxy"], ReadMode::Proxy),
+            (mode("Redirect"), &[], ReadMode::Redirect),
+            (mode("Redirect"), &["--enable-read-proxy=false"], ReadMode::Disabled),
+            (mode("Disabled"), &["--enable-read-proxy=false", "--read-mode", "redirect"], ReadMode::Redirect),
+        ] {
+            assert_eq!(load(&file, flags).settings.read_mode, expected, "{file} {flags:?}");
+        }
+    }
 }

@@ -60,8 +60,7 @@ impl TraceArgs {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let share = if text.is_empty() { Ok(1.0) } else { text.parse() };
-    share
+    text.parse()
         .ok()
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| format!("{text:?} is not a number from 0 to 1"))

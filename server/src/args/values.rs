@@ -1,17 +1,13 @@
-//! The values of flags and variables, as text. An empty one is the default.
+//! The values of flags and variables, as text.
 
 use niks3_protocol::duration::{DurationError, GoDuration};
 use niks3_protocol::server_config::{EncryptionType, ReadMode, ResignMode, VerifyUploads};
 
 pub(super) fn concurrency(text: &str) -> Result<usize, String> {
-    match text {
-        "" => Ok(100),
-        _ => text
-            .parse()
-            .ok()
-            .filter(|number| (1..=10_000).contains(number))
-            .ok_or_else(|| format!("{text:?} is not a number from 1 to 10000")),
-    }
+    text.parse()
+        .ok()
+        .filter(|number| (1..=10_000).contains(number))
+        .ok_or_else(|| format!("{text:?} is not a number from 1 to 10000"))
 }
 
 pub(super) fn encryption(text: &str) -> Result<EncryptionType, String> {
@@ -25,26 +21,23 @@ pub(super) fn encryption(text: &str) -> Result<EncryptionType, String> {
 pub(super) fn verify(text: &str) -> Result<VerifyUploads, String> {
     match text.to_ascii_lowercase().as_str() {
         "none" => Ok(VerifyUploads::None),
-        "" | "head" => Ok(VerifyUploads::Head),
+        "head" => Ok(VerifyUploads::Head),
         "hash" => Ok(VerifyUploads::Hash),
         _ => Err(format!("{text:?} is none of none, head and hash")),
     }
 }
 
 pub(super) fn request_timeout(text: &str) -> Result<GoDuration, String> {
-    let timeout: GoDuration = match text {
-        "" => GoDuration::seconds(30),
-        _ => text.parse().map_err(|error: DurationError| error.to_string())?,
-    };
+    let timeout: GoDuration = text.parse().map_err(|error: DurationError| error.to_string())?;
     let fits = (GoDuration::seconds(1)..=GoDuration::hours(1)).contains(&timeout);
     fits.then_some(timeout).ok_or_else(|| format!("{text} is not from 1s to 1h"))
 }
 
-/// Go's booleans, and an empty variable as false.
+/// Go's booleans.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err(format!("{text:?} is neither true nor false")),
     }
 }
@@ -60,7 +53,7 @@ pub(super) fn read_mode(text: &str) -> Result<ReadMode, String> {
 
 pub(super) fn resign_mode(text: &str) -> Result<ResignMode, String> {
     match text.to_ascii_lowercase().as_str() {
-        "" | "auto" => Ok(ResignMode::Auto),
+        "auto" => Ok(ResignMode::Auto),
         "manual" => Ok(ResignMode::Manual),
         _ => Err(format!("{text:?} is neither auto nor manual")),
     }

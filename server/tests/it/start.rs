@@ -4,8 +4,10 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use clap::CommandFactory as _;
 use futures::future::join_all;
 use niks3_protocol::nix::SecretKey;
+use niks3_server::args::Args;
 use reqwest::StatusCode;
 use tokio::time::sleep;
 
@@ -118,6 +120,33 @@ async fn the_variables_of_niks3_1_7_alone_are_enough() {
         sleep(Duration::from_millis(50)).await;
     }
     panic!("it should have stopped within 5 s");
+}
+
+#[tokio::test]
+async fn an_empty_variable_counts_as_absent() {
+    let place = Place::create().await;
+    let server = TestServer::at(place.clone(), |_| {}).await;
+    let with_scheme = ("NIKS3_S3_ENDPOINT", environment("NIKS3_TEST_S3_ENDPOINT"));
+    let needed = ["NIKS3_DB", "NIKS3_S3_BUCKET", "NIKS3_S3_ACCESS_KEY", "NIKS3_S3_SECRET_KEY"];
+    let needed = variables(&place).into_iter().filter(|(name, _)| needed.contains(name)).collect::<Vec<_>>();
+    let definition = Args::command();
+    let empty = definition.get_arguments().filter_map(|argument| Some((argument.get_env()?, "")));
+    let empty = empty.collect::<Vec<_>>();
+    let all = || {
+        let mut program = program();
+        program.arg("check").envs(empty.iter().copied()).envs(needed.iter().cloned());
+        program
+    };
+    let output = all().envs([with_scheme]).output().unwrap();
+    assert!(output.status.success() && text(&output).contains("are in order"), "{}", text(&output));
+    // Absent, NIKS3_S3_USE_SSL means https, which the S3 of tests does not speak.
+    let output = all().env("NIKS3_S3_ENDPOINT", s3_address()).output().unwrap();
+    assert!(
+        !output.status.success() && text(&output).contains("no connection: received corrupt message"),
+        "{}",
+        text(&output)
+    );
+    drop(server);
 }
 
 #[tokio::test]
