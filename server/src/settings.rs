@@ -217,4 +217,22 @@ mod tests {
             assert_eq!(load(&file, flags).settings.read_mode, expected, "{file} {flags:?}");
         }
     }
+
+    #[test]
+    fn a_certificate_of_flags_leaves_the_files_cas_and_lists_in_force() {
+        let tls =
+            json!({"cert_file": "/c", "key_file": "/k", "client_ca_file": "/a", "client_crl_file": "/r"});
+        let other = ["--tls-cert", "/c2", "--tls-key", "/k2"];
+        for (flags, expected) in [
+            (&[][..], ["/c", "/k", "/a", "/r"]),
+            (&other, ["/c2", "/k2", "/a", "/r"]),
+            (&[&other[..], &["--tls-client-ca", "/a2"]].concat(), ["/c2", "/k2", "/a2", "/r"]),
+            (&[&other[..], &["--tls-client-crl", "/r2"]].concat(), ["/c2", "/k2", "/a", "/r2"]),
+            (&["--tls-client-ca", "/a2"], ["/c", "/k", "/a2", "/r"]),
+        ] {
+            let files = load(&json!({ "tls": tls }), flags).tls.unwrap();
+            let found = [Some(files.certificate), Some(files.key), files.client_ca, files.client_crl];
+            assert_eq!(found, expected.map(|path| Some(PathBuf::from(path))), "{flags:?}");
+        }
+    }
 }

@@ -23,11 +23,12 @@ pub(super) fn tls(
     let path = |path: Option<PathBuf>| given(path.as_deref()).map(std::path::Path::to_owned);
     let by_flags = path(args.tls_client_ca);
     let revoked = path(args.tls_client_crl);
+    let of_file =
+        |field: fn(&TlsSection) -> Option<&String>| file.as_ref().and_then(field).map(PathBuf::from);
+    let client_ca = by_flags.clone().or_else(|| of_file(|file| file.client_ca_file.as_ref()));
+    let client_crl = revoked.clone().or_else(|| of_file(|file| file.client_crl_file.as_ref()));
     let files = match (path(args.tls_cert), path(args.tls_key)) {
-        (Some(certificate), Some(key)) => {
-            let (client_ca, client_crl) = (by_flags.clone(), revoked.clone());
-            Some(TlsFiles { certificate, key, client_ca, client_crl })
-        }
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key, client_ca, client_crl }),
         (None, None) if by_flags.is_some() && file.is_none() => {
             bail!(
                 "NIKS3_TLS_CLIENT_CA needs NIKS3_TLS_CERT and NIKS3_TLS_KEY: it is for TLS of the server's own"
@@ -36,8 +37,8 @@ pub(super) fn tls(
         (None, None) => file.map(|file| TlsFiles {
             certificate: file.cert_file.into(),
             key: file.key_file.into(),
-            client_ca: by_flags.clone().or(file.client_ca_file.map(PathBuf::from)),
-            client_crl: revoked.clone().or(file.client_crl_file.map(PathBuf::from)),
+            client_ca,
+            client_crl,
         }),
         _ => bail!("NIKS3_TLS_CERT and NIKS3_TLS_KEY belong together; only one is given"),
     };
