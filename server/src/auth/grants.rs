@@ -11,11 +11,14 @@ pub(super) struct Grants {
 }
 
 impl Grants {
-    /// Adds what one rule grants. Without globs it grants pins of any name.
+    /// Adds what one rule grants. Without globs it grants pins of any name, and without `Pin` its globs grant nothing: they
+    /// are not to be added to those of a rule that has it.
     pub(super) fn add(&mut self, permissions: &[Permission], pins: &[String]) {
         self.permissions.extend_from_slice(permissions);
-        self.pins.extend_from_slice(pins);
-        self.any_pin |= pins.is_empty() && permissions.contains(&Permission::Pin);
+        if permissions.contains(&Permission::Pin) {
+            self.pins.extend_from_slice(pins);
+            self.any_pin |= pins.is_empty();
+        }
     }
 
     /// Permissions, and globs of pin names.
@@ -23,5 +26,25 @@ impl Grants {
         self.permissions.sort_unstable();
         self.permissions.dedup();
         (self.permissions, if self.any_pin { Vec::new() } else { self.pins })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_widen_nothing_without_the_permission() {
+        use Permission::{Pin, Push};
+        let pins = |name: &str| vec![name.to_owned()];
+        let mut grants = Grants::default();
+        grants.add(&[Push], &pins("*"));
+        grants.add(&[Pin], &pins("ci-*"));
+        grants.add(&[Push], &[]);
+        assert_eq!(grants.finish(), (vec![Push, Pin], pins("ci-*")));
+        let mut grants = Grants::default();
+        grants.add(&[Pin], &pins("ci-*"));
+        grants.add(&[Pin], &[]);
+        assert_eq!(grants.finish(), (vec![Pin], vec![]), "any");
     }
 }
