@@ -31,6 +31,12 @@ pub enum TokenError {
         /// What it has.
         length: usize,
     },
+    /// Two of a name.
+    #[error(
+        "two static tokens are named {0}, and would share uploads and limits: give each a name of its own (that of \
+         NIKS3_API_TOKEN is named default)"
+    )]
+    Twice(String),
 }
 
 /// Tokens by the hash of their text: the comparison takes the same time wherever two differ.
@@ -46,7 +52,7 @@ impl std::fmt::Debug for StaticTokens {
 impl StaticTokens {
     /// Reads the files. `api_token` is the one of niks3 1.7, which may do everything.
     pub(super) fn load(tokens: &[StaticToken], api_token: Option<String>) -> Result<Self, TokenError> {
-        let mut all = Vec::new();
+        let mut all: Vec<([u8; 32], Identity)> = Vec::new();
         if let Some(token) = api_token {
             all.push(entry("default", &token, vec![Permission::Admin], Vec::new())?);
         }
@@ -56,7 +62,11 @@ impl StaticTokens {
                 file: token_file.clone(),
                 source,
             })?;
-            all.push(entry(name, token.trim(), permissions.clone(), pins.clone())?);
+            let entry = entry(name, token.trim(), permissions.clone(), pins.clone())?;
+            if all.iter().any(|(_, other)| other.name == entry.1.name) {
+                return Err(TokenError::Twice(name.clone()));
+            }
+            all.push(entry);
         }
         Ok(Self(all))
     }
@@ -87,4 +97,30 @@ fn entry(
     let origin = serde_json::json!({ "token": name });
     let identity = Identity { name: format!("token:{name}"), permissions, pins, origin };
     Ok((Sha256::digest(token.as_bytes()).into(), identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_tokens_are_not_one_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let token = |name: &str, text: &str| {
+            let file = folder.path().join(text);
+            std::fs::write(&file, text.repeat(MIN_TOKEN)).unwrap();
+            let (name, token_file) = (name.to_owned(), file.to_str().unwrap().to_owned());
+            StaticToken { name, token_file, permissions: vec![Permission::Push], pins: Vec::new() }
+        };
+        let load = |tokens: &[StaticToken], api_token: Option<&str>| {
+            let api_token = api_token.map(|text| text.repeat(MIN_TOKEN));
+            StaticTokens::load(tokens, api_token).map_err(|error| error.to_string())
+        };
+        assert!(load(&[token("a", "1"), token("b", "2")], Some("3")).is_ok());
+        assert!(load(&[token("default", "1")], None).is_ok());
+        let error = load(&[token("a", "1"), token("b", "2"), token("a", "3")], None).unwrap_err();
+        assert!(error.contains("two static tokens are named a,"), "{error}");
+        let error = load(&[token("default", "1")], Some("2")).unwrap_err();
+        assert!(error.contains("named default,") && error.contains("NIKS3_API_TOKEN"), "{error}");
+    }
 }
