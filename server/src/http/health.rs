@@ -182,10 +182,22 @@ fn describe(error: &sqlx::Error) -> (&'static str, String) {
             ("AuthenticationFailed", "the database refuses the credentials".to_owned())
         }
         (_, Some(code)) => ("ConnectionFailed", format!("the database answers with error {code}")),
-        (sqlx::Error::Tls(_), _) => {
-            ("TLSVerificationFailed", "the database's certificate is not trusted".to_owned())
+        _ if is_distrusted(error) => {
+            ("TLSVerificationFailed", "the database's certificate is not trusted for its name".to_owned())
         }
         _ => ("ConnectionFailed", "the database cannot be reached".to_owned()),
+    }
+}
+
+/// sqlx says it of a CA it cannot read; a certificate that a CA did not sign comes as an error of reading.
+fn is_distrusted(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref())
+            .is_some_and(|cause| matches!(cause, rustls::Error::InvalidCertificate(_))),
+        _ => false,
     }
 }
 

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use niks3_protocol::api::health::Readiness;
+use niks3_protocol::api::health::{Dependency, Readiness};
 use niks3_server::db::Connections;
 use reqwest::{Method, StatusCode};
+use sqlx::postgres::PgSslMode;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use crate::support::closure::TestPath;
@@ -59,6 +60,22 @@ async fn with_a_ca_file_the_database_has_to_prove_its_name() {
     ] {
         let (success, said) = migrate(&[("NIKS3_DB", &by_address), ("NIKS3_DB_CA_FILE", &file)]);
         assert!(!success && said.contains(sentence), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_prove_its_name_is_told_from_one_that_is_away() {
+    let place = Place::create().await;
+    let (ca, other) = (environment("NIKS3_TEST_DB_CA_FILE"), place.write_file("other.pem", Ca::new().pem()));
+    let by_address = place.database().clone().ssl_mode(PgSslMode::VerifyFull);
+    let away = by_address.clone().ssl_root_cert(&ca).port(1);
+    for (options, expected) in [
+        (by_address.clone().ssl_root_cert(&other), "TLSVerificationFailed: the database's certificate"),
+        (by_address.clone().ssl_root_cert(&ca).host("localhost"), "TLSVerificationFailed: "),
+        (away, "ConnectionFailed: the database cannot be reached"),
+    ] {
+        let server = TestServer::launch(place.clone(), |parts| parts.database.options = options).await;
+        server.wait_for_problem(Dependency::Database, expected).await;
     }
 }
 
