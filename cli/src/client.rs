@@ -4,6 +4,7 @@ mod address;
 mod answer;
 mod calls;
 mod error;
+mod exchange;
 mod facts;
 mod fsck_calls;
 mod gc_answer;
@@ -26,8 +27,9 @@ use serde::de::DeserializeOwned;
 
 use crate::args::GlobalArgs;
 use answer::{first_line, foreign, is_of_checksum, s3_message};
-use error::ALERT;
-pub(crate) use error::ClientError;
+use error::unreachable;
+pub(crate) use error::{ClientError, may_be_reached};
+use exchange::{Answered, Failure};
 use gc_answer::ConflictAnswer;
 use pace::Pace;
 use retry::Attempts;
@@ -36,8 +38,8 @@ pub(crate) use token::{TokenError, default_file as default_token_file};
 
 /// To reach a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Without a byte of the answer. A commit of ten thousand objects takes the server a second or two.
-const READ_TIMEOUT: Duration = Duration::from_mins(2);
+/// Without a byte in either direction. A commit of ten thousand objects takes the server a second or two.
+const SILENCE: Duration = Duration::from_mins(2);
 /// Without a byte of ours acknowledged.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -56,18 +58,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(args: &GlobalArgs) -> Result<Self, ClientError> {
-        let text = args.server_url.as_deref().filter(|url| !url.is_empty()).ok_or(ClientError::NoServer)?;
-        let base = Url::parse(text)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .ok_or_else(|| {
-                // A password may stand before the @.
-                ClientError::BadUrl(text.rsplit('@').next().unwrap_or_default().to_owned())
-            })?;
+        let base = address(args)?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("niks3/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
             .tcp_user_timeout(STALL_TIMEOUT)
             .tcp_nodelay(true)
             .redirect(Policy::custom(follow))
@@ -132,36 +126,34 @@ impl Client {
         })?;
         let mut attempts = Attempts::new();
         loop {
-            let mut request = self.http.put(target.clone()).headers(headers.clone()).body(body.clone());
-            if let Some(timeout) = self.timeout {
-                request = request.timeout(timeout);
-            }
+            let request = self.http.put(target.clone()).headers(headers.clone());
             let turn = self.pace.turn().await;
-            let error = match request.send().await {
-                Ok(answer) if answer.status().is_success() => {
+            let error = match self.exchange(request, Some(&body)).await {
+                Ok(answer) if answer.status.is_success() => {
                     turn.went_well();
-                    let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
+                    let etag = answer.headers.get(ETAG).and_then(|etag| etag.to_str().ok());
                     return Ok(etag.unwrap_or_default().to_owned());
                 }
                 Ok(answer) => {
-                    attempts.note(answer.headers());
-                    let (host, status) = (host(&target), answer.status());
+                    attempts.note(&answer.headers);
+                    let (host, status) = (host(&target), answer.status);
                     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
                         turn.was_too_much();
                     }
-                    let said = answer.text().await.unwrap_or_default();
+                    let said = answer.body.unwrap_or_default();
+                    let said = String::from_utf8_lossy(&said);
                     if status == StatusCode::FORBIDDEN && address::is_over(&target, &said) {
                         return Err(ClientError::Expired { host });
                     }
                     if status == StatusCode::BAD_REQUEST && is_of_checksum(&said) {
                         return Err(ClientError::Damaged { host, message: s3_message(&said) });
                     }
-                    ClientError::Refused { host, status, message: s3_message(&said) }
+                    ClientError::Bucket { host, status, message: s3_message(&said) }
                 }
                 Err(_) if address::is_over(&target, "") => {
                     return Err(ClientError::Expired { host: host(&target) });
                 }
-                Err(error) => self.unanswered(host(&target), &error),
+                Err(failure) => self.unanswered(host(&target), &failure),
             };
             drop(turn); // others may go on while this one waits
             attempts.wait_or(error).await?;
@@ -197,24 +189,26 @@ impl Client {
             if !query.is_empty() {
                 request = request.query(query);
             }
-            if let Some(token) = self.token.read(&self.http, &self.base).await? {
-                request = request.bearer_auth(token);
+            match self.token.read(&self.http, &self.base).await {
+                Ok(Some(token)) => request = request.bearer_auth(token),
+                Ok(None) => {}
+                Err(error) => {
+                    attempts.wait_or(error.into()).await?;
+                    continue;
+                }
             }
-            if let Some(timeout) = self.timeout {
-                request = request.timeout(timeout);
+            if body.is_some() {
+                request = request.header("content-type", "application/json");
             }
-            if let Some(body) = &body {
-                request = request.header("content-type", "application/json").body(body.clone());
-            }
-            let error = match request.send().await {
+            let error = match self.exchange(request, body.as_ref()).await {
                 Ok(answer) => {
-                    attempts.note(answer.headers());
-                    match self.read_answer(answer).await {
+                    attempts.note(&answer.headers);
+                    match self.read_answer(answer) {
                         Ok(bytes) => return Ok(bytes),
                         Err(error) => error,
                     }
                 }
-                Err(error) => self.unanswered(self.host(), &error),
+                Err(failure) => self.unanswered(self.host(), &failure),
             };
             attempts.wait_or(error).await?;
         }
@@ -228,17 +222,23 @@ impl Client {
     }
 
     /// No answer, or none within the time that was given.
-    fn unanswered(&self, host: String, error: &reqwest::Error) -> ClientError {
+    fn unanswered(&self, host: String, failure: &Failure) -> ClientError {
+        let error = match failure {
+            Failure::Http(error) => error,
+            Failure::Silence(limit) => {
+                let problem = format!("nothing was taken or said for {}", GoDuration(*limit));
+                return ClientError::Unreachable { host, problem, passing: true };
+            }
+        };
         match self.timeout.filter(|_| error.is_timeout() && !error.is_connect()) {
             Some(timeout) => ClientError::TimedOut { host, timeout: GoDuration(timeout) },
             None => unreachable(host, error),
         }
     }
 
-    async fn read_answer(&self, answer: reqwest::Response) -> Result<Bytes, ClientError> {
-        let (host, status) = (self.host(), answer.status());
-        let headers = answer.headers().clone();
-        let bytes = answer.bytes().await.map_err(|error| self.unanswered(host.clone(), &error))?;
+    fn read_answer(&self, answer: Answered) -> Result<Bytes, ClientError> {
+        let (host, status, headers) = (self.host(), answer.status, answer.headers);
+        let bytes = answer.body.map_err(|error| self.unanswered(host.clone(), &Failure::Http(error)))?;
         if status.is_success() {
             return Ok(bytes);
         }
@@ -262,22 +262,20 @@ impl Client {
     }
 }
 
+/// The server's address.
+pub(crate) fn address(args: &GlobalArgs) -> Result<Url, ClientError> {
+    let text = args.server_url.as_deref().filter(|url| !url.is_empty()).ok_or(ClientError::NoServer)?;
+    let url = Url::parse(text).ok();
+    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host()).ok_or_else(|| {
+        // A password may stand before the @.
+        ClientError::BadUrl(text.rsplit('@').next().unwrap_or_default().to_owned())
+    })
+}
+
 /// Only redirects that keep the method, as S3 sends them: after others a POST arrives as a GET.
 fn follow(attempt: Attempt<'_>) -> Action {
     let keeps = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT].contains(&attempt.status());
     if keeps && attempt.previous().len() < 5 { attempt.follow() } else { attempt.stop() }
-}
-
-/// No answer. The causes between ours and the first one say nothing to people.
-fn unreachable(host: String, error: &reqwest::Error) -> ClientError {
-    let mut first: &dyn std::error::Error = error;
-    while let Some(cause) = first.source() {
-        first = cause;
-    }
-    let problem = first.to_string();
-    // What is not trusted now will not be in a second.
-    let passing = !error.is_builder() && !problem.contains("certificate") && !problem.contains(ALERT);
-    ClientError::Unreachable { host, problem, passing }
 }
 
 fn host(url: &Url) -> String {

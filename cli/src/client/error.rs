@@ -42,6 +42,9 @@ pub(crate) enum ClientError {
     Damaged { host: String, message: String },
     #[error("{message} ({host} answered {status})")]
     Refused { host: String, status: StatusCode, message: String },
+    /// S3 refused what the server signed.
+    #[error("{message} ({host} answered {status})")]
+    Bucket { host: String, status: StatusCode, message: String },
     #[error("{message} ({host} answered {status})")]
     RefusedObjects {
         host: String,
@@ -59,7 +62,7 @@ pub(crate) enum ClientError {
 }
 
 /// What TLS says where the other side did not want to go on.
-pub(super) const ALERT: &str = "fatal alert";
+const ALERT: &str = "fatal alert";
 
 impl ClientError {
     /// Wrong configuration or permission: trying again cannot help.
@@ -70,9 +73,9 @@ impl ClientError {
             | Self::ReadFile { .. }
             | Self::Pem { .. }
             | Self::SetUp(_)
-            | Self::Token(_)
             | Self::HalfIdentity
             | Self::NotNiks3 { .. } => true,
+            Self::Token(error) => !error.is_passing(),
             Self::Refused { status, .. } => {
                 matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
             }
@@ -80,6 +83,7 @@ impl ClientError {
             | Self::TimedOut { .. }
             | Self::Expired { .. }
             | Self::Damaged { .. }
+            | Self::Bucket { .. }
             | Self::RefusedObjects { .. }
             | Self::TooOld { .. }
             | Self::GcConflict(_) => false,
@@ -102,6 +106,9 @@ impl ClientError {
             Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN => {
                 Some("`niks3 whoami` shows who the server thinks you are and what you may do")
             }
+            Self::Bucket { status, .. } if *status == StatusCode::FORBIDDEN => Some(
+                "the server signs such uploads: is its clock right, and do its credentials and the bucket's policy let it write?",
+            ),
             Self::NotNiks3 { .. } => {
                 Some("--server-url is where paths are pushed to; Nix may read them from elsewhere")
             }
@@ -118,13 +125,35 @@ impl ClientError {
     /// Whether the other side is away, so that other requests to it would fare alike.
     pub(crate) fn is_absence(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::TimedOut { .. })
+            || matches!(self, Self::Token(error) if error.is_passing())
             || self.status().is_some_and(|status| status.is_server_error())
     }
 
     pub(crate) fn status(&self) -> Option<StatusCode> {
         match self {
-            Self::Refused { status, .. } | Self::RefusedObjects { status, .. } => Some(*status),
+            Self::Refused { status, .. }
+            | Self::Bucket { status, .. }
+            | Self::RefusedObjects { status, .. } => Some(*status),
             _ => None,
         }
     }
+}
+
+/// No answer. The causes between ours and the first one say nothing to people.
+pub(super) fn unreachable(host: String, error: &reqwest::Error) -> ClientError {
+    ClientError::Unreachable { host, problem: first_cause(error), passing: may_be_reached(error) }
+}
+
+fn first_cause(error: &reqwest::Error) -> String {
+    let mut first: &dyn std::error::Error = error;
+    while let Some(cause) = first.source() {
+        first = cause;
+    }
+    first.to_string()
+}
+
+/// What is not trusted now will not be in a second.
+pub(crate) fn may_be_reached(error: &reqwest::Error) -> bool {
+    let problem = first_cause(error);
+    !error.is_builder() && !problem.contains("certificate") && !problem.contains(ALERT)
 }

@@ -9,6 +9,7 @@ use reqwest::header::{DATE, HeaderMap};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 
+use super::exchange::Failure;
 use super::{Client, ClientError};
 
 /// A token, without showing it.
@@ -65,10 +66,10 @@ impl Client {
         if wanted && let Some(token) = self.token().await? {
             request = request.bearer_auth(token);
         }
-        let failed = |error: reqwest::Error| self.unanswered(super::host(url), &error);
-        let answer = request.send().await.map_err(failed)?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        Ok((status, headers, answer.bytes().await.map_err(failed)?))
+        let failed = |failure| self.unanswered(super::host(url), &failure);
+        let answer = self.exchange(request, None).await.map_err(failed)?;
+        let body = answer.body.map_err(|error| failed(Failure::Http(error)))?;
+        Ok((answer.status, answer.headers, body))
     }
 }
 

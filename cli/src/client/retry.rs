@@ -51,7 +51,8 @@ impl Attempts {
 /// Whether the same call may succeed later.
 fn may_pass(error: &ClientError) -> bool {
     match error {
-        ClientError::Refused { status, .. } => is_passing(*status),
+        ClientError::Refused { status, .. } | ClientError::Bucket { status, .. } => is_passing(*status),
+        ClientError::Token(error) => error.is_passing(),
         ClientError::Unreachable { passing, .. } => *passing,
         ClientError::TimedOut { .. } => true,
         _ => false,

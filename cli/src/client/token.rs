@@ -34,6 +34,15 @@ pub(crate) enum TokenError {
     Slow(u64),
     #[error("GitHub gives no token for this job: {0}")]
     GitHub(String),
+    #[error("GitHub gives no token for this job at the moment: {0}")]
+    NotNow(String),
+}
+
+impl TokenError {
+    /// Whether another try may go better.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::NotNow(_))
+    }
 }
 
 /// Its `Debug` does not show a token.
@@ -158,9 +167,10 @@ fn variable(name: &str) -> Option<String> {
     std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty())
 }
 
-/// `$XDG_CONFIG_HOME/niks3/auth-token`
+/// `$XDG_CONFIG_HOME/niks3/auth-token`. A relative folder would be one of whatever is worked on, and what lies there may
+/// name a command to run.
 pub(crate) fn default_file() -> Option<PathBuf> {
-    let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let config = config.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".config")))?;
+    let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")))?;
     Some(config.join("niks3/auth-token"))
 }

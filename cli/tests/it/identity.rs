@@ -1,5 +1,7 @@
 //! Tokens: missing, empty, unknown, without permission, renewed.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use niks3_protocol::api::Permission;
 use niks3_protocol::server_config::StaticToken;
 
@@ -146,6 +148,38 @@ async fn a_job_of_ci_needs_no_secret() {
     Bearer from-the-pod
     permissions: Push
     ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_github_is_away_for_a_moment_is_no_configuration() {
+    let asked = AtomicU32::new(0);
+    let server = Script::start(move |request| {
+        let config = r#"{"substituter_url":"x","public_keys":[],"oidc_audience":"a"}"#;
+        match (request.line.as_str(), asked.fetch_add(1, Ordering::Relaxed)) {
+            ("GET /api/whoami", _) => (200, "", r#"{"identity":"job","permissions":[]}"#.to_owned()),
+            (_, 0) => (502, "", String::new()),
+            ("GET /github?audience=a", 2) => (429, "", String::new()),
+            ("GET /github?audience=a", _) => (200, "", r#"{"value":"x"}"#.to_owned()),
+            _ => (200, "", config.to_owned()),
+        }
+    })
+    .await;
+    let job = |run: Niks3, server: &Script| {
+        run.env("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/github", server.url))
+            .env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-the-job")
+    };
+    let who = job(Niks3::new(&["whoami", "--server-url", &server.url]), &server).run().await.data();
+    assert!(who.starts_with("job\n"), "{who}");
+    let (config, github) = ("GET /api/cache-config", "GET /github?audience=a");
+    let lines: Vec<String> =
+        server.lines().iter().map(|line| line.split("?issuer").next().unwrap().to_owned()).collect();
+    assert_eq!(lines, [config, config, github, config, github, "GET /api/whoami"]);
+
+    let (away, cache) = (Script::start(|_| (503, "", String::new())).await, Cache::start().await);
+    let path = cache.store.add("tree", &[("x", b"x")]);
+    let push = cache.niks3(&["push", "--best-effort", path.as_str()]).without("NIKS3_AUTH_TOKEN_FILE");
+    let said = job(push.env("NIKS3_SERVER_URL", &away.url), &away).run().await.succeeded();
+    insta::assert_snapshot!(said, @"warning: GitHub gives no token for this job at the moment: the cache names no audience: it answered 503 Service Unavailable");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@ use reqwest::{Response, Url};
 use serde::Deserialize;
 
 use super::{Kept, TokenError, checked, variable};
+use crate::client::may_be_reached;
+use crate::client::retry::is_passing;
 
 /// GitHub's last five minutes.
 const LASTS: Duration = Duration::from_mins(4);
@@ -39,26 +41,32 @@ impl GitHub {
 
     /// A token for the audience of this server; `None` where it takes none of GitHub's.
     pub(super) async fn ask(&self, http: &reqwest::Client, server: &Url) -> Result<Option<Kept>, TokenError> {
-        let failed = |problem: String| TokenError::GitHub(problem);
+        let unnamed = |error| failed(&error, "the cache names no audience: ");
+        let given = |error| failed(&error, "");
         let mut url = server.clone();
         url.set_path(&format!("{}/api/cache-config", server.path().trim_end_matches('/')));
         let config = http.get(url).query(&[("issuer", &self.issuer)]).timeout(LIMIT);
         let config = config.send().await.and_then(Response::error_for_status);
-        let config =
-            config.map_err(|error| failed(format!("the cache names no audience: {}", said(&error))))?;
-        let config: CacheConfig = config
-            .json()
-            .await
-            .map_err(|error| failed(format!("the cache names no audience: {}", said(&error))))?;
+        let config: CacheConfig = config.map_err(unnamed)?.json().await.map_err(unnamed)?;
         let Some(audience) = config.oidc_audience else { return Ok(None) };
-        let url = Url::parse(&self.url).map_err(|_| failed("its address is not a URL".to_owned()))?;
+        let url =
+            Url::parse(&self.url).map_err(|_| TokenError::GitHub("its address is not a URL".to_owned()))?;
         let request = http.get(url).query(&[("audience", &audience)]).bearer_auth(&self.token).timeout(LIMIT);
         let answer = request.send().await.and_then(Response::error_for_status);
-        let answer = answer.map_err(|error| failed(said(&error)))?;
-        let given: Given = answer.json().await.map_err(|error| failed(said(&error)))?;
-        let token = checked(&given.value, || "GitHub's answer".to_owned())?;
+        let answer: Given = answer.map_err(given)?.json().await.map_err(given)?;
+        let token = checked(&answer.value, || "GitHub's answer".to_owned())?;
         Ok(Some(Kept { token, until: Instant::now() + LASTS }))
     }
+}
+
+/// That GitHub or the cache is away, or has too much to do, says nothing of the configuration.
+fn failed(error: &reqwest::Error, what: &str) -> TokenError {
+    let problem = format!("{what}{}", said(error));
+    let passing = match error.status() {
+        Some(status) => is_passing(status),
+        None => !error.is_decode() && may_be_reached(error),
+    };
+    if passing { TokenError::NotNow(problem) } else { TokenError::GitHub(problem) }
 }
 
 /// Without the address, which is nobody else's.
