@@ -178,3 +178,34 @@ async fn fewer_requests_at_a_time_where_s3_asks_for_it() {
     assert!(refused > 0 && late < calls.len() / 10, "{refused} refused, {late} late, of {}", calls.len());
     assert_eq!(recorder.taken().len(), 160, "NARs and listings");
 }
+
+/// More than there is memory for at a time, and each of fewer parts than are sent at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_nars_do_not_wait_for_each_others_memory() {
+    let cache = Cache::start().await;
+    let content = noise(12_000_008);
+    let paths: Vec<StorePath> =
+        (0..8).map(|index| cache.store.add(&format!("large-{index}"), &[("x", &content[index..])])).collect();
+    let arguments = ["push", "--jobs=8"].into_iter().chain(paths.iter().map(StorePath::as_str));
+    let push = cache.niks3(&arguments.collect::<Vec<_>>());
+    let outcome = tokio::time::timeout(Duration::from_secs(100), push.run()).await;
+    outcome.expect("it stands still").succeeded();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_s3_refuses_is_no_permission_of_the_cache() {
+    let recorder = Recorder::start(|_, _| Treatment::Answer(403)).await;
+    let cache = behind(&recorder).await;
+    let path = cache.store.add("tree", &[("x", b"x")]);
+    let push = |more: &[&str]| {
+        let push = cache.niks3(&[&["push", path.as_str()], more].concat());
+        push.hide(recorder.url.split_once("//").unwrap().1, "S3").run()
+    };
+    insta::assert_snapshot!(push(&[]).await.failed(1), @r"
+    1 path: 0 cached, 1 to upload (SIZE)
+    error: /nix/store/HASH-tree could not be uploaded: S3 refused the upload (S3 answered 403 Forbidden)
+    hint: the server signs such uploads: is its clock right, and do its credentials and the bucket's policy let it write?
+    ");
+    let said = push(&["--best-effort"]).await.succeeded();
+    assert!(said.contains("warning: /nix/store/HASH-tree could not be uploaded"), "{said}");
+}

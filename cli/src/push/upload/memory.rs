@@ -17,7 +17,8 @@ const SMALL: u64 = 1 << 20;
 /// What zstd may add to bytes that do not compress.
 const SLACK: u64 = 64 << 10;
 
-/// Shared by all that compress. Whoever asks holds none yet, so somebody always goes on.
+/// Shared by all that compress. Whoever asks holds at most what is on its way to S3, and that goes on without more, so
+/// somebody always goes on.
 #[derive(Clone)]
 pub(super) struct Memory {
     free: Arc<Semaphore>,

@@ -102,24 +102,25 @@ impl<'a> Parts<'a> {
         Ok(true)
     }
 
-    /// Sends what comes; gives all parts in order.
+    /// Sends what comes; gives all parts in order. What is under way is looked after at any time: it holds memory, and
+    /// others compress only when that is free again.
     pub(super) async fn send(
         &self,
         mut parts: mpsc::Receiver<Part>,
     ) -> Result<Vec<CompletedPart>, PushError> {
         let (mut sending, mut done) = (FuturesUnordered::new(), Vec::new());
-        let mut number = 0;
-        while let Some(part) = parts.recv().await {
-            number += 1;
-            sending.push(self.send_part(number, part));
-            if sending.len() >= PARTS_IN_FLIGHT
-                && let Some(part) = sending.next().await
-            {
-                done.push(part?);
+        let (mut number, mut more) = (0, true);
+        while more || !sending.is_empty() {
+            tokio::select! {
+                part = parts.recv(), if more && sending.len() < PARTS_IN_FLIGHT => {
+                    more = part.is_some();
+                    if let Some(part) = part {
+                        number += 1;
+                        sending.push(self.send_part(number, part));
+                    }
+                }
+                Some(part) = sending.next(), if !sending.is_empty() => done.push(part?),
             }
-        }
-        while let Some(part) = sending.next().await {
-            done.push(part?);
         }
         done.sort_unstable_by_key(|part| part.part_number);
         Ok(done)
