@@ -78,16 +78,21 @@ pub(crate) fn token_file(name: &str) -> Result<PathBuf, ServersError> {
     Ok(folder().ok_or(ServersError::NoHome)?.join("tokens").join(name))
 }
 
+/// Whether the file has that server by that name already. That it has another one is an error.
+pub(crate) fn check(name: &str, url: &str) -> Result<bool, ServersError> {
+    let path = folder().ok_or(ServersError::NoHome)?.join("config.toml");
+    match read(&path)?.servers.get(name) {
+        Some(known) if known.url.trim_end_matches('/') == url => Ok(true),
+        Some(known) => Err(ServersError::Taken { name: name.to_owned(), url: known.url.clone(), path }),
+        None => Ok(false),
+    }
+}
+
 /// Gives a server a name, unless it has that name; what else the file says stays as it is.
 pub(crate) fn remember(name: &str, url: &str) -> Result<(), ServersError> {
     let path = folder().ok_or(ServersError::NoHome)?.join("config.toml");
-    let file = read(&path)?;
-    match file.servers.get(name) {
-        Some(known) if known.url == url => return Ok(()),
-        Some(known) => {
-            return Err(ServersError::Taken { name: name.to_owned(), url: known.url.clone(), path });
-        }
-        None => {}
+    if check(name, url)? {
+        return Ok(());
     }
     let failed = |source| ServersError::Read { path: path.clone(), source };
     let known = match std::fs::read_to_string(&path) {

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use super::CommandError;
 use crate::args::GlobalArgs;
-use crate::client::{Client, default_token_file};
+use crate::client::{Client, address, default_token_file};
 use crate::printer::Printer;
 use crate::servers;
 
@@ -24,6 +24,9 @@ pub(super) async fn run(args: &GlobalArgs, name: Option<&str>, printer: Printer)
     let without = args.server.is_none() && args.server_url.is_none();
     let server = name.filter(|_| without).map(str::to_owned).or_else(|| args.server.clone());
     let args = servers::resolve(&GlobalArgs { server, ..args.clone() })?;
+    if let Some(name) = name {
+        servers::check(name, address(&args)?.as_str().trim_end_matches('/'))?;
+    }
     let token = read(printer).map_err(CommandError::Stdin)?;
     if token.is_empty() {
         return Err(CommandError::NoToken);

@@ -1,6 +1,6 @@
 //! Several servers, by name.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use crate::support::program::Niks3;
 use crate::support::{ADMIN, Cache};
@@ -49,9 +49,12 @@ async fn each_server_has_a_name_and_a_token() {
     assert!(other.stderr.contains("not one of this cache's tokens"), "{}", other.stderr);
 
     // An address is not changed behind anybody's back.
+    let token_of_one = || std::fs::metadata(home.join("tokens/one")).unwrap().ino();
+    let before = token_of_one();
     let taken = login(&["--name", "one", "--server-url", &two.url]).run().await;
     assert_eq!(taken.code, Some(2), "{}", taken.stderr);
     assert!(taken.stderr.contains("; change it there, or take another name"), "{}", taken.stderr);
+    assert_eq!(token_of_one(), before, "the token of a server was replaced by one for another");
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("# mine\ndefault"));
 }
 
@@ -73,4 +76,22 @@ async fn what_is_wrong_with_names_and_the_file() {
     write("[servers.home\n");
     insta::assert_snapshot!(run(&["pins", "list"]).await, @"error: FOLDER/home/niks3/config.toml, line 1: unclosed table, expected `]`");
     insta::assert_snapshot!(run(&["login", "--name", "../x", "--server", "http://localhost:1"]).await, @r#"error: "../x" cannot be the name of a server: 1 to 64 of A-Z a-z 0-9 _ -"#);
+}
+
+/// What lies in the folder that is worked on is somebody else's, and may name a command.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_home_is_looked_into() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "default = \"bad\"\n[servers.bad]\nurl = \"http://127.0.0.1:1\"\nauth-token-command = \"touch ran\"\n";
+    for below in ["niks3", "home/niks3", ".config/niks3"] {
+        std::fs::create_dir_all(folder.path().join(below)).unwrap();
+        std::fs::write(folder.path().join(below).join("config.toml"), text).unwrap();
+    }
+    let run = format!("cd {} && exec \"$0\" \"$@\"", folder.path().display());
+    for (config, home) in [("", "/nonexistent"), ("home", "/nonexistent"), (".", ""), ("", ".")] {
+        let who = Niks3::new(&["whoami"]).env("XDG_CONFIG_HOME", config).env("HOME", home);
+        let said = who.within(&["sh", "-c", &run]).run().await.failed(2);
+        assert!(said.starts_with("error: no server: "), "{config:?} {home:?}: {said}");
+    }
+    assert!(!folder.path().join("ran").exists(), "its command was run");
 }

@@ -92,7 +92,7 @@ fn folder() -> Option<PathBuf> {
     let given = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let state = given.or_else(|| {
         let home = PathBuf::from(std::env::var_os("HOME")?);
-        home.is_dir().then(|| home.join(".local/state"))
+        (home.is_absolute() && home.is_dir()).then(|| home.join(".local/state"))
     })?;
     Some(state.join("niks3/pushes"))
 }
