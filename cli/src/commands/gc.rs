@@ -130,13 +130,17 @@ pub(super) async fn start_when_free(
     }
 }
 
-/// Waits for the end of a run.
+/// Waits for the end of a run. Only niks3 1.7, whose runs have no ids, is asked for the last one, which may be another.
 pub(super) async fn follow(
     client: &Client,
     started: GcStatus,
     printer: Printer,
 ) -> Result<GcStatus, CommandError> {
-    Ok(wait::for_end(started, printer, async |_| client.gc_status().await).await?)
+    let look = async |run: &GcStatus| match run.id {
+        Some(id) => client.gc_run(id).await,
+        None => client.gc_status().await,
+    };
+    Ok(wait::for_end(started, printer, look).await?)
 }
 
 impl wait::Run for GcStatus {

@@ -154,3 +154,19 @@ async fn what_a_server_does_not_know_is_not_passed_over() {
         assert!(outcome.stderr.contains(sentence), "{outcome:?}");
     }
 }
+
+/// Two collections may end between two looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_result_is_that_of_its_own_run() {
+    let of = |id: u32, state: &str, error: &str| {
+        run(state, "1h", error).replacen('{', &format!(r#"{{"id":{id},"#), 1)
+    };
+    let server = Script::start(move |request| match request.line.as_str() {
+        "GET /api/gc/runs/5" => (200, "", of(5, "succeeded", "")),
+        line if line.starts_with("DELETE") => (202, "", of(5, "running", "")),
+        _ => (200, "", of(6, "failed", r#""error":"of another run","#)),
+    })
+    .await;
+    Niks3::new(&["gc", "--older-than=1h", "--server-url", &server.url]).run().await.succeeded();
+    assert_eq!(server.lines()[1..], ["GET /api/gc/runs/5"]);
+}
