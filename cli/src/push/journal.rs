@@ -28,7 +28,7 @@ pub(super) enum Entry {
     Acknowledged { key: String, upload: String, number: u32, hash: String, etag: String },
 }
 
-/// A multipart upload that an earlier run left.
+/// A multipart upload that is not over.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Interrupted {
     pub(super) upload_id: String,
@@ -64,7 +64,7 @@ impl SentPart {
     }
 }
 
-/// What earlier runs left, and the file of this one.
+/// What earlier runs left and this one sent, and its file.
 pub(super) struct Journal {
     state: Mutex<State>,
     printer: Printer,
@@ -100,19 +100,20 @@ impl Journal {
         journal
     }
 
-    /// Whether an earlier run sent the whole object.
+    /// Whether this run or an earlier one sent the whole object.
     pub(super) fn is_sent(&self, key: &str) -> bool {
         self.lock().known.sent.contains(key)
     }
 
-    /// What an earlier run left of the object.
+    /// What was sent of an object that is not whole yet.
     pub(super) fn interrupted(&self, key: &str) -> Option<Interrupted> {
         self.lock().known.uploads.get(key).cloned()
     }
 
-    /// Adds a line.
+    /// Adds a line. This run itself goes by it too: when it begins anew, and when it commits a part of its paths.
     pub(super) fn note(&self, entry: &Entry) {
         let mut state = self.lock();
+        state.known.take(entry.clone());
         let result = state.files.append(entry);
         self.warn(&mut state, result);
     }
@@ -125,7 +126,7 @@ impl Journal {
         self.warn(&mut state, result);
     }
 
-    /// What was committed needs no journal; what earlier runs left of other closures stays.
+    /// What was committed needs no journal; what was sent of other paths stays.
     pub(super) fn committed<'a>(&self, keys: impl Iterator<Item = &'a str>) {
         let mut state = self.lock();
         for key in keys {
@@ -247,6 +248,21 @@ mod tests {
         // Another level made other bytes: which of both S3 has, only a tag tells.
         let twice = known(&[part("a"), acknowledged("a", "\"x\""), part("b")]);
         assert_eq!((twice.hash_of("x"), twice.hash_of("y"), twice.last()), (Some("a"), None, None));
+    }
+
+    #[test]
+    fn a_run_knows_what_it_sent_itself() {
+        let journal = Journal { state: Mutex::default(), printer: Printer::new(true, false) };
+        journal.note(&part("a"));
+        journal.note(&acknowledged("a", "x"));
+        journal.note(&Entry::Sent { key: "other".to_owned() });
+        assert_eq!(
+            journal.interrupted("k").unwrap().parts[&1].last(),
+            Some(("a".to_owned(), "x".to_owned()))
+        );
+        journal.committed(["other"].into_iter());
+        assert!(!journal.is_sent("other"));
+        assert_eq!(journal.lock().known.entries(), [part("a"), acknowledged("a", "x")]);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! A push that was interrupted goes on where it was.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use niks3_protocol::nix::StorePath;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::support::Cache;
 use crate::support::nix::noise;
 use crate::support::recorder::{Recorder, Treatment};
+use crate::support::{Cache, environment};
 
 /// Later than upload addresses live.
 const LATE: Duration = Duration::from_secs(6);
@@ -179,4 +181,32 @@ async fn a_full_disk_is_a_warning() {
     3 paths: 3 cached, 0 to upload (SIZE)
     All of it is in SERVER already; nothing was uploaded (TIME)
     ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_path_that_failed_stay_when_others_are_committed() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let fails = Arc::clone(&failing);
+    let third = move |head: &str, _: usize, _: usize| {
+        let refused = head.contains("partNumber=3&") && fails.load(Ordering::Relaxed);
+        // Later than the parts before it, so that those are known to be there.
+        if refused {
+            Treatment::AnswerLate(Duration::from_secs(3), 400)
+        } else {
+            Treatment::Pass(Duration::ZERO)
+        }
+    };
+    let recorder = Recorder::before(&environment("NIKS3_TEST_S3_ENDPOINT"), third).await;
+    let cache = cache(&recorder).await;
+    let (giant, other) =
+        (cache.store.add("giant", &[("x", &noise(40_000_000))]), cache.store.add("other", &[("x", b"x")]));
+    let push = || cache.niks3(&["push", "--keep-going", giant.as_str(), other.as_str()]).run();
+    let said = push().await.stderr_of(1);
+    assert!(said.contains("Pushed 1 path"), "{said}");
+    failing.store(false, Ordering::Relaxed);
+    let said = push().await.succeeded();
+    assert!(said.contains("from an interrupted push"), "{said}");
+    let taken = recorder.taken();
+    let count = |part| taken.iter().find(|((_, number), _)| *number == Some(part)).map(|(_, count)| *count);
+    assert_eq!([count(1), count(2), count(3)], [Some(1); 3], "{taken:?}");
 }
