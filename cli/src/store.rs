@@ -42,6 +42,9 @@ impl StoreError {
     }
 }
 
+/// Symlinks that are followed, as by the kernel.
+const MAX_LINKS: u32 = 40;
+
 /// The store path that a path or link is, or lies in.
 pub(crate) fn resolve(path: &Path) -> Result<StorePath, StoreError> {
     let failed = |source| StoreError::Resolve { path: path.to_owned(), source };
@@ -51,7 +54,7 @@ pub(crate) fn resolve(path: &Path) -> Result<StorePath, StoreError> {
     if let Some(name) = path.file_name() {
         current.push(name);
     }
-    loop {
+    for _ in 0..=MAX_LINKS {
         if let Some(found) = within_store(&current) {
             current.symlink_metadata().map_err(failed)?;
             return Ok(found);
@@ -66,6 +69,9 @@ pub(crate) fn resolve(path: &Path) -> Result<StorePath, StoreError> {
             None => folder,
         };
     }
+    Err(failed(io::Error::other(format!(
+        "more than {MAX_LINKS} symlinks lead on, or they lead back to themselves"
+    ))))
 }
 
 /// `/nix/store/{hash}-{name}` of that path or of anything below it.

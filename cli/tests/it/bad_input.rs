@@ -15,6 +15,16 @@ async fn paths_that_are_none() {
     insta::assert_snapshot!(run("/nowhere/at/all", 1).await, @"error: /nowhere/at/all cannot be read: No such file or directory (os error 2)");
     insta::assert_snapshot!(run("/etc/passwd", 2).await, @"error: /etc/passwd is not in a Nix store");
 
+    let folder = cache.folder.path();
+    for (from, to) in [("one", "two"), ("two", "one")] {
+        std::os::unix::fs::symlink(folder.join(to), folder.join(from)).unwrap();
+    }
+    insta::assert_snapshot!(run(folder.join("one").to_str().unwrap(), 1).await, @"error: FOLDER/one cannot be read: more than 40 symlinks lead on, or they lead back to themselves");
+    let push = cache.niks3(&["push", "--keep-going", "--json"]);
+    let outcome = push.within(&["sh", "-c", "exec \"$0\" \"$@\" \"$(printf '/nowhere/\\377')\""]).run().await;
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("\"path\":\"/nowhere/\u{fffd}\""), "{}", outcome.stdout);
+
     // There, and in the store's directory, but Nix knows nothing of it.
     let stray = format!("{}/11111111111111111111111111111111-stray", cache.store.directory());
     std::fs::create_dir_all(cache.store.directory()).unwrap();
