@@ -22,7 +22,8 @@ Examples:
   niks3 pins list
   niks3 gc --older-than=720h
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, configuration or permission.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, configuration or permission,
+3 `fsck` found damage and it is left.";
 
 const PUSH_EXAMPLES: &str = "\
 Examples:

@@ -9,7 +9,7 @@ mod round;
 mod session;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use niks3_protocol::nix::StorePath;
 
@@ -68,12 +68,30 @@ impl Summary {
     }
 }
 
+/// The push that is under way, for whoever has to tell of one that failed or was given up.
+#[derive(Default)]
+pub(crate) struct UnderWay(Mutex<Option<(Arc<Session>, usize)>>);
+
+impl UnderWay {
+    fn set(&self, session: Option<(&Arc<Session>, usize)>) {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = session.map(|(session, cached)| (Arc::clone(session), cached));
+    }
+
+    /// What it did until it ended early; nothing where none did.
+    pub(crate) fn take(&self) -> Summary {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        taken.map_or_else(Summary::default, |(session, cached)| Summary { cached, ..session.so_far() })
+    }
+}
+
 /// Pushes the closures of the roots. What is cached costs one call, and no look into the Nix store.
 pub(crate) async fn push(
     client: &Arc<Client>,
     roots: &[StorePath],
     options: Options,
     printer: Printer,
+    under_way: &UnderWay,
 ) -> Result<Summary, PushError> {
     let (mut roots, mut cached): (Vec<StorePath>, Vec<StorePath>) = (roots.to_vec(), Vec::new());
     if !options.verify_s3 {
@@ -96,6 +114,7 @@ pub(crate) async fn push(
     let ((closure, unknown), extensions) = (closure?, config?.extensions);
     roots.retain(|root| unknown.iter().all(|(path, _)| path != root));
     let session = Arc::new(Session::new(client, options, printer, &extensions));
+    under_way.set(Some((&session, cached.len())));
     for (path, error) in unknown {
         session.fail(&path, error);
     }
@@ -115,6 +134,7 @@ pub(crate) async fn push(
         idle = if session.sent_count() > sent { 0 } else { idle + 1 };
         sent = session.sent_count();
     }
+    under_way.set(None);
     Ok(Summary { cached: cached.len() + session.cached(&plan), ..session.summary(&plan) })
 }
 

@@ -25,6 +25,9 @@ pub(super) async fn run(client: &Client, args: DeleteArgs, printer: Printer) -> 
         let found = status.plan.as_deref().cloned().unwrap_or_default();
         if args.dry_run && args.json {
             printer.data(&serde_json::to_string(&status).unwrap_or_default());
+        } else if args.json {
+            // Data is the object that comes when it is done; this is to decide by.
+            printer.say(table(&found).trim_end());
         } else {
             printer.data(table(&found).trim_end());
         }

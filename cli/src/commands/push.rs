@@ -14,7 +14,7 @@ use super::CommandError;
 use crate::args::PushArgs;
 use crate::client::Client;
 use crate::printer::{Printer, bytes, chain, paths};
-use crate::push::{self, Options, PushError, Summary};
+use crate::push::{self, Options, PushError, Summary, UnderWay};
 use crate::store;
 use stdin::Batches;
 
@@ -36,8 +36,15 @@ pub(super) async fn run(
         keep_going: args.keep_going,
     };
     let client = Arc::new(client.with_limits(uploads, args.timeout.map(|timeout| timeout.0)));
-    let mut pushing =
-        Pushing { client, options, printer, started: Instant::now(), total: Summary::default(), unknown: 0 };
+    let mut pushing = Pushing {
+        client,
+        options,
+        printer,
+        started: Instant::now(),
+        total: Summary::default(),
+        unknown: 0,
+        under_way: UnderWay::default(),
+    };
     let result = match args.deadline {
         None => pushing.all(args.paths, args.stdin, pin).await,
         Some(time) => {
@@ -46,6 +53,7 @@ pub(super) async fn run(
         }
     };
     printer.close_group();
+    pushing.total.add(pushing.under_way.take());
     pushing.summarize(result.as_ref().err());
     result
 }
@@ -59,6 +67,7 @@ struct Pushing {
     total: Summary,
     /// Paths that are none.
     unknown: usize,
+    under_way: UnderWay,
 }
 
 impl Pushing {
@@ -101,7 +110,9 @@ impl Pushing {
                 Err(error) if self.options.keep_going => {
                     self.printer.fail(&error, None);
                     let error = chain(&error);
-                    self.printer.object(&json!({ "path": path, "status": "failed", "error": error }));
+                    self.printer.object(
+                        &json!({ "path": path.to_string_lossy(), "status": "failed", "error": error }),
+                    );
                     self.unknown += 1;
                 }
                 Err(error) => return Err(error.into()),
@@ -114,7 +125,7 @@ impl Pushing {
 
     async fn batch(&mut self, roots: &[StorePath]) -> Result<(), CommandError> {
         let (printer, host, began) = (self.printer, self.client.host(), Instant::now());
-        let summary = push::push(&self.client, roots, self.options, printer).await?;
+        let summary = push::push(&self.client, roots, self.options, printer, &self.under_way).await?;
         let took = began.elapsed().as_secs_f64();
         printer.close_group();
         if summary.uploaded > 0 {
@@ -139,11 +150,13 @@ impl Pushing {
     /// The last object of `--json`.
     fn summarize(&self, error: Option<&CommandError>) {
         let Summary { cached, uploaded, sent, kept, failed } = &self.total;
+        // The path that ended the push is nowhere else.
+        let last = matches!(error, Some(CommandError::Push(error)) if error.path().is_some());
         self.printer.object(&json!({ "summary": {
             "server": self.client.host(),
             "cached": cached,
             "uploaded": uploaded,
-            "failed": self.unknown + failed.len(),
+            "failed": self.unknown + failed.len() + usize::from(last),
             "bytes_sent": sent,
             "bytes_resumed": kept,
             "seconds": self.started.elapsed().as_secs_f64(),

@@ -199,6 +199,16 @@ impl Session {
         }
     }
 
+    /// The same of a push that ended early: what was said of paths one by one, and the bytes.
+    pub(super) fn so_far(&self) -> Summary {
+        let mut state = self.lock();
+        let (sent, kept) = self.progress.finish();
+        let failed = std::mem::take(&mut state.failed);
+        let sound = |path: &&StorePath| state.missing.contains(*path) && !failed.contains_key(*path);
+        let uploaded = state.reported.iter().filter(sound).count();
+        Summary { cached: 0, uploaded, sent, kept, failed: failed.into_iter().collect() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

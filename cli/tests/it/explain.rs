@@ -112,6 +112,16 @@ async fn a_leaked_path_goes_with_what_depends_on_it_at_once() {
     insta::assert_snapshot!(run(&["delete", "--yes", secret.as_str()]).await.failed(2), @"error: nothing was deleted: the pin ci-7 would have to go too; give --force where that is meant");
     assert_eq!(cache.count("select count(*) from objects where condemned_at is null").await, objects);
 
+    // Who decides by the table reads it beside the data, not among them.
+    let data = cache.folder.path().join("data");
+    let delete =
+        format!("{} delete --json --force {secret} > {}", env!("CARGO_BIN_EXE_niks3"), data.display());
+    let asked =
+        cache.niks3(&[]).within(&["sh", "-c", "echo no | script -qec \"$1\" /dev/null", "sh", &delete]);
+    let shown = asked.run().await.stdout;
+    assert!(shown.contains("goes  7 objects") && shown.contains("Nothing was deleted"), "{shown}");
+    assert_eq!(std::fs::read_to_string(data).unwrap(), "");
+
     let said = run(&["delete", "--yes", "--force", secret.hash().as_str()]).await.succeeded();
     insta::assert_snapshot!(said, @"Deleted 2 paths: 7 objects, SIZE freed");
     for path in [&secret, &tainted] {

@@ -8,6 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::support::Cache;
 use crate::support::program::Niks3;
+use crate::support::recorder::{Recorder, Treatment};
 
 /// The lines of `--json`, paths by their names, those of paths in order, without what differs each time.
 fn objects(text: &str) -> Vec<Value> {
@@ -59,6 +60,27 @@ async fn an_object_for_each_path_and_a_summary() {
     assert!(by_name("base")["error"].as_str().unwrap().contains("was deleted"));
     assert!(by_name("later")["error"].as_str().unwrap().contains(" needs "));
     assert_eq!(*lines.last().unwrap(), summary(3, 0, 2, Some("2 paths were not pushed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_summary_of_a_push_that_failed_says_what_it_did() {
+    // NAR and listing of the first path pass, and the NAR of the second one does not.
+    let rule = |index, _| if index < 2 { Treatment::Pass(Duration::ZERO) } else { Treatment::Answer(400) };
+    let recorder = Recorder::start(rule).await;
+    let url = recorder.url.clone();
+    let cache = Cache::with(|parts, _| parts.bucket.public_endpoint = Some(url)).await;
+    let (first, second) =
+        (cache.store.add("first", &[("x", &[b'x'; 1000])]), cache.store.add("second", &[("x", b"x")]));
+    let push = ["push", "--json", "--max-concurrent-uploads=1", first.as_str(), second.as_str()];
+    let outcome = cache.niks3(&push).run().await;
+    assert_eq!(outcome.code, Some(1), "{}", outcome.stderr);
+    let lines: Vec<Value> = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [uploaded, summary] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(uploaded["status"], "uploaded");
+    let summary = &summary["summary"];
+    assert_eq!((&summary["uploaded"], &summary["failed"]), (&json!(1), &json!(1)), "{summary}");
+    assert!(summary["bytes_sent"].as_u64().unwrap() > 0, "{summary}");
+    assert!(summary["error"].as_str().unwrap().contains("could not be uploaded"), "{summary}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use super::{Check, Report, nix};
 use crate::client::Client;
 use crate::commands::CommandError;
 use crate::printer::Printer;
-use crate::push::{self, Options, PushError};
+use crate::push::{self, Options, PushError, UnderWay};
 
 const OPTIONS: Options =
     Options { verify_s3: false, uploads: 4, level: 3, jobs: 1, no_progress: true, keep_going: false };
@@ -60,7 +60,8 @@ async fn add() -> Result<StorePath, String> {
 /// Whether it is in the cache.
 async fn push(client: &Arc<Client>, path: &StorePath, report: &mut Report) -> bool {
     let begun = Instant::now();
-    let result = push::push(client, std::slice::from_ref(path), OPTIONS, Printer::new(true, false)).await;
+    let (roots, printer) = (std::slice::from_ref(path), Printer::new(true, false));
+    let result = push::push(client, roots, OPTIONS, printer, &UnderWay::default()).await;
     match result {
         Err(error @ PushError::Upload { .. }) => {
             let change = "clients send to S3 themselves: it must be reachable from here, by the address that the \
