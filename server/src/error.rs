@@ -151,7 +151,7 @@ impl From<BucketError> for ApiError {
     fn from(error: BucketError) -> Self {
         let message = error.to_string();
         match error.failure {
-            Failure::Throttled(after) => Self::Throttled { after, message },
+            Failure::Throttled(after) | Failure::NotSent(after) => Self::Throttled { after, message },
             Failure::NotFound | Failure::UploadNotFound => Self::NotFound(message),
             Failure::Unreachable
             | Failure::BucketNotFound

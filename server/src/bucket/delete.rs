@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_s3::types::{Delete, Error, ObjectIdentifier};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
+use tokio::time::Instant;
 
-use super::{Bucket, BucketError, once};
+use super::{Bucket, BucketError, Failure, once};
 
 /// Keys one request may delete.
 pub const MAX_KEYS: usize = 1000;
@@ -29,13 +30,20 @@ pub enum Deletion {
 impl Bucket {
     /// Sends one delete for at most [`MAX_KEYS`] keys, exactly once. The result has every key, in order.
     pub async fn delete(&self, keys: &[String]) -> Vec<Deletion> {
-        match self.send_delete(keys).await {
-            Ok(refused) => keys
-                .iter()
-                .map(|key| refused.get(&self.full_key(key)).cloned().unwrap_or(Deletion::Confirmed))
-                .collect(),
+        let until = Instant::now() + self.config.request_timeout;
+        let answer = loop {
+            match self.send_delete(keys).await {
+                // So nothing is under way, and it may go out while its time is not over.
+                Err(BucketError { failure: Failure::NotSent(wait), .. }) if Instant::now() + wait < until => {
+                    tokio::time::sleep(wait).await;
+                }
+                answer => break answer,
+            }
+        };
+        match answer {
+            Ok(outcomes) => outcomes,
             Err(error) => {
-                let each = if error.is_definite() {
+                let each = if error.is_definite() || matches!(error.failure, Failure::NotSent(_)) {
                     Deletion::Refused(error.to_string())
                 } else {
                     Deletion::Unknown(error.to_string())
@@ -45,42 +53,52 @@ impl Bucket {
         }
     }
 
-    /// The keys that are not confirmed.
-    pub(super) async fn send_delete(
-        &self,
-        keys: &[String],
-    ) -> Result<HashMap<String, Deletion>, BucketError> {
+    /// What an answer says of each key, in their order.
+    pub(super) async fn send_delete(&self, keys: &[String]) -> Result<Vec<Deletion>, BucketError> {
         let unbuildable = |error: aws_sdk_s3::error::BuildError| BucketError {
             operation: "delete",
             key: String::new(),
-            failure: super::Failure::Refused,
+            failure: Failure::Refused,
             message: error.to_string(),
         };
         let mut delete = Delete::builder().quiet(true);
-        for key in keys {
-            let object = ObjectIdentifier::builder().key(self.full_key(key)).build().map_err(unbuildable)?;
+        let keys: Vec<String> = keys.iter().map(|key| self.full_key(key)).collect();
+        for key in &keys {
+            let object = ObjectIdentifier::builder().key(key).build().map_err(unbuildable)?;
             delete = delete.objects(object);
         }
         let request = self.client.delete_objects().bucket(&self.config.bucket);
         let request = request.delete(delete.build().map_err(unbuildable)?);
         let request = request.customize().config_override(once()).interceptor(ByMd5);
         let answer = self.call("delete", &format!("{} keys", keys.len()), request.send()).await?;
-        let outcomes = answer.errors().iter().filter_map(|error| {
-            let key = error.key()?.to_owned();
-            let code = error.code().unwrap_or("unknown");
-            let said = format!("{code} {}", error.message().unwrap_or_default()).trim_end().to_owned();
-            let outcome = match code {
-                // Some servers report a key that is already gone as an error.
-                "NoSuchKey" => return None,
-                "AccessDenied" | "MethodNotAllowed" | "InvalidRequest" | "InvalidArgument" => {
-                    Deletion::Refused(said)
-                }
-                _ => Deletion::Unknown(said),
-            };
-            Some((key, outcome))
-        });
-        Ok(outcomes.collect())
+        Ok(judge(&keys, answer.errors()))
     }
+}
+
+/// What is known of each key where S3 told of these errors, and of nothing else. One that is of none of the keys may be of any
+/// that no other is of.
+fn judge(keys: &[String], errors: &[Error]) -> Vec<Deletion> {
+    let mut told: HashMap<&str, Option<Deletion>> = keys.iter().map(|key| (key.as_str(), None)).collect();
+    let mut others = Deletion::Confirmed;
+    for error in errors {
+        let code = error.code().unwrap_or("unknown");
+        let said = format!("{code} {}", error.message().unwrap_or_default()).trim_end().to_owned();
+        let Some(outcome) = error.key().and_then(|key| told.get_mut(key)) else {
+            let of = error.key().unwrap_or("no key");
+            others = Deletion::Unknown(format!("S3 tells of an error of {of}: {said}"));
+            continue;
+        };
+        *outcome = Some(match code {
+            // Some servers report a key that is already gone as an error.
+            "NoSuchKey" => Deletion::Confirmed,
+            "AccessDenied" | "MethodNotAllowed" | "InvalidRequest" | "InvalidArgument" => {
+                Deletion::Refused(said)
+            }
+            _ => Deletion::Unknown(said),
+        });
+    }
+    let of = |key: &String| told.get(key.as_str()).cloned().flatten();
+    keys.iter().map(|key| of(key).unwrap_or_else(|| others.clone())).collect()
 }
 
 /// The request has to have a checksum. MD5 is the one that every S3 server takes: the CRC32 of the SDK is unknown to many, and
@@ -113,5 +131,32 @@ impl Intercept for ByMd5 {
         }
         headers.insert("content-md5", sum);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(key: Option<&str>, code: &str) -> Error {
+        Error::builder().set_key(key.map(str::to_owned)).code(code).message("why").build()
+    }
+
+    #[test]
+    fn each_key_is_what_s3_says_of_it_and_what_it_says_of_none_may_be_of_any() {
+        let keys = ["p/a", "p/b", "p/c"].map(str::to_owned);
+        let judge = |errors: &[Error]| judge(&keys, errors);
+        let refused = Deletion::Refused("AccessDenied why".to_owned());
+        let unknown = Deletion::Unknown("SlowDown why".to_owned());
+        assert_eq!(judge(&[]), [const { Deletion::Confirmed }; 3]);
+        let own = [error(Some("p/a"), "AccessDenied"), error(Some("p/c"), "SlowDown")];
+        assert_eq!(judge(&own), [refused.clone(), Deletion::Confirmed, unknown]);
+        for (stray, of) in
+            [(error(None, "InternalError"), "no key"), (error(Some("b"), "InternalError"), "b")]
+        {
+            let told = [error(Some("p/a"), "AccessDenied"), stray, error(Some("p/c"), "NoSuchKey")];
+            let may_be = Deletion::Unknown(format!("S3 tells of an error of {of}: InternalError why"));
+            assert_eq!(judge(&told), [refused.clone(), may_be, Deletion::Confirmed]);
+        }
     }
 }

@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_xml::decode::{Document, try_data};
 
 use super::credentials::NoCredentials;
+use super::pace;
 use crate::telemetry;
 
 /// A request that failed. The message names the operation and the key, never a credential.
@@ -43,6 +44,8 @@ pub enum Failure {
     ClockSkew,
     /// Too many requests.
     Throttled(Duration),
+    /// The same, and it waits here: S3 has not seen this one, and never will.
+    NotSent(Duration),
     /// No answer, or a failure inside S3: the request may still act.
     Unreachable,
     /// The stored object fits the conditions of the request (304).
@@ -65,7 +68,7 @@ impl Failure {
         match self {
             Self::NotFound | Self::UploadNotFound => "absent",
             Self::NotModified => "not_modified",
-            Self::Throttled(_) => "throttled",
+            Self::Throttled(_) | Self::NotSent(_) => "throttled",
             Self::Unreachable => "failed",
             Self::BucketNotFound
             | Self::AccessDenied
@@ -92,6 +95,7 @@ impl BucketError {
             Failure::NotFound
             | Failure::UploadNotFound
             | Failure::Throttled(_)
+            | Failure::NotSent(_)
             | Failure::Unreachable
             | Failure::NotModified
             | Failure::RangeNotSatisfiable
@@ -102,7 +106,10 @@ impl BucketError {
     /// Whether S3 answered that it will not do it: then it did not, and never will. Credentials may end between a request
     /// whose answer was lost and its second try.
     pub fn is_definite(&self) -> bool {
-        !matches!(self.failure, Failure::Unreachable | Failure::Throttled(_) | Failure::NoCredentials)
+        !matches!(
+            self.failure,
+            Failure::Unreachable | Failure::Throttled(_) | Failure::NotSent(_) | Failure::NoCredentials
+        )
     }
 
     /// An answer that ended before it was whole, which says nothing of the object.
@@ -136,7 +143,12 @@ impl BucketError {
                     code: service.err().code().unwrap_or_default().to_owned(),
                     message: service.err().message().unwrap_or_default().to_owned(),
                 };
-                said.of(operation, status, after)
+                match said.of(operation, status, after) {
+                    (Failure::Throttled(pause), message) if pace::was_held_back(service.raw()) => {
+                        (Failure::NotSent(pause), message)
+                    }
+                    other => other,
+                }
             }
             SdkError::TimeoutError(_) => (Failure::Unreachable, "no answer in time".to_owned()),
             SdkError::ConstructionFailure(_) => {
@@ -164,7 +176,7 @@ impl BucketError {
 
     /// Whether the same request may succeed a moment later.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self.failure, Failure::Unreachable | Failure::Throttled(_))
+        matches!(self.failure, Failure::Unreachable | Failure::Throttled(_) | Failure::NotSent(_))
     }
 }
 

@@ -137,12 +137,21 @@ impl HttpConnector for Paced {
     }
 }
 
+/// In an answer to what did not go out.
+const HELD_BACK: &str = "x-niks3-held-back";
+
+/// Whether a request did not go out.
+pub(super) fn was_held_back(answer: &HttpResponse) -> bool {
+    answer.headers().contains_key(HELD_BACK)
+}
+
 /// What S3 itself would say.
 fn busy(wait: Duration) -> HttpResponse {
     let body = "<Error><Code>SlowDown</Code><Message>too many requests wait for their turn</Message></Error>";
     let status = StatusCode::try_from(503).expect("503 should be a status");
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("retry-after", (wait.as_secs() + 1).to_string());
+    response.headers_mut().insert(HELD_BACK, "true");
     response
 }
 

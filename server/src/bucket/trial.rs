@@ -134,14 +134,17 @@ impl Bucket {
     }
 
     async fn try_deleting(&self, keys: &[String]) -> Result<(), BucketError> {
-        let refused = self.send_delete(keys).await.map_err(lacks("s3:DeleteObject"))?;
-        match refused.into_iter().next() {
-            None | Some((_, Deletion::Confirmed)) => Ok(()),
-            Some((key, Deletion::Refused(message))) => {
-                Err(explain(failed(&key, Failure::AccessDenied, &message), "s3:DeleteObject"))
+        let outcomes = self.send_delete(keys).await.map_err(lacks("s3:DeleteObject"))?;
+        for (key, outcome) in keys.iter().zip(outcomes) {
+            match outcome {
+                Deletion::Confirmed => {}
+                Deletion::Refused(message) => {
+                    return Err(explain(failed(key, Failure::AccessDenied, &message), "s3:DeleteObject"));
+                }
+                Deletion::Unknown(message) => return Err(failed(key, Failure::Unreachable, &message)),
             }
-            Some((key, Deletion::Unknown(message))) => Err(failed(&key, Failure::Unreachable, &message)),
         }
+        Ok(())
     }
 
     async fn try_multipart(&self, key: &str) -> Result<(), BucketError> {

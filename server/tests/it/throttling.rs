@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use niks3_protocol::api::health::Dependency;
 use niks3_protocol::object_key::ObjectKey;
-use niks3_server::bucket::{Bucket, BucketConfig, BucketError, Failure, ReadAnswer, ReadRequest};
+use niks3_server::bucket::{Bucket, BucketConfig, BucketError, Deletion, Failure, ReadAnswer, ReadRequest};
 use reqwest::{Method, Response, StatusCode};
 
 use crate::support::closure::{TestPath, begin_request};
@@ -106,4 +106,29 @@ async fn s3_is_asked_no_faster_than_was_said() {
     assert_eq!(answer.status(), StatusCode::NO_CONTENT);
     // 30 looks and 15 narinfos, 50 ms apart.
     assert!(started.elapsed() >= Duration::from_millis(44 * 50), "{:?}", started.elapsed());
+}
+
+/// What waits too long for its turn did not go out: the key does not stay claimed for it, as after a lost answer.
+#[tokio::test]
+async fn a_delete_that_was_not_sent_is_sent_when_it_is_its_turn_or_is_known_not_to_have_been() {
+    let mut config = BucketConfig::default();
+    let server = TestServer::with(|parts| config = parts.bucket.clone()).await;
+    server.place().write_object("key", b"bytes").await;
+    (config.rate_limit, config.request_timeout) = (1, Duration::from_secs(1));
+    let deleted = async |config: &BucketConfig| {
+        let bucket = Bucket::open(config.clone()).await.unwrap();
+        // All turns of the next seconds are taken.
+        let heads = (0..8).map(|_| bucket.head("other"));
+        let delete = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            bucket.delete(&["key".to_owned()]).await
+        };
+        tokio::join!(futures::future::join_all(heads), delete).1
+    };
+    let outcomes = deleted(&config).await;
+    assert!(matches!(outcomes.as_slice(), [Deletion::Refused(why)] if why.contains("turn")), "{outcomes:?}");
+    assert!(server.place().in_bucket("key").await);
+    config.request_timeout = Duration::from_secs(30);
+    assert_eq!(deleted(&config).await, [Deletion::Confirmed]);
+    assert!(!server.place().in_bucket("key").await);
 }
