@@ -1,6 +1,10 @@
 //! More part addresses, and the end of multipart uploads.
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use std::error::Error;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
 use niks3_protocol::api::multipart::{
     CompleteMultipartRequest, ListPartsRequest, ListPartsResponse, MAX_PART_NUMBER, MAX_PARTS_PER_CALL,
     RequestPartsRequest, RequestPartsResponse,
@@ -15,6 +19,9 @@ use crate::db::multipart_uploads::MultipartUpload;
 
 /// Abandoned multipart uploads ended in one go.
 const ABANDONED_BATCH: i64 = 1000;
+/// Those of a batch are asked for so long, and until so many are not ended: a commit waits for it, and S3 may be away.
+const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_FAILED: usize = 100;
 
 /// Signs addresses for more parts. The upload lives on until they have ended.
 pub async fn request_parts(
@@ -104,7 +111,7 @@ pub async fn complete_multipart(
 }
 
 /// Ends, at S3, the multipart uploads whose upload is no more. One that another open upload began for the same
-/// object is left alone: ending it would fail that push.
+/// object is left alone: ending it would fail that push. What S3 does not end stays noted, and stops nothing.
 pub(super) async fn abort_abandoned(app: &App) -> Result<(), PushError> {
     loop {
         let mut conn = app.db.acquire().await?;
@@ -113,16 +120,29 @@ pub(super) async fn abort_abandoned(app: &App) -> Result<(), PushError> {
         if abandoned.is_empty() {
             return Ok(());
         }
-        let ended: Vec<String> = futures::stream::iter(abandoned)
-            .map(|multipart| async move {
-                app.bucket.abort_multipart(&multipart.object_key, &multipart.s3_upload_id).await?;
-                Ok::<_, PushError>(multipart.s3_upload_id)
-            })
-            .buffer_unordered(16)
-            .try_collect()
-            .await?;
+        let count = abandoned.len();
+        let aborts = futures::stream::iter(abandoned).map(|multipart| async move {
+            let MultipartUpload { object_key, s3_upload_id, .. } = multipart;
+            app.bucket.abort_multipart(&object_key, &s3_upload_id).await.map(|()| s3_upload_id)
+        });
+        let mut aborts = pin!(aborts.buffer_unordered(16).take_until(tokio::time::sleep(PATIENCE)));
+        let (mut ended, mut failed) = (Vec::new(), Vec::new());
+        while let Some(result) = aborts.next().await {
+            match result {
+                Ok(id) => ended.push(id),
+                Err(error) => failed.push(error),
+            }
+            if failed.len() == MAX_FAILED {
+                break;
+            }
+        }
         let mut conn = app.db.acquire().await?;
         db::multipart_uploads::delete(&mut conn, &ended).await?;
+        if ended.is_empty() || failed.len() == MAX_FAILED {
+            let error = failed.first().map(|error| error as &dyn Error);
+            tracing::warn!(error, count = count - ended.len(), "multipart uploads are left open");
+            return Ok(());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Large NARs in parts, and the limits on bodies.
 
+use niks3_protocol::api::gc::GcState;
 use niks3_protocol::api::multipart::{ListPartsResponse, RequestPartsResponse};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, MultipartInfo};
 use reqwest::{Method, StatusCode};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::closure::{TestPath, begin_request};
 use crate::support::relay::Relay;
-use crate::support::{ADMIN, TestServer, refusal, s3_address};
+use crate::support::{ADMIN, Place, TestServer, refusal, s3_address};
 
 const PART: usize = 10 << 20;
 const COMPLETE: &str = "/api/multipart/complete";
@@ -205,6 +206,36 @@ async fn a_begin_that_fails_leaves_nothing_open() {
     assert_eq!(server.place().rows::<(i64,)>("select count(*) from uploads").await, [(0,)]);
     let expire = server.request(Method::DELETE, "/api/pending_closures?older-than=1h");
     assert_eq!(expire.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+    assert_eq!(server.place().open_multiparts().await, 0);
+}
+
+/// S3 does not end one of two: the other is ended and forgotten, and collections go on.
+#[tokio::test]
+async fn what_s3_does_not_end_stops_no_collection() {
+    let ((one, first), (other, second)) = (large("one"), large("other"));
+    let (place, mut relay) = (Place::create().await, Relay::to(&s3_address()).await);
+    relay.cut_at(&format!("DELETE /{}/{}?", place.bucket(), one.nar_key()));
+    relay.up();
+    let s3 = format!("http://{}", relay.address);
+    let server = TestServer::at(place, |parts| drop(parts.bucket.endpoint.replace(s3))).await;
+    let garbage = TestPath::new("garbage", &[]);
+    server.push(&[&garbage]).await;
+    for body in [&first, &second] {
+        server.begin(ADMIN, body).await;
+    }
+    let past = "update uploads set started_at = started_at - interval '1 day',
+                addresses_until = addresses_until - interval '1 day';
+                update closures set updated_at = now() - interval '2 days'";
+    server.place().sql(past).await;
+    let run = server.collect("older-than=1h&force=true").await;
+    assert_eq!((run.state, run.stats.failed_uploads_deleted), (GcState::Succeeded, 2), "{run:?}");
+    assert!(!server.has(&garbage).await && !server.place().in_bucket(&other.nar_key()).await);
+    let rows = server.place().rows::<(String,)>("select object_key from multipart_uploads").await;
+    assert_eq!(rows, [(one.nar_key(),)]);
+    assert_eq!(server.place().open_multiparts().await, 1);
+
+    let replica = server.replica(|_| {}).await;
+    assert_eq!(replica.collect("older-than=1h&force=true").await.state, GcState::Succeeded);
     assert_eq!(server.place().open_multiparts().await, 0);
 }
 
