@@ -10,12 +10,14 @@ mod expire;
 mod explain;
 mod graph;
 mod mark;
+mod order;
 mod pace;
 mod report;
 mod rules;
 mod run;
 mod snapshot;
 mod sweep;
+mod unanswered;
 
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ use crate::db::gc_runs::GcRun;
 use crate::runs::{SILENCE, name_of, named};
 pub use error::GcError;
 pub use explain::{usage, why};
+pub use unanswered::keep;
 
 /// The runs of this server; they end with it.
 #[derive(Debug, Default, Clone)]

@@ -19,7 +19,7 @@ use crate::rates::Rates;
 use crate::settings::Parts;
 use crate::signer::{KeyFiles, WatchedKeys};
 use crate::tls::Tls;
-use crate::{auth, db, fsck, listen, reads, recent, resign, router, shutdown, storage, systemd, watched};
+use crate::{auth, db, fsck, gc, listen, reads, recent, resign, router, shutdown, storage, systemd, watched};
 
 /// Requests under way may take so long once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -85,7 +85,7 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         bucket,
         rates: Rates::new(&parts.settings.limits),
         config: parts.settings,
-        gc: crate::gc::Runner::default(),
+        gc: gc::Runner::default(),
         reads: reads::Reads::default(),
         recent: recent::Recent::default(),
         health: crate::http::health::Health::default(),
@@ -108,6 +108,7 @@ pub async fn serve(
     tasks.spawn(reads::keep(Arc::clone(&app)));
     tasks.spawn(resign::keep(Arc::clone(&app)));
     tasks.spawn(auth::keep(Arc::clone(&app)));
+    tasks.spawn(gc::keep(Arc::clone(&app)));
     tasks.spawn(watched::keep(Arc::clone(&app)));
     let stopping = CancellationToken::new();
     let drain = async {

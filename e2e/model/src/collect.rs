@@ -102,7 +102,7 @@ pub(crate) fn claim(size: &Size, state: &mut State, by: usize, key: usize) -> Op
 /// happened or never will, and a living sweeper has its answer.
 pub(crate) fn take_over(size: &Size, state: &mut State, by: usize, key: usize) -> Option<()> {
     state.rows[key].filter(|row| row.deleting.is_some())?;
-    // A run takes over before it marks.
+    // A run takes over before it marks. What a server does of itself (`gc::keep`) is a collector that marks nothing.
     if state.collectors[by].marked || state.collectors[by].deletes[key] != Delete::None {
         return None;
     }

@@ -61,16 +61,18 @@ pub async fn list_objects(conn: &mut PgConnection, after: i64, limit: i64) -> sq
     .await
 }
 
-/// Condemns what is not yet condemned; how many that were.
-pub async fn condemn(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<u64> {
+/// Condemns what is not yet condemned; how many that were. All since the time of the snapshot that showed it: what leads
+/// to each other becomes ripe together.
+pub async fn condemn(conn: &mut PgConnection, ids: &[i64], since: OffsetDateTime) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "with unreached as (
              select id from objects
              where id = any($1) and condemned_at is null and deleting_since is null
              order by key for update
          )
-         update objects o set condemned_at = clock_timestamp() from unreached where o.id = unreached.id",
-        ids
+         update objects o set condemned_at = $2 from unreached where o.id = unreached.id",
+        ids,
+        since
     )
     .execute(conn)
     .await?;

@@ -80,8 +80,7 @@ pub(super) async fn run(
     found.decision.kept.clone_from(&found.decision.protected);
     let mark = mark_of(snapshot, found);
     mark::condemn(app, progress, &mark, stop).await?;
-    sweep::sweep(app, progress, &mark, Duration::ZERO, stop).await?;
-    drop(mark);
+    sweep::sweep(app, progress, mark, Duration::ZERO, stop).await?;
     if !delete.force {
         return finish(app, progress, &paths).await;
     }
@@ -97,15 +96,17 @@ async fn finish(app: &App, progress: &Progress, paths: &[i64]) -> Result<(), GcE
         let name = store_path.as_ref().unwrap_or(key);
         return Err(GcError::Left(format!(
             "{} of the paths are there still, such as {name}: pushed again meanwhile, being written, or the bucket did \
-             not delete them; run it again",
-            left.len()
+             not delete them; run it again, where it gave no answer after {:?}",
+            left.len(),
+            app.bucket.config().settle_time()
         )));
     }
     match progress.failed() {
         0 => Ok(()),
         count => Err(GcError::Left(format!(
             "no reader finds the paths any more, but of {count} of their NARs or listings the bucket did not confirm the \
-             deletion; the next collection sends it again"
+             deletion; what it gave no answer to is sent again after {:?}, the rest by the next collection",
+            app.bucket.config().settle_time()
         ))),
     }
 }

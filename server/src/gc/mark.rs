@@ -61,7 +61,7 @@ pub(super) async fn condemn(
         if stop.is_cancelled() {
             return Err(GcError::Stopped);
         }
-        let count = db::marks::condemn(&mut conn, batch).await?;
+        let count = db::marks::condemn(&mut conn, batch, mark.taken_at).await?;
         progress.count(|stats| stats.objects_marked_for_deletion += signed(count));
     }
     Ok(())

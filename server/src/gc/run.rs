@@ -27,6 +27,11 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    pub(super) fn new(id: i64) -> Self {
+        let state = Mutex::new((GcPhase::CleanupPendingUploads, GcStats::default()));
+        Self { id, state, failure: Mutex::default() }
+    }
+
     pub(super) fn enter(&self, phase: GcPhase) {
         tracing::trace!(?phase, "phase");
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0 = phase;
@@ -64,8 +69,7 @@ impl Progress {
 
 /// Runs to the end and writes down how it went.
 pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: CancellationToken) {
-    let state = Mutex::new((GcPhase::CleanupPendingUploads, GcStats::default()));
-    let progress = Progress { id, state, failure: Mutex::default() };
+    let progress = Progress::new(id);
     let (aborted, started) = (AtomicBool::new(false), Instant::now());
     let result = tokio::select! {
         result = collect(&app, &params, &progress, &stop).instrument(trace_span!("collection", run = id)) => result,
@@ -127,8 +131,7 @@ async fn collect(
         mark = Mark::new(snapshot.graph, snapshot.taken_at, decision);
         mark::condemn(app, progress, &mark, stop).await?;
     }
-    sweep::sweep(app, progress, &mark, grace, stop).await?;
-    drop(mark);
+    sweep::sweep(app, progress, mark, grace, stop).await?;
 
     progress.enter(GcPhase::VacuumTables);
     let mut conn = app.db.acquire().await?;

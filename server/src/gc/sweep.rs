@@ -1,7 +1,7 @@
 //! Sweeping: claim, delete, settle. No transaction is open while the bucket deletes.
 //!
-//! Narinfos go first, and what they point to only after their deletion is confirmed: a reader never meets a
-//! narinfo without its NAR.
+//! What refers to something goes first, and what it refers to only after its deletion is confirmed: a reader never
+//! meets a narinfo without its NAR and its references, and a push that brings a narinfo back has what it leads to.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::bits::BitSet;
 use super::mark::Mark;
 use super::run::Progress;
-use super::{GcError, signed};
+use super::{GcError, blocking, order, signed};
 use crate::app::App;
 use crate::bucket::{Deletion, MAX_DELETE_KEYS};
 use crate::db::marks::{Claimed, STATEMENT};
@@ -21,9 +21,6 @@ use crate::{db, writing};
 
 /// Batches under way at a time.
 const CONCURRENT_BATCHES: usize = 4;
-
-/// Something a sweep may claim: its index, its id, and since when it is condemned.
-type Candidate = (u32, i64, OffsetDateTime);
 
 /// Finishes what dead or unanswered sweepers left, once their deletes have happened or never will.
 pub(super) async fn take_over(
@@ -54,46 +51,59 @@ pub(super) async fn take_over(
 pub(super) async fn sweep(
     app: &App,
     progress: &Progress,
-    mark: &Mark,
+    mark: Mark,
     grace: Duration,
     stop: &CancellationToken,
 ) -> Result<(), GcError> {
-    let ripe = |since: &OffsetDateTime| mark.taken_at - *since >= grace;
-    let (narinfos, others): (Vec<Candidate>, Vec<Candidate>) = mark
-        .graph
-        .condemned
-        .iter()
-        .filter(|(index, since)| mark.covers(*index) && !mark.protected.contains(*index) && ripe(since))
-        .map(|(index, since)| (*index, mark.graph.id(*index), *since))
-        .partition(|(index, _, _)| mark.graph.narinfos.contains(*index));
-
-    let mut gone = BitSet::new(mark.graph.len());
-    for id in delete_all(app, progress, &narinfos, stop).await? {
-        if let Some(index) = mark.graph.index_of(id) {
-            gone.insert(index);
+    let (mark, rounds, mut held) = blocking(move || {
+        let (rounds, held) = plan(&mark, grace);
+        (mark, rounds, held)
+    })
+    .await?;
+    for mut round in rounds {
+        round.retain(|index| !held.contains(*index));
+        let mut gone = BitSet::default();
+        for id in delete_all(app, progress, &mark, &round, stop).await? {
+            if let Some(index) = mark.graph.index_of(id) {
+                gone.insert(index);
+            }
+        }
+        // Lifted, being written, refused or without an answer: what it leads to stays with it.
+        for index in round.into_iter().filter(|index| !gone.contains(*index)) {
+            mark.graph.extend(&mut held, index);
         }
     }
-    let staying = mark.graph.indexes().filter(|index| {
-        mark.graph.narinfos.contains(*index) && !mark.protected.contains(*index) && !gone.contains(*index)
-    });
-    let still_pointed_to = mark.graph.reachable(staying);
-    let others: Vec<Candidate> =
-        others.into_iter().filter(|(index, _, _)| !still_pointed_to.contains(*index)).collect();
-    delete_all(app, progress, &others, stop).await?;
     Ok(())
+}
+
+/// What may be claimed, in the order in which it goes, and what may not because something leads there that stays.
+fn plan(mark: &Mark, grace: Duration) -> (Vec<Vec<u32>>, BitSet) {
+    let Mark { graph, protected, taken_at, .. } = mark;
+    let ripe = |since: &OffsetDateTime| *taken_at - *since >= grace;
+    let condemned = graph.condemned.iter();
+    let goes: Vec<u32> = condemned
+        .filter(|(index, since)| mark.covers(*index) && !protected.contains(*index) && ripe(since))
+        .map(|(index, _)| *index)
+        .collect();
+    let mut going = goes.iter().copied().peekable();
+    let stays =
+        graph.indexes().filter(|index| going.next_if_eq(index).is_none() && !protected.contains(*index));
+    let held = graph.reachable(stays);
+    (order::rounds(graph, &goes), held)
 }
 
 /// Claims and deletes in batches; gives the ids the bucket confirmed.
 async fn delete_all(
     app: &App,
     progress: &Progress,
-    candidates: &[Candidate],
+    mark: &Mark,
+    indexes: &[u32],
     stop: &CancellationToken,
 ) -> Result<Vec<i64>, GcError> {
-    let batches: Vec<Vec<Candidate>> =
-        candidates.chunks(MAX_DELETE_KEYS).map(<[Candidate]>::to_vec).collect();
-    futures::stream::iter(batches)
-        .map(|batch| claim_and_delete(app, progress, batch, stop))
+    // A round is waited for: few objects go side by side too.
+    let size = indexes.len().div_ceil(CONCURRENT_BATCHES).clamp(STATEMENT, MAX_DELETE_KEYS);
+    futures::stream::iter(indexes.chunks(size).map(<[u32]>::to_vec).collect::<Vec<_>>())
+        .map(|batch| claim_and_delete(app, progress, mark, batch, stop))
         .buffer_unordered(CONCURRENT_BATCHES)
         .try_concat()
         .await
@@ -102,14 +112,19 @@ async fn delete_all(
 async fn claim_and_delete(
     app: &App,
     progress: &Progress,
-    batch: Vec<Candidate>,
+    mark: &Mark,
+    batch: Vec<u32>,
     stop: &CancellationToken,
 ) -> Result<Vec<i64>, GcError> {
     if stop.is_cancelled() {
         return Err(GcError::Stopped);
     }
-    let (ids, since): (Vec<i64>, Vec<OffsetDateTime>) =
-        batch.into_iter().map(|(_, id, since)| (id, since)).unzip();
+    let condemned = &mark.graph.condemned;
+    let since = batch.iter().filter_map(|index| {
+        let place = condemned.binary_search_by_key(index, |(condemned, _)| *condemned).ok()?;
+        Some((mark.graph.id(*index), condemned[place].1))
+    });
+    let (ids, since): (Vec<i64>, Vec<OffsetDateTime>) = since.unzip();
     let asked_at = Instant::now();
     let mut conn = app.db.acquire().await?;
     let mut claimed = Vec::with_capacity(ids.len());

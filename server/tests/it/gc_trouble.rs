@@ -1,4 +1,4 @@
-//! Collections that are ended, come twice, or meet a bucket that will not delete.
+//! Collections that are ended, come twice, meet pushes, or a bucket that will not delete.
 
 use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus};
 use niks3_protocol::api::gc::{GcReason, GcState};
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 use tokio::time::{Duration, sleep};
 
-use crate::support::closure::TestPath;
+use crate::support::closure::{TestPath, begin_request};
 use crate::support::inspect::s3;
-use crate::support::{Place, TestServer};
+use crate::support::{ADMIN, Place, TestServer};
 
 const OLD: &str = "update closures set updated_at = now() - interval '2 days'";
 const CLAIMED: &str = "select key from objects where deleting_since is not null";
@@ -62,6 +62,89 @@ async fn a_run_at_work_refuses_others_and_ends_when_asked_to() {
     let run = server.collect("older-than=1h&force=true").await;
     assert_eq!((run.state, run.stats.objects_deleted_after_grace_period), (GcState::Succeeded, 6));
     assert_eq!(place.list_objects().await, [""; 0]);
+}
+
+/// What has begun to wait in its grace period, and is to be gone.
+const RIPE: &str = "update objects set condemned_at = condemned_at - interval '2 hours'";
+const COLLECT: &str = "older-than=1h&deletion-grace=1h";
+
+fn of(path: &TestPath) -> String {
+    format!("key in ('{}', '{}', '{}')", path.key(), path.nar_key(), path.listing_key())
+}
+
+/// Rule 5: one that is not ripe keeps what it refers to, narinfos too.
+#[tokio::test]
+async fn what_a_narinfo_refers_to_stays_as_long_as_the_narinfo() {
+    let server = TestServer::start().await;
+    let dependency = TestPath::new("dependency", &[]);
+    let dependent = TestPath::new("dependent", &[&dependency]);
+    server.push(&[&dependent, &dependency]).await;
+    server.place().sql(OLD).await;
+    server.collect(COLLECT).await;
+    let since = "select count(*), count(distinct condemned_at) from objects where condemned_at is not null";
+    assert_eq!(server.place().rows::<(i64, i64)>(since).await, [(6, 1)], "all are ripe at one time");
+
+    server.place().sql(&format!("{RIPE} where {}", of(&dependency))).await;
+    let run = server.collect(COLLECT).await;
+    assert_eq!((run.state, run.stats.objects_deleted_after_grace_period), (GcState::Succeeded, 0), "{run:?}");
+    assert!(server.has(&dependent).await && server.has(&dependency).await);
+    server.place().sql(&format!("{RIPE} where {}", of(&dependent))).await;
+    let run = server.collect(COLLECT).await;
+    assert_eq!((run.state, run.stats.objects_deleted_after_grace_period), (GcState::Succeeded, 6), "{run:?}");
+    assert_eq!(server.place().list_objects().await, [""; 0]);
+}
+
+/// Rule 5: between mark and claim a push lifts a narinfo's condemnation, and not that of what it refers to: another build of
+/// the path, which refers to something else.
+#[tokio::test]
+async fn what_a_narinfo_refers_to_stays_where_a_push_lifts_the_narinfo() {
+    let server = TestServer::start().await;
+    let [first, second] = ["first", "second"].map(|name| TestPath::new(name, &[]));
+    let path = TestPath::new("path", &[&first]);
+    let rebuilt = TestPath::with_nar("path", b"built again".to_vec(), &[&second]);
+    server.push(&[&path, &first]).await;
+    let place = server.place();
+    place.sql(OLD).await;
+    server.collect(COLLECT).await;
+    place.sql(RIPE).await;
+
+    // What the begin of that push does, and the claim waits for.
+    let mut holder = place.database().connect().await.unwrap();
+    let lift = format!("begin; update objects set condemned_at = null where key = '{}'", path.key());
+    sqlx::raw_sql(AssertSqlSafe(lift)).execute(&mut holder).await.unwrap();
+    let started = server.start_gc(COLLECT).await;
+    while place.waiting().await == 0 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    sqlx::raw_sql(AssertSqlSafe("commit")).execute(&mut holder).await.unwrap();
+    let run = server.end_of(&started).await;
+    assert_eq!((run.state, run.stats.objects_deleted_after_grace_period), (GcState::Succeeded, 0), "{run:?}");
+
+    // That push adopts the narinfo, which leads to the first.
+    server.push(&[&rebuilt, &second]).await;
+    let narinfo = server.get(&format!("/{}", path.key())).await.text().await.unwrap();
+    assert!(narinfo.contains(first.store_path.as_str().rsplit('/').next().unwrap()), "{narinfo}");
+    assert!(server.has(&path).await && server.has(&first).await);
+}
+
+/// Rule 8, where no collection comes: whoever pushes such a path does not wait for the next one.
+#[tokio::test]
+async fn a_claim_without_an_answer_is_taken_over_where_no_collection_runs() {
+    let server = TestServer::with(|parts| parts.bucket.request_timeout = Duration::from_secs(1)).await;
+    let path = TestPath::new("claimed", &[]);
+    server.push(&[&path]).await;
+    let place = server.place();
+    let claim = "delete from closures; update objects set condemned_at = now(), deleting_by = 7, deleting_since = now()";
+    place.sql(claim).await;
+    // T has not passed.
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(place.rows::<(i64,)>("select deleting_by from objects").await, [(7,); 3]);
+    place.sql("update objects set deleting_since = now() - interval '11 seconds'").await;
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
+    assert_eq!(place.list_objects().await, [""; 0]);
+    server.upload(ADMIN, &begun, &[&path]).await;
+    assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+    assert!(server.has(&path).await);
 }
 
 /// A legal hold: the bucket says that it will not.
