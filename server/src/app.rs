@@ -4,15 +4,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use niks3_protocol::api::cache_config::CacheStats;
 use niks3_protocol::nix::PublicKey;
 use niks3_protocol::server_config::{LimitsSection, MigrationMode, ReadMode, ResignSection, VerifyUploads};
 use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::bucket::Bucket;
 use crate::gc::Runner;
 use crate::http::health::Health;
 use crate::http::proxy::Narinfo;
+use crate::listen::Waits;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::reads::Reads;
@@ -52,9 +55,13 @@ pub struct App {
     /// What `/readyz` shows.
     pub health: Health,
     /// The last statistics, which anybody may ask for: counting is not free.
-    pub stats: Stats,
+    pub stats: Stats<CacheStats>,
+    /// The last count of uploads under way.
+    pub pending: Stats<i64>,
     /// The NARs that are read back at a time, by all calls.
     pub verifying: tokio::sync::Semaphore,
+    /// Calls that go on should their client hang up: the server ends after them.
+    pub detached: TaskTracker,
 }
 
 impl App {
@@ -89,6 +96,8 @@ pub struct Settings {
     pub verify: VerifyUploads,
     /// Clients are told of addresses bound to length and sha256.
     pub bound: bool,
+    /// How long connections wait for their clients.
+    pub waits: Waits,
     /// How much callers may ask for.
     pub limits: LimitsSection,
     /// Keys whose signatures are taken out of stored narinfos.
@@ -114,6 +123,7 @@ impl Default for Settings {
             s3_concurrency: 100,
             verify: VerifyUploads::Head,
             bound: false,
+            waits: Waits::default(),
             limits: LimitsSection::default(),
             revoked_keys: Vec::new(),
             revoked_keys_file: None,

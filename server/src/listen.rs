@@ -1,6 +1,8 @@
 //! Connections: accepted, with TLS where it is the server's own, served as HTTP/1.1 or HTTP/2, and let finish when
 //! the server stops.
 
+mod timed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +20,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::util::MapRequest;
 
+use self::timed::Timed;
+pub use self::timed::Waits;
 use crate::tls::{Tls, subject_of};
 
-/// A client may take so long for the headers of a request, the wait for it included: proxies in front keep
-/// idle connections for a minute, and are to be the ones that close them.
-const HEADERS: Duration = Duration::from_secs(75);
 /// An HTTP/2 client is asked so often whether it is still there.
 const PING: Duration = Duration::from_secs(30);
 /// After a failure to accept, which is the process being out of file descriptors.
@@ -45,11 +46,12 @@ pub struct ClientSubject(pub Option<Arc<str>>);
 pub async fn listen(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
+    waits: Waits,
     router: Router,
     stop: impl Future<Output = ()>,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(waits.headers);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING).keep_alive_timeout(PING);
     let builder = Arc::new(builder);
     let graceful = GracefulShutdown::new();
@@ -74,6 +76,7 @@ pub async fn listen(
         let (builder, router, watcher) = (Arc::clone(&builder), router.clone(), graceful.watcher());
         match &tls {
             None => {
+                let stream = Timed::new(stream, waits);
                 connections.spawn(serve(builder, watcher, stream, router, Peer(address), None));
             }
             Some(tls) => {
@@ -90,6 +93,7 @@ pub async fn listen(
                     };
                     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                     let client = certificate.map(|der| ClientSubject(subject_of(der).map(Arc::from)));
+                    let stream = Timed::new(stream, waits);
                     serve(builder, watcher, stream, router, Peer(address), client).await;
                 });
             }

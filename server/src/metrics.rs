@@ -1,11 +1,13 @@
 //! What `/metrics` shows: every name and label set stands here.
 
+mod former;
 mod s3;
 mod traffic;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use niks3_protocol::api::gc::GcStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::auth::{AuthError, Identity};
+pub use former::Former;
 pub use s3::S3Calls;
 pub use traffic::Traffic;
 
@@ -26,6 +29,7 @@ struct RequestLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
+    method: String,
     route: String,
 }
 
@@ -40,6 +44,8 @@ pub struct Metrics {
     registry: Registry,
     /// The requests of this moment.
     pub traffic: Traffic,
+    /// What has other names too, as in niks3 1.7.
+    pub former: Former,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram>,
     auth: Family<OutcomeLabels, Counter>,
@@ -70,6 +76,7 @@ impl Metrics {
         });
         let metrics = Self {
             traffic: Traffic::default(),
+            former: Former::default(),
             requests: Family::default(),
             durations,
             auth: Family::default(),
@@ -91,7 +98,8 @@ impl Metrics {
             "Time to the answer's first byte",
             metrics.durations.clone(),
         );
-        metrics.traffic.register(&mut registry);
+        let under_way = metrics.traffic.register(&mut registry);
+        metrics.former.register(&mut registry, under_way);
         registry.register("auth_attempts", "Proofs of identity checked", metrics.auth.clone());
         registry.register("db_connections", "Connections to the database", metrics.connections.clone());
         registry.register("db_idle_connections", "Of those, idle", metrics.idle_connections.clone());
@@ -132,7 +140,8 @@ impl Metrics {
     pub fn count_request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let labels = RequestLabels { method: method.to_owned(), route: route.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
-        self.durations.get_or_create(&RouteLabels { route: route.to_owned() }).observe(took.as_secs_f64());
+        let labels = RouteLabels { method: method.to_owned(), route: route.to_owned() };
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Notes a check of an identity.
@@ -169,8 +178,9 @@ impl Metrics {
         }
     }
 
-    /// Notes the end of a collection.
-    pub fn count_collection(&self, took: Duration, succeeded: bool) {
+    /// Notes the end of a collection, and what it did.
+    pub fn count_collection(&self, took: Duration, succeeded: bool, stats: &GcStats) {
+        self.former.count_collection(succeeded, stats);
         let outcome = if succeeded { "succeeded" } else { "failed" };
         self.collections.get_or_create(&OutcomeLabels { outcome }).observe(took.as_secs_f64());
     }
@@ -190,6 +200,7 @@ impl Metrics {
         self.connections.set(i64::from(pool.size()));
         self.max_connections.set(i64::from(pool.options().get_max_connections()));
         self.idle_connections.set(i64::try_from(pool.num_idle()).unwrap_or(i64::MAX));
+        self.former.note_pool(pool);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

@@ -90,7 +90,9 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         recent: recent::Recent::default(),
         health: crate::http::health::Health::default(),
         stats: crate::stats::Stats::default(),
+        pending: crate::stats::Stats::default(),
         verifying: tokio::sync::Semaphore::new(VERIFYING),
+        detached: tokio_util::task::TaskTracker::new(),
     })
 }
 
@@ -123,9 +125,16 @@ pub async fn serve(
         stopping.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     };
-    let listening = listen::listen(listener, app.tls.clone(), router::router(&app), stopping.cancelled());
+    let (tls, waits, routes) = (app.tls.clone(), app.config.waits, router::router(&app));
+    let listening = listen::listen(listener, tls, waits, routes, stopping.cancelled());
+    // Calls that go on without their client have no connection; none begins once all of those are closed.
+    let all = async {
+        tokio::join!(listening, drain);
+        app.detached.close();
+        app.detached.wait().await;
+    };
     tokio::select! {
-        ((), ()) = async { tokio::join!(listening, drain) } => {}
+        () = all => {}
         () = limit => tracing::warn!("what was still under way after {DRAIN:?} is cut off"),
     }
     drop(tasks);

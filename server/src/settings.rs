@@ -19,6 +19,7 @@ use crate::app::Settings;
 use crate::args::Args;
 use crate::bucket::BucketConfig;
 use crate::db::Database;
+use crate::listen::Waits;
 use crate::tls::TlsFiles;
 
 /// What S3 takes for the lifetime of a presigned address, its lower end by reason.
@@ -112,6 +113,7 @@ impl Parts {
                 s3_concurrency: concurrency,
                 verify: args.cache.verify_uploads.unwrap_or(file.uploads.verify),
                 bound: args.cache.bound_uploads.unwrap_or(file.uploads.bound),
+                waits: Waits::default(),
                 limits: limits::limits(args.limits, &file.limits)?,
                 revoked_keys: resign::revoked_keys(args.resign.revoked_keys.take(), &file.revoked_keys)?,
                 revoked_keys_file: given(args.resign.revoked_keys_file.as_deref())

@@ -4,7 +4,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use niks3_protocol::api::cache_config::CacheStats;
 use tokio::time::Instant;
 
 /// A count is good for so long at least.
@@ -13,34 +12,34 @@ const AGE: Duration = Duration::from_secs(2);
 const TIMES: u32 = 100;
 
 /// The last count.
-#[derive(Debug, Default)]
-pub struct Stats(Mutex<State>);
+#[derive(Debug)]
+pub struct Stats<T>(Mutex<State<T>>);
 
-#[derive(Debug, Default)]
-struct State {
-    last: Option<(CacheStats, Instant)>,
+#[derive(Debug)]
+struct State<T> {
+    last: Option<(T, Instant)>,
     counting: bool,
 }
 
 /// The right to count; another may, once this is gone.
 #[derive(Debug)]
-struct Turn<'a>(&'a Stats);
+struct Turn<'a, T>(&'a Stats<T>);
 
-impl Turn<'_> {
-    fn counted(&self, stats: CacheStats, took: Duration, now: Instant) {
+impl<T> Turn<'_, T> {
+    fn counted(&self, stats: T, took: Duration, now: Instant) {
         self.0.lock().last = Some((stats, now + AGE.max(took * TIMES)));
     }
 }
 
-impl Drop for Turn<'_> {
+impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
         self.0.lock().counting = false;
     }
 }
 
-impl Stats {
+impl<T: Copy> Stats<T> {
     /// The last count where it is good still, or where another is under way; else a new one.
-    pub async fn read<E>(&self, count: impl AsyncFnOnce() -> Result<CacheStats, E>) -> Result<CacheStats, E> {
+    pub async fn read<E>(&self, count: impl AsyncFnOnce() -> Result<T, E>) -> Result<T, E> {
         let started = Instant::now();
         let turn = match self.known(started) {
             Ok(stats) => return Ok(stats),
@@ -51,7 +50,7 @@ impl Stats {
         Ok(stats)
     }
 
-    fn known(&self, now: Instant) -> Result<CacheStats, Turn<'_>> {
+    fn known(&self, now: Instant) -> Result<T, Turn<'_, T>> {
         let mut state = self.lock();
         match state.last {
             Some((stats, good_until)) if state.counting || now < good_until => Ok(stats),
@@ -61,14 +60,24 @@ impl Stats {
             }
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl<T> Stats<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Stats<T> {
+    fn default() -> Self {
+        Self(Mutex::new(State { last: None, counting: false }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use niks3_protocol::api::cache_config::CacheStats;
+
     use super::*;
 
     fn of(objects: i64) -> CacheStats {

@@ -79,7 +79,7 @@ pub(super) async fn run(app: Arc<App>, id: i64, params: GcParams, stop: Cancella
         Err(GcError::Stopped) if aborted.load(Ordering::Relaxed) => Err(GcError::Aborted),
         other => other,
     };
-    app.metrics.count_collection(started.elapsed(), result.is_ok());
+    app.metrics.count_collection(started.elapsed(), result.is_ok(), &progress.snapshot().1);
     if let Err(error) = finish(&app, &progress, result).await {
         tracing::error!(
             run = id,

@@ -12,6 +12,7 @@ use niks3_protocol::server_config::MigrationMode;
 use sqlx::migrate::MigrateError;
 use tokio::time::Instant;
 
+use super::usage;
 use crate::app::App;
 use crate::db::migrations::SchemaError;
 use crate::error::ApiError;
@@ -286,6 +287,7 @@ async fn database_connections(app: &App, checks: &[ReadinessCheck]) -> Option<u3
 
 /// `GET /metrics`
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
+    usage::note_inventory(&app).await;
     let text = app.metrics.render(&app.db).map_err(|error| ApiError::Internal(Box::new(error)))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

@@ -39,7 +39,7 @@ pub async fn begin(
     push::require_room(&app, &caller).await?;
     // To its end, should the client hang up: what it opens at S3 is written down.
     let (metrics, objects) = (Arc::clone(&app), request.objects.len());
-    let begun = finish(async move { push::begin(&app, &caller, request).await }).await;
+    let begun = finish(&metrics, async move { push::begin(&app, &caller, request).await }).await;
     metrics.metrics.count_begin(objects, begun.is_ok());
     answer(begun?).map_err(|error| ApiError::Internal(Box::new(error)))
 }
@@ -119,7 +119,7 @@ pub async fn complete(
     let id = parse_id(&id)?;
     // To its end, should the client hang up: a commit cut off leaves narinfos that others then wait for.
     let (metrics, started) = (Arc::clone(&app), Instant::now());
-    let committed = finish(async move { push::complete(&app, &caller, id).await }).await;
+    let committed = finish(&metrics, async move { push::complete(&app, &caller, id).await }).await;
     metrics.metrics.count_commit(started.elapsed(), committed.is_ok());
     committed.map(|()| StatusCode::NO_CONTENT)
 }
@@ -140,11 +140,12 @@ pub async fn expire(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Runs a call whoever waits for it.
+/// Runs a call whoever waits for it, and as long as the server has to end.
 async fn finish<T: Send + 'static>(
+    app: &App,
     call: impl Future<Output = Result<T, PushError>> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let result = tokio::spawn(call.in_current_span()).await;
+    let result = app.detached.spawn(call.in_current_span()).await;
     Ok(result.map_err(|error| ApiError::Internal(Box::new(error)))??)
 }
 

@@ -41,12 +41,14 @@ impl Traffic {
         self.under_way.get()
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// Gives what another name is to tell too.
+    pub(super) fn register(&self, registry: &mut Registry) -> Gauge {
         registry.register(
             "http_requests_under_way",
             "HTTP requests not answered yet",
             self.under_way.clone(),
         );
+        self.under_way.clone()
     }
 }
 
