@@ -100,7 +100,7 @@ impl Bucket {
         Ok(ReadAnswer::Found(Box::new(ObjectRead {
             content_length: content_length(&answer),
             content_range: said("content-range"),
-            content_encoding: said("content-encoding"),
+            content_encoding: said("content-encoding").and_then(|text| stored_encoding(&text)),
             etag: said("etag"),
             last_modified: modified,
             body: steady(answer.into_body()),
@@ -141,5 +141,28 @@ fn answer_to(error: BucketError) -> Result<ReadAnswer, BucketError> {
         Failure::NotModified => Ok(ReadAnswer::NotModified),
         Failure::RangeNotSatisfiable => Ok(ReadAnswer::RangeNotSatisfiable),
         _ => Err(error),
+    }
+}
+
+/// What an object is encoded by: of some writers S3 keeps the way of sending too.
+fn stored_encoding(text: &str) -> Option<String> {
+    let codings = text.split(',').map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("aws-chunked"));
+    Some(codings.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoding_is_the_objects_and_not_that_of_its_sending() {
+        for (said, stored) in [
+            ("br", Some("br")),
+            ("aws-chunked", None),
+            ("zstd,aws-chunked", Some("zstd")),
+            ("gzip, br", Some("gzip, br")),
+        ] {
+            assert_eq!(stored_encoding(said).as_deref(), stored, "{said}");
+        }
     }
 }

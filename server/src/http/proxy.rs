@@ -143,7 +143,8 @@ fn found(kind: ObjectKind, object: ObjectRead, plain: bool) -> Response {
     let mut headers = headers_of(kind, &object);
     if !decode {
         set(&mut headers, header::CONTENT_LENGTH, Some(&object.content_length.to_string()));
-        set(&mut headers, header::CONTENT_ENCODING, encoded.then_some("zstd"));
+        // What Nix itself compresses it does by other means too, such as brotli.
+        set(&mut headers, header::CONTENT_ENCODING, object.content_encoding.as_deref());
     }
     let body = if decode {
         let stored = object.body.into_async_read();

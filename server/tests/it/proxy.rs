@@ -6,6 +6,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use crate::support::TestServer;
 use crate::support::closure::TestPath;
+use crate::support::inspect::s3;
 
 impl TestServer {
     async fn read(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
@@ -215,4 +216,40 @@ async fn the_cache_describes_itself_and_serves_nothing_where_the_proxy_is_off() 
     assert_eq!(silent.get(&format!("/{}", path.key())).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(silent.get(&format!("/{}", path.nar_key())).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(silent.get("/nix-cache-info").await.text().await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn what_nix_compressed_by_other_means_is_said_to_be() {
+    let server = TestServer::start().await;
+    let path = TestPath::new("copied", &[]);
+    let log = "log/00bgd045z0d4icpbc2yyz4gx48ak44la-copied.drv".to_owned();
+    // nix copy --to s3://...?ls-compression=br&log-compression=br&narinfo-compression=br
+    for key in [path.key(), path.listing_key(), log] {
+        let stored = format!("brotli of {key}").into_bytes();
+        let put = s3().put_object().bucket(server.place().bucket()).key(&key).content_encoding("br");
+        put.body(stored.clone().into()).send().await.unwrap();
+        for accepted in ["zstd, br, gzip", "br"] {
+            let answer = server.read(Method::GET, &format!("/{key}"), &[("accept-encoding", accepted)]).await;
+            assert_eq!(header(answer.headers(), "content-encoding"), "br", "{key}, {accepted}");
+            assert_eq!(answer.bytes().await.unwrap(), stored, "{key}, {accepted}");
+        }
+        let head = server.read(Method::HEAD, &format!("/{key}"), &[]).await;
+        assert_eq!(header(head.headers(), "content-encoding"), "br", "{key}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_others_may_show_statistics_and_narinfos_are_kept_for_a_moment() {
+    let (server, path, _) = with_path().await;
+    let stats =
+        server.read(Method::GET, "/api/cache-stats", &[("origin", "https://elsewhere.example")]).await;
+    assert_eq!(
+        (stats.status(), header(stats.headers(), "access-control-allow-origin")),
+        (StatusCode::OK, "*")
+    );
+    // From the bucket, from memory, and without its bytes.
+    for method in [Method::GET, Method::GET, Method::HEAD] {
+        let answer = server.read(method, &format!("/{}", path.key()), &[]).await;
+        assert_eq!(header(answer.headers(), "cache-control"), "public, max-age=300");
+    }
 }
