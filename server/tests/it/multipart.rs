@@ -1,8 +1,10 @@
 //! Large NARs in parts, and the limits on bodies.
 
+use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::GcState;
 use niks3_protocol::api::multipart::{ListPartsResponse, RequestPartsResponse};
 use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, MultipartInfo};
+use niks3_protocol::server_config::StaticToken;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -187,6 +189,49 @@ async fn addresses_never_outlive_their_upload() {
                 at time zone 'UTC' + interval '5 hours' from uploads";
     let rows = server.place().rows::<(bool,)>(&late.replace("DATE", date)).await;
     assert_eq!(rows, [(true,)]);
+}
+
+#[tokio::test]
+async fn parts_are_the_affair_of_whoever_began_the_upload() {
+    const OTHER: &str = "test-token-of-another-0123456789abcdefgh";
+    let place = Place::create().await;
+    let other = StaticToken {
+        name: "other".to_owned(),
+        token_file: place.write_file("other", OTHER),
+        permissions: vec![Permission::Push],
+        pins: Vec::new(),
+    };
+    let server = TestServer::at(place, |parts| parts.auth.static_tokens = vec![other]).await;
+    let (path, body) = large("large");
+    // One of its own makes it no better.
+    server.begin(OTHER, &large("its-own").1).await;
+    let begun = server.begin(ADMIN, &body).await;
+    let MultipartInfo { upload_id, part_urls, .. } = info(&begun, &path);
+    let tag = put(&server, &part_urls[0], vec![1; PART]).await;
+    let key = path.nar_key();
+    let calls = [
+        (
+            REQUEST,
+            json!({"object_key": key, "upload_id": upload_id, "start_part_number": 1, "num_parts": 1}),
+            200,
+        ),
+        (LIST, json!({"object_key": key, "upload_id": upload_id}), 200),
+        (
+            COMPLETE,
+            json!({"object_key": key, "upload_id": upload_id, "parts": [{"part_number": 1, "etag": tag}]}),
+            204,
+        ),
+    ];
+    for (call, body, _) in &calls {
+        let answer = server.request_as(OTHER, Method::POST, call).json(body).send().await.unwrap();
+        let (status, text) = refusal(answer).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{call}: {text}");
+        assert!(!text.contains("X-Amz"), "{call}: {text}");
+    }
+    assert!(!server.place().in_bucket(&key).await);
+    for (call, body, status) in &calls {
+        assert_eq!(post(&server, call, body).await.status().as_u16(), *status, "{call}");
+    }
 }
 
 /// S3 opens one and not the other: the begin fails, and what was opened is ended with the next expiry.

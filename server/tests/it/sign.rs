@@ -95,6 +95,7 @@ async fn a_sign_beside_the_uploads_expiry_finds_no_upload() {
 async fn a_log_lives_as_long_as_its_path() {
     let server = TestServer::start().await;
     let (root, late) = (TestPath::new("built", &[]), TestPath::new("late", &[]));
+    let mut logs = Vec::new();
     for (path, first) in [(&root, true), (&late, false)] {
         let deriver = format!("{}.drv", path.store_path).replace("/nix/store/", "");
         let log = format!("log/{deriver}");
@@ -131,5 +132,20 @@ async fn a_log_lives_as_long_as_its_path() {
             .await
             .unwrap();
         assert!(closure["objects"].as_array().unwrap().contains(&json!(log)), "{closure}");
+        logs.push(log);
+        server.pin(path.store_path.name(), path).await;
+    }
+    // What keeps the path keeps its log, however late that came; and nothing else does.
+    for (unpinned, left) in
+        [(None, [true, true]), (Some(&root), [false, true]), (Some(&late), [false, false])]
+    {
+        if let Some(path) = unpinned {
+            let unpin = server.request(Method::DELETE, &format!("/api/pins/{}", path.store_path.name()));
+            assert_eq!(unpin.send().await.unwrap().status(), StatusCode::NO_CONTENT);
+        }
+        server.collect("older-than=0s&force=true").await;
+        assert_eq!([server.has(&root).await, server.has(&late).await], left);
+        let place = server.place();
+        assert_eq!([place.in_bucket(&logs[0]).await, place.in_bucket(&logs[1]).await], left);
     }
 }
