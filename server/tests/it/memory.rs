@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, UploadObject};
+use futures::future::join_all;
+use niks3_protocol::api::pending_closures::{BeginRequest, BeginResponse, SignResponse, UploadObject};
 use reqwest::{Client, StatusCode};
 
 use crate::start::{Running, program, variables, wait_for_address};
-use crate::support::closure::TestPath;
+use crate::support::closure::{TestPath, sign_request};
 use crate::support::{ADMIN, Place, TestServer};
 
 const MIB: u64 = 1 << 20;
@@ -18,7 +19,7 @@ fn peak(process: &Running) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
-async fn begin(http: &Client, url: &str, objects: Vec<UploadObject>, root: &TestPath) -> usize {
+async fn begin(http: &Client, url: &str, objects: Vec<UploadObject>, root: &TestPath) -> BeginResponse {
     let (closure, closures) = (root.key(), Vec::new());
     let body = BeginRequest {
         closure,
@@ -32,34 +33,79 @@ async fn begin(http: &Client, url: &str, objects: Vec<UploadObject>, root: &Test
     let answer = http.post(format!("{url}/api/pending_closures")).bearer_auth(ADMIN).json(&body);
     let answer = answer.send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    answer.json::<BeginResponse>().await.unwrap().pending_objects.len()
+    answer.json().await.unwrap()
+}
+
+/// A server that nobody asked anything yet.
+struct Idle {
+    process: Running,
+    url: String,
+    http: Client,
+    took: u64,
+    _place: Place,
+}
+
+impl Idle {
+    async fn start() -> Self {
+        let place = Place::create().await;
+        TestServer::at(place.clone(), |_| {}).await.stop().await;
+        let told = variables(&place);
+        // What is not sent is not looked for.
+        let child = program().envs(told).env("NIKS3_VERIFY_UPLOADS", "none").spawn().unwrap();
+        let mut process = Running(child);
+        let url = wait_for_address(&mut process.0);
+        let http = Client::builder().timeout(Duration::from_mins(5)).build().unwrap();
+        while http.get(format!("{url}/readyz")).send().await.unwrap().status() != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let took = peak(&process);
+        Self { process, url, http, took, _place: place }
+    }
+
+    fn is_in_bounds_after(&self, what: &str) {
+        let took = (peak(&self.process) - self.took) / MIB;
+        println!("{what} took {took} MiB");
+        assert!(took < 100, "{what} took {took} MiB");
+    }
 }
 
 #[tokio::test]
-async fn large_closures_take_memory_that_is_bounded() {
-    let place = Place::create().await;
-    TestServer::at(place.clone(), |_| {}).await.stop().await;
-    let mut server = Running(program().envs(variables(&place)).spawn().unwrap());
-    let url = wait_for_address(&mut server.0);
-    let http = Client::builder().timeout(Duration::from_mins(5)).build().unwrap();
-    while http.get(format!("{url}/readyz")).send().await.unwrap().status() != StatusCode::OK {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let idle = peak(&server);
-
+async fn a_push_of_a_large_narinfo_takes_memory_that_is_bounded() {
+    let server = Idle::start().await;
+    let (http, url) = (&server.http, &server.url);
     let leaves: Vec<TestPath> =
         (0..10_000).map(|number| TestPath::new(&format!("leaf-{number}"), &[])).collect();
     let root = TestPath::new("root", &leaves.iter().collect::<Vec<_>>());
     let objects = leaves.iter().chain([&root]).flat_map(TestPath::objects).collect();
-    assert_eq!(begin(&http, &url, objects, &root).await, 30_003);
-    let took = peak(&server) - idle;
-    assert!(took < 100 * MIB, "a narinfo of 10 000 references took {} MiB", took / MIB);
+    let begun = begin(http, url, objects, &root).await;
+    assert_eq!(begun.pending_objects.len(), 30_003);
+    server.is_in_bounds_after("the begin of a narinfo of 10 000 references");
+    let upload = format!("{url}/api/pending_closures/{}", begun.id);
+    let body = sign_request(&leaves.iter().chain([&root]).collect::<Vec<_>>());
+    let signed = http.post(format!("{upload}/sign")).bearer_auth(ADMIN).json(&body).send().await.unwrap();
+    let signed: SignResponse = signed.error_for_status().unwrap().json().await.unwrap();
+    assert_eq!(signed.signatures.len(), 10_001);
+    server.is_in_bounds_after("its sign");
+    let completed = http.post(format!("{upload}/complete")).bearer_auth(ADMIN).send().await.unwrap();
+    assert_eq!(completed.status(), StatusCode::NO_CONTENT, "{}", completed.text().await.unwrap());
+    server.is_in_bounds_after("its commit");
+    // Decoded for many at once, none of whom asks for it as it is stored.
+    let address = format!("{url}/{}", root.key());
+    let reads = (0..20).map(async |_| http.get(&address).send().await.unwrap().text().await.unwrap());
+    for narinfo in join_all(reads).await {
+        let references = narinfo.lines().find_map(|line| line.strip_prefix("References: ")).unwrap();
+        assert_eq!(references.split(' ').count(), 10_000);
+    }
+    server.is_in_bounds_after("reading it");
+}
 
+#[tokio::test]
+async fn a_begin_of_a_large_closure_takes_memory_that_is_bounded() {
+    let server = Idle::start().await;
     let paths: Vec<TestPath> =
         (0..33_334).map(|number| TestPath::new(&format!("path-{number}"), &[])).collect();
     let objects = paths.iter().flat_map(TestPath::objects).collect();
-    assert_eq!(begin(&http, &url, objects, &paths[0]).await, 100_002);
-    let took = peak(&server) - idle;
-    println!("an upload of 100 000 objects took {} MiB", took / MIB);
-    assert!(took < 100 * MIB, "an upload of 100 000 objects took {} MiB", took / MIB);
+    let begun = begin(&server.http, &server.url, objects, &paths[0]).await;
+    assert_eq!(begun.pending_objects.len(), 100_002);
+    server.is_in_bounds_after("an upload of 100 000 objects");
 }
