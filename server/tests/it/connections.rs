@@ -23,7 +23,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What never becomes a request, and what comes after one.
 const BEGUN: [&[u8]; 6] =
-    [b"", b"PRI", &PREFACE.split_at(23).0, b"GET /livez HT", b"GET /livez HTTP/1.1\r\nhost: x\r\n", b"\r\n"];
+    [b"", b"PRI", PREFACE.split_at(23).0, b"GET /livez HT", b"GET /livez HTTP/1.1\r\nhost: x\r\n", b"\r\n"];
 
 fn address(server: &TestServer) -> SocketAddr {
     server.url.split("//").nth(1).unwrap().parse().unwrap()

@@ -64,7 +64,6 @@ impl Idle {
 
     fn is_in_bounds_after(&self, what: &str) {
         let took = (peak(&self.process) - self.took) / MIB;
-        println!("{what} took {took} MiB");
         assert!(took < 100, "{what} took {took} MiB");
     }
 }

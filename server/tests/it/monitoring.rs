@@ -67,10 +67,10 @@ async fn what_niks3_1_7_told_is_told_by_its_names() {
     server.begin(ADMIN, &begin_request(&gone, &[&gone])).await;
     let told = server.get("/metrics").await.text().await.unwrap();
     let line = |name: &str| {
-        let lines = told
+        let mut lines = told
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        lines.last().unwrap_or_else(|| panic!("no {name}:\n{told}"))
+        lines.next_back().unwrap_or_else(|| panic!("no {name}:\n{told}"))
     };
     for (name, labels) in FORMER {
         for label in labels {
