@@ -8,6 +8,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt as _;
 use kube::api::DeleteParams;
 use niks3_operator::crd::BinaryCache;
+use niks3_protocol::nix::SecretKey;
 use serde_json::json;
 
 use crate::world::{World, condition, embedded, own};
@@ -97,6 +98,39 @@ async fn what_is_no_longer_wanted_goes_and_what_cannot_be_made_again_stays() {
 }
 
 #[tokio::test]
+async fn a_database_of_ours_keeps_its_account_when_the_server_gets_another() {
+    let world = World::new().await;
+    world.create::<ServiceAccount>(json!({"metadata": {"name": "robot"}})).await;
+    world.cache("main", embedded()).await;
+    world.reconcile_cache("main").await;
+    let identity = json!({"workloadIdentity": {"serviceAccountName": "robot"}});
+    let storage = json!({"embedded": null, "s3": {"bucket": world.namespace, "credentials": identity}});
+    world.patch::<BinaryCache>("main", json!({"spec": {"storage": storage}})).await;
+    world.reconcile_cache("main").await;
+    assert_eq!(world.names::<StatefulSet>().await, ["main-postgres"]);
+    assert_eq!(world.names::<ServiceAccount>().await, ["main", "robot"]);
+}
+
+#[tokio::test]
+async fn what_is_no_key_is_named_until_it_is_one() {
+    let world = World::new().await;
+    world.secret("brought", &[("key", "nonsense")]).await;
+    let mut spec = embedded();
+    let secret = json!({"name": "brought", "key": "key"});
+    spec["signing"] = json!({"keys": [{"name": "main-1", "secretKeyRef": secret}]});
+    world.cache("main", spec).await;
+    let said = condition(world.reconcile_cache("main").await.status, "SigningKeysReady");
+    assert!(said.starts_with("False/InvalidKey: key key of Secret brought "), "{said}");
+    assert!(!said.contains("nonsense"), "whatever it is, it may be a secret");
+    assert!(world.event_reasons().await.contains(&"InvalidKey".to_owned()));
+    let key = SecretKey::from_seed("main-1", [7; 32]).unwrap().to_secret_text();
+    world.patch::<Secret>("brought", json!({"stringData": {"key": &*key}})).await;
+    let status = world.reconcile_cache("main").await.status.unwrap();
+    assert!(!condition(&status, "SigningKeysReady").contains("InvalidKey"), "{status:?}");
+    assert!(status.public_keys[0].starts_with("main-1:"), "{status:?}");
+}
+
+#[tokio::test]
 async fn a_bucket_has_one_cache() {
     let world = World::new().await;
     world.cache("first", own("one-cache")).await;
@@ -107,6 +141,11 @@ async fn a_bucket_has_one_cache() {
     assert_eq!(world.names::<Deployment>().await, [""; 0]);
     let status = world.reconcile_cache("first").await.status.unwrap();
     assert!(condition(&status, "Accepted").starts_with("True"));
+    // The bucket is free when that one is gone.
+    world.api::<BinaryCache>().delete("first", &DeleteParams::default()).await.unwrap();
+    let status = world.reconcile_cache("second").await.status.unwrap();
+    assert!(condition(&status, "Accepted").starts_with("True"), "{status:?}");
+    assert!(world.names::<Deployment>().await.contains(&"second".to_owned()));
 }
 
 #[tokio::test]

@@ -5,10 +5,13 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use crate::cache::validate::ValidCache;
 use crate::labels::{Component, Names, child, labels};
 
-/// None where the user brings one.
+/// None where the user brings one and no embedded server needs ours: theirs is the server's alone, for a cloud may let
+/// it at the bucket.
 pub(super) fn server(cache: &ValidCache) -> Option<ServiceAccount> {
     let identity = cache.identity();
-    if identity.is_some_and(|identity| identity.service_account_name.is_some()) {
+    let own = identity.and_then(|identity| identity.service_account_name.as_ref());
+    // One of the name that ours would have is theirs, and good for all.
+    if own.is_some_and(|own| cache.embedded().next().is_none() || *own == Names(&cache.name).server()) {
         return None;
     }
     let labels = labels(&cache.name, Component::Server);

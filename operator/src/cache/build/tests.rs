@@ -4,7 +4,7 @@ mod samples;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodSpec, Secret};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Secret};
 use serde_json::{Value, json};
 
 use crate::args::Images;
@@ -217,22 +217,26 @@ fn children_of_a_cache_in_a_cloud() {
 }
 
 #[test]
-fn a_service_account_of_ones_own_is_not_made() {
-    let own = |name: &str| {
-        valid(
-            &json!({
-                "storage": {"s3": {"bucket": "nix", "credentials": {"workloadIdentity": {"serviceAccountName": name}}}},
-                "database": {"embedded": {}}
-            }),
-            &[],
-        )
+fn a_service_account_of_ones_own_is_not_made_and_embedded_servers_have_theirs() {
+    let own = |name: &str, database: Value| {
+        let identity = json!({"workloadIdentity": {"serviceAccountName": name}});
+        let storage = json!({"s3": {"bucket": "nix", "credentials": identity}});
+        valid(&json!({"storage": storage, "database": database}), &[("db", &["uri"])])
     };
-    let resources = build(&own("robot"));
+    let (outside, embedded) = (json!({"urlSecretRef": {"name": "db"}}), json!({"embedded": {}}));
+    let resources = build(&own("robot", outside.clone()));
     assert!(resources.service_accounts.is_empty());
     let pod = resources.deployments[0].spec.clone().unwrap().template.spec.unwrap();
     assert_eq!(pod.service_account_name.as_deref(), Some("robot"));
-    assert!(own("robot").missing.is_empty());
-    assert_eq!(own("nobody").missing[0].message, "ServiceAccount nobody does not exist");
+    assert!(own("robot", outside.clone()).missing.is_empty());
+    assert_eq!(own("nobody", outside).missing[0].message, "ServiceAccount nobody does not exist");
+
+    let resources = build(&own("robot", embedded.clone()));
+    assert_eq!(resources.service_accounts[0].metadata.name.as_deref(), Some("main"));
+    let pod = |spec: &PodTemplateSpec| spec.spec.clone().unwrap().service_account_name;
+    assert_eq!(pod(&resources.deployments[0].spec.as_ref().unwrap().template).as_deref(), Some("robot"));
+    assert_eq!(pod(&resources.stateful_sets[0].spec.as_ref().unwrap().template).as_deref(), Some("main"));
+    assert!(build(&own("main", embedded)).service_accounts.is_empty(), "theirs has the name");
 }
 
 #[test]
