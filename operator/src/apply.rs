@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::crd::conditions::Reason;
 use crate::known::{Seen, controller, digest};
 use crate::labels::{OPERATOR, is_child_of};
-use crate::watches;
+use crate::{ownership, watches};
 
 /// A child that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +48,11 @@ impl ApplyError {
 
     /// Why, for a condition. Quotas and admission have no code of their own: their words tell them.
     pub fn reason(&self) -> Reason {
-        self.status()
-            .map_or(Reason::ApplyFailed, |status| refusal(&status.message).unwrap_or(Reason::ApplyFailed))
+        let Some(status) = self.status() else { return Reason::ApplyFailed };
+        if status.reason == Reason::NameTaken.as_str() {
+            return Reason::NameTaken;
+        }
+        refusal(&status.message).unwrap_or(Reason::ApplyFailed)
     }
 
     /// The API server's answer, where it gave one.
@@ -142,23 +145,32 @@ where
     pub async fn apply(&mut self, wanted: &[K]) -> Result<Vec<K>, ApplyError> {
         let mut written = Vec::new();
         for object in wanted {
-            let (name, wanted) = (object.name_any(), of_body(object));
-            let (key, found) = (key_of::<K>(object.meta()), self.found.remove(&name));
-            let as_left = |seen: Seen| self.context.written.is(&key, wanted, look(object, &seen));
-            if found.is_some_and(as_left) {
-                continue;
+            if self.is_as_left(object) {
+                self.leave(&object.name_any());
+            } else {
+                written.push(self.apply_instead(object, object).await?);
             }
-            written.push(self.write(object, key, wanted).await?);
         }
         Ok(written)
     }
 
-    /// Writes what the API server takes in the place of what is wanted, and from then on takes the one for the other.
-    pub async fn apply_instead(&mut self, object: &K, wanted: &K) -> Result<K, ApplyError> {
-        self.write(object, key_of::<K>(wanted.meta()), of_body(wanted)).await
+    /// Whether it is what it should be, as far as is known.
+    pub fn is_as_left(&self, object: &K) -> bool {
+        let is =
+            |seen| self.context.written.is(&key_of::<K>(object.meta()), of_body(object), look(object, seen));
+        self.found.get(&object.name_any()).is_some_and(is)
     }
 
-    async fn write(&self, object: &K, key: String, wanted: u64) -> Result<K, ApplyError> {
+    /// Writes what the API server takes in the place of what is wanted, and from then on takes the one for the other.
+    pub async fn apply_instead(&mut self, object: &K, wanted: &K) -> Result<K, ApplyError> {
+        let known = self.found.remove(&wanted.name_any()).is_some();
+        self.write(object, key_of::<K>(wanted.meta()), of_body(wanted), known).await
+    }
+
+    async fn write(&self, object: &K, key: String, wanted: u64, known: bool) -> Result<K, ApplyError> {
+        if !known {
+            Box::pin(ownership::check(&self.context.client, &self.namespace, object)).await?;
+        }
         let (name, how) = (object.name_any(), PatchParams::apply(OPERATOR).force());
         let made = Box::pin(self.api.patch(&name, &how, &Patch::Apply(object)))
             .await

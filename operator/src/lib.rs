@@ -15,6 +15,7 @@ pub mod known;
 pub mod labels;
 pub mod lease;
 pub mod metrics;
+pub mod ownership;
 pub mod policy;
 pub mod reference;
 pub mod rollouts;

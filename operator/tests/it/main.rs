@@ -40,6 +40,7 @@ mod scaling;
 mod selectors;
 mod specs;
 mod stale;
+mod strangers;
 mod suspend;
 mod tls;
 mod told;

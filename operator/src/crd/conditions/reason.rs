@@ -35,6 +35,8 @@ words! {
         ServiceAccountNotFound,
         /// The object the API server refused to take is named in the message.
         ApplyFailed,
+        /// An object that somebody else made has the name of the child that the message names.
+        NameTaken,
         /// A quota of the namespace leaves no room for what the message names.
         QuotaExceeded,
         /// An admission webhook or policy of the cluster refuses what the message names.

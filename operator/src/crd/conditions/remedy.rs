@@ -35,6 +35,9 @@ impl Reason {
             Self::TooFewConnections => {
                 "raise max_connections of the database, or lower database.pool.maxConnections or the number of pods"
             }
+            Self::NameTaken => {
+                "rename or delete the object that the message names, or make the cache anew under another name"
+            }
             Self::QuotaExceeded => "raise the quota of the namespace, or ask for less",
             Self::AdmissionRefused | Self::ApplyFailed => {
                 "the message has the cluster's own words; it is tried again, at most two minutes apart"
