@@ -64,7 +64,10 @@ pub async fn reconcile(cache: &BinaryCache, context: &Context) -> Result<Duratio
     }
     let first = cache.status.is_none() && observed.deployment.is_none();
     let applied = match &valid {
-        Ok(valid) => Some(apply::apply_all(&build::build(valid), valid, observed.deployment, context).await),
+        Ok(valid) => {
+            let resources = build::build(valid);
+            Some(Box::pin(apply::apply_all(&resources, valid, observed.deployment, context)).await)
+        }
         Err(_) => None,
     };
     let pods = match (&valid, &applied) {

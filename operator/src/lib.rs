@@ -17,6 +17,7 @@ pub mod lease;
 pub mod metrics;
 pub mod ownership;
 pub mod policy;
+pub mod quantity;
 pub mod reference;
 pub mod rollouts;
 pub mod run;

@@ -2,13 +2,15 @@
 //! run is so seen in some caches, not in all.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 use crate::labels::SECRET_VERSIONS;
+use crate::quantity;
 
 /// One that has not been heard of for so long holds nobody up: its cache may be gone.
 const FORGOTTEN: Duration = Duration::from_mins(15);
@@ -17,7 +19,16 @@ const FORGOTTEN: Duration = Duration::from_mins(15);
 #[derive(Debug)]
 pub struct Rollouts {
     limit: usize,
-    under_way: Mutex<HashMap<String, Instant>>,
+    under_way: Mutex<HashMap<String, Turn>>,
+}
+
+/// The turn of a cache.
+#[derive(Debug)]
+struct Turn {
+    /// When it was heard of last.
+    since: Instant,
+    /// Whether pods of embedded servers are made anew too.
+    sets: bool,
 }
 
 impl Rollouts {
@@ -26,49 +37,71 @@ impl Rollouts {
         Self { limit, under_way: Mutex::default() }
     }
 
+    fn turns(&self) -> MutexGuard<'_, HashMap<String, Turn>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a cache may be rolled out now; it has its turn then, until it is `done`.
     pub fn begin(&self, cache: &str) -> bool {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.retain(|_, since| since.elapsed() < FORGOTTEN);
-        let turn = under_way.contains_key(cache) || under_way.len() < self.limit;
-        if turn {
-            under_way.insert(cache.to_owned(), Instant::now());
+        let mut turns = self.turns();
+        turns.retain(|_, turn| turn.since.elapsed() < FORGOTTEN);
+        let may = turns.contains_key(cache) || turns.len() < self.limit;
+        if may {
+            Self::go_on(&mut turns, cache);
         }
+        may
+    }
+
+    fn go_on<'a>(turns: &'a mut HashMap<String, Turn>, cache: &str) -> &'a mut Turn {
+        let turn = turns.entry(cache.to_owned()).or_insert(Turn { since: Instant::now(), sets: false });
+        turn.since = Instant::now();
         turn
     }
 
     /// How many are being rolled out, or do not get on.
     pub fn count(&self) -> u32 {
-        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.len().try_into().unwrap_or(u32::MAX)
+        self.turns().len().try_into().unwrap_or(u32::MAX)
     }
 
     /// A cache is being rolled out, whoever caused it, or is no more.
     pub fn note(&self, cache: &str, rolling: bool) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turns = self.turns();
         if rolling {
-            under_way.insert(cache.to_owned(), Instant::now());
+            Self::go_on(&mut turns, cache);
         } else {
-            under_way.remove(cache);
+            turns.remove(cache);
         }
+    }
+
+    /// The pod of an embedded server of a cache is made anew.
+    pub fn note_sets(&self, cache: &str) {
+        Self::go_on(&mut self.turns(), cache).sets = true;
+    }
+
+    /// Whether that is to be seen to its end.
+    pub fn has_sets(&self, cache: &str) -> bool {
+        self.turns().get(cache).is_some_and(|turn| turn.sets)
     }
 }
 
 /// Whether the pods would be made anew for another reason than a Secret.
-pub fn changes_pods(before: &Deployment, wanted: &Deployment) -> bool {
-    let template = |deployment: &Deployment| {
-        let template = deployment.spec.as_ref().map(|spec| &spec.template);
-        serde_json::to_value(template).unwrap_or_default()
-    };
-    let mut wanted = template(wanted);
+pub fn changes_pods(before: Option<&PodTemplateSpec>, wanted: Option<&PodTemplateSpec>) -> bool {
+    let [before, mut wanted] = [before, wanted].map(|it| serde_json::to_value(it).unwrap_or_default());
     let annotations = wanted.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     annotations.map(|annotations| annotations.remove(SECRET_VERSIONS));
-    !has(&template(before), &wanted)
+    !has(&before, &wanted)
 }
 
-/// Why pods are made anew, where they are.
+/// What the pods of a Deployment are made from.
+pub fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
+    deployment.spec.as_ref().map(|spec| &spec.template)
+}
+
+/// Why pods are made anew, where they are: `wanted` is what the API server made of it, in its own words.
 pub fn why(before: &Deployment, wanted: &Deployment) -> Option<String> {
-    if wanted.spec.as_ref().is_some_and(|spec| spec.replicas == Some(0)) {
+    if template(before) == template(wanted)
+        || wanted.spec.as_ref().is_some_and(|spec| spec.replicas == Some(0))
+    {
         return None;
     }
     let (old, new) = (secret_versions(before), secret_versions(wanted));
@@ -81,7 +114,7 @@ pub fn why(before: &Deployment, wanted: &Deployment) -> Option<String> {
         })
         .collect();
     // One that is no longer read changes the spec too, or the configuration.
-    if changes_pods(before, wanted) {
+    if changes_pods(template(before), template(wanted)) {
         let (old, new) = (image(before), image(wanted));
         causes.push(match new.filter(|new| old.as_ref() != Some(new)) {
             Some(new) => format!("image {new}"),
@@ -103,16 +136,27 @@ fn image(deployment: &Deployment) -> Option<String> {
     deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
 }
 
-/// Whether everything wanted is there; the API server adds its defaults.
+/// Whether everything wanted is there; the API server adds its defaults, leaves out what is empty, and has words of its
+/// own for quantities. Text that is none and reads like the same one is taken for it: that change has its turn at once.
 fn has(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| has(found, wanted)))
-        }
+        (Value::Object(found), Value::Object(wanted)) => wanted
+            .iter()
+            .all(|(key, wanted)| found.get(key).map_or_else(|| is_empty(wanted), |found| has(found, wanted))),
         (Value::Array(found), Value::Array(wanted)) => {
             found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| has(found, wanted))
         }
+        (Value::String(found), Value::String(wanted)) => found == wanted || quantity::same(found, wanted),
         (found, wanted) => found == wanted,
+    }
+}
+
+fn is_empty(wanted: &Value) -> bool {
+    match wanted {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
     }
 }
 
@@ -136,6 +180,27 @@ mod tests {
     }
 
     #[test]
+    fn what_embedded_servers_do_is_seen_to_its_end() {
+        let rollouts = Rollouts::new(1);
+        assert!(!rollouts.has_sets("a"));
+        rollouts.note_sets("a");
+        rollouts.note("a", true);
+        assert!(rollouts.has_sets("a") && !rollouts.begin("b"));
+        rollouts.note("a", false);
+        assert!(!rollouts.has_sets("a") && rollouts.begin("b"));
+    }
+
+    #[test]
+    fn the_api_servers_words_are_no_change() {
+        let (found, wanted) =
+            (json!({"limits": {"memory": "1Gi"}}), json!({"limits": {"memory": "1024Mi"}, "claims": []}));
+        assert!(has(&found, &wanted));
+        assert!(
+            !has(&found, &json!({"limits": {"memory": "1025Mi"}})) && !has(&found, &json!({"claims": ["a"]}))
+        );
+    }
+
+    #[test]
     fn defaults_and_secrets_are_no_change() {
         let deployment = |image: &str, secrets: &str, more: &Value| -> Deployment {
             let mut container = json!({"name": "server", "image": image});
@@ -148,10 +213,13 @@ mod tests {
             .unwrap()
         };
         let before = deployment("a", "s=1", &json!({"terminationMessagePath": "/dev/termination-log"}));
-        assert!(!changes_pods(&before, &deployment("a", "s=1", &json!({}))));
-        assert!(!changes_pods(&before, &deployment("a", "s=2", &json!({}))));
-        assert!(changes_pods(&before, &deployment("b", "s=1", &json!({}))));
-        assert!(changes_pods(&before, &deployment("a", "s=1", &json!({"command": ["a"]}))));
+        let changes = |image, secrets, more| {
+            changes_pods(template(&before), template(&deployment(image, secrets, &more)))
+        };
+        assert!(!changes("a", "s=1", json!({})));
+        assert!(!changes("a", "s=2", json!({})));
+        assert!(changes("b", "s=1", json!({})));
+        assert!(changes("a", "s=1", json!({"command": ["a"]})));
 
         let said = |image, secrets, more| why(&before, &deployment(image, secrets, &more));
         assert_eq!(said("a", "s=1", json!({})), None);

@@ -2,6 +2,7 @@
 
 mod published;
 mod secrets;
+mod sets;
 mod volumes;
 
 use std::fmt::Debug;
@@ -53,6 +54,8 @@ pub struct Applied {
     pub volumes: Vec<Volume>,
     /// Whether the server's pods wait for other caches to be rolled out.
     pub waits: bool,
+    /// The StatefulSet of an embedded server whose pod is being made anew.
+    pub rolling_set: Option<String>,
     /// Why the server's pods are made anew, where they are from this look on.
     pub rolled: Option<String>,
     /// The names of the Secrets that were made.
@@ -73,8 +76,13 @@ pub async fn apply_all(
     networks.apply(&resources.network_policies).await?;
     let mut accounts = children::<ServiceAccount>(cache, context).await?;
     accounts.apply(&resources.service_accounts).await?;
+    let mut stateful_sets = children::<StatefulSet>(cache, context).await?;
+    let key = settled::key::<BinaryCache>(&cache.namespace, &cache.name);
+    let rolling = context.rollouts.has_sets(&key);
+    let sets = Box::pin(sets::look(client, &stateful_sets, &resources.stateful_sets, rolling)).await?;
     let mut config_maps = children::<ConfigMap>(cache, context).await?;
-    let waits = waits(resources, cache, before.as_ref(), context);
+    let waits = (sets.iter().any(sets::Set::changes_pods) || changes_pods(resources, before.as_ref()))
+        && !context.rollouts.begin(&key);
     if waits {
         // Pods that run, and those that take the place of some, go on with what they have.
         config_maps.leave(&Names(&cache.name).config());
@@ -84,8 +92,11 @@ pub async fn apply_all(
     config_maps.apply(&wanted.cloned().collect::<Vec<_>>()).await?;
     let mut services = children::<Service>(cache, context).await?;
     services.apply(&resources.services).await?;
-    let mut stateful_sets = children::<StatefulSet>(cache, context).await?;
-    Box::pin(volumes::apply_sets(client, &mut stateful_sets, &resources.stateful_sets)).await?;
+    let (rolling_set, begins) = Box::pin(sets::apply(&mut stateful_sets, &sets, waits)).await?;
+    if begins {
+        context.rollouts.note_sets(&key);
+    }
+    let rolling_set = rolling_set.filter(|_| begins || rolling);
     // What was made a moment ago has no claims yet.
     let volumes = if before.is_some() { Box::pin(volumes::grow(client, cache)).await? } else { Vec::new() };
     hand_over(client, cache).await?;
@@ -94,9 +105,9 @@ pub async fn apply_all(
         deployments.leave(&Names(&cache.name).server());
     }
     let wanted = if waits { &[][..] } else { &resources.deployments };
-    let rolled =
-        before.as_ref().zip(wanted.first()).and_then(|(before, wanted)| rollouts::why(before, wanted));
-    let deployment = deployments.apply(wanted).await?.pop().or(before);
+    let written = deployments.apply(wanted).await?.pop();
+    let rolled = before.as_ref().zip(written.as_ref()).and_then(|(before, made)| rollouts::why(before, made));
+    let deployment = written.or(before);
     let mut budgets = children::<PodDisruptionBudget>(cache, context).await?;
     budgets.apply(&resources.disruption_budgets).await?;
     let mut autoscalers = children::<HorizontalPodAutoscaler>(cache, context).await?;
@@ -145,6 +156,7 @@ pub async fn apply_all(
         published,
         volumes,
         waits,
+        rolling_set,
         rolled,
         made,
     })
@@ -164,11 +176,10 @@ where
     Children::list::<BinaryCache>(context, &cache.namespace, &all, &cache.owner.uid).await
 }
 
-/// Whether the pods are to be made anew for no reason of the spec's, and others have their turn.
-fn waits(resources: &Resources, cache: &ValidCache, before: Option<&Deployment>, context: &Context) -> bool {
+/// Whether the server's pods would be made anew for another reason than a Secret.
+fn changes_pods(resources: &Resources, before: Option<&Deployment>) -> bool {
     let (Some(before), [wanted]) = (before, resources.deployments.as_slice()) else { return false };
-    rollouts::changes_pods(before, wanted)
-        && !context.rollouts.begin(&settled::key::<BinaryCache>(&cache.namespace, &cache.name))
+    rollouts::changes_pods(rollouts::template(before), rollouts::template(wanted))
 }
 
 /// A child of the server with its status.

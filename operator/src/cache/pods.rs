@@ -1,5 +1,6 @@
 //! The pods of a cache, and what keeps them from running, in the words that `kubectl describe pod` has for it.
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::crd::conditions::{Reason, truncated};
-use crate::labels::{self, Component};
+use crate::labels::{self, Component, Names};
 
 use super::validate::{Database, Storage, ValidCache};
 
@@ -27,9 +28,11 @@ pub struct Trouble {
 /// The pods of a cache.
 #[derive(Debug, Default)]
 pub struct Pods {
-    pods: Vec<Pod>,
+    all: Vec<Pod>,
     /// StorageClasses that pods wait for and that do not exist.
     missing_classes: Vec<(Component, String)>,
+    /// What takes a correction to embedded servers whose StatefulSet keeps it away from a pod that is not ready.
+    stuck: Vec<(Component, String)>,
 }
 
 impl Pods {
@@ -41,6 +44,15 @@ impl Pods {
         let mut pods = Self::new(api.list(&list).await?.items);
         let storage = if let Storage::Embedded(server) = &cache.storage { Some(server) } else { None };
         let database = if let Database::Embedded(server) = &cache.database { Some(server) } else { None };
+        let names = Names(&cache.name);
+        for (component, name) in [(Component::S3, names.s3()), (Component::Postgres, names.postgres())] {
+            let Some(pod) = pods.of(component).find(|pod| trouble(pod).is_some()) else { continue };
+            let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &cache.namespace);
+            if api.get_opt(&name).await?.is_some_and(|set| keeps_away(&set, pod)) {
+                let remedy = format!("kubectl delete pod -n {} {}", cache.namespace, pod.name_any());
+                pods.stuck.push((component, remedy));
+            }
+        }
         for (component, server) in [(Component::S3, storage), (Component::Postgres, database)] {
             let Some(class) = server.and_then(|server| server.storage_class_name.clone()) else { continue };
             // Asked for only where it explains something: a volume that is there needs no class any more.
@@ -66,12 +78,12 @@ impl Pods {
         pods.sort_by_key(|pod| {
             (std::cmp::Reverse(pod.creation_timestamp().map(|time| time.0)), pod.name_any())
         });
-        Self { pods, missing_classes: Vec::new() }
+        Self { all: pods, ..Self::default() }
     }
 
     /// Those of a part that are not on their way out.
     pub fn of(&self, component: Component) -> impl Iterator<Item = &Pod> {
-        self.pods.iter().filter(move |pod| {
+        self.all.iter().filter(move |pod| {
             pod.metadata.deletion_timestamp.is_none() && labels::is_of(pod.labels(), component)
         })
     }
@@ -85,8 +97,26 @@ impl Pods {
                 "StorageClass {class} does not exist; make it, or make the cache anew with another"
             ),
         });
-        of_class.or_else(|| self.of(component).find_map(trouble))
+        let trouble = of_class.or_else(|| self.of(component).find_map(trouble))?;
+        let Some((_, remedy)) = self.stuck.iter().find(|(about, _)| *about == component) else {
+            return Some(trouble);
+        };
+        let message = format!(
+            "{}; its StatefulSet, made by an older operator, brings it no correction while it is not ready: {remedy}",
+            trouble.message
+        );
+        Some(Trouble { message, ..trouble })
     }
+}
+
+/// Whether a StatefulSet leaves a pod that is not ready as it is, though it should be another by now
+/// (kubernetes/kubernetes#67250). Those made with `Parallel` do not, and none can be changed into one.
+fn keeps_away(set: &StatefulSet, pod: &Pod) -> bool {
+    let in_order =
+        set.spec.as_ref().is_some_and(|spec| spec.pod_management_policy.as_deref() != Some("Parallel"));
+    let newest = set.status.as_ref().and_then(|status| status.update_revision.as_ref());
+    let has = pod.labels().get("controller-revision-hash");
+    in_order && has.is_some() && newest.is_some() && has != newest
 }
 
 fn trouble(pod: &Pod) -> Option<Trouble> {

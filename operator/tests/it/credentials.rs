@@ -186,6 +186,8 @@ async fn new_credentials_are_taken_beside_the_old_ones_then_used_then_alone() {
     postgres.takes(&running.world, &[&postgres_next], &["main-postgres"]).await;
     assert!(running.world.event_reasons().await.contains(&"CredentialsChanged".to_owned()));
 
+    // That the pods of the embedded servers are ready is said once.
+    assert!(running.look().await);
     running.world.faults.plan(None);
     assert!(running.look().await);
     assert_eq!(running.world.faults.writes(), [""; 0], "the same annotation asks for nothing more");

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
+use niks3_operator::apply::Written;
 use niks3_operator::crd::BinaryCache;
 use niks3_operator::rollouts::Rollouts;
 use serde_json::json;
@@ -108,4 +109,68 @@ async fn why_pods_are_made_anew_and_that_they_were_is_an_event() {
     assert_eq!(noted("RolloutStarted"), expected.collect());
     let done = |name: &str| format!("{name}: all pods are up to date and ready");
     assert_eq!(noted("RolloutComplete"), ["image", "secret", "spec"].map(done).into());
+}
+
+async fn set_image(world: &World, name: &str) -> String {
+    let set = world.api::<StatefulSet>().get(name).await.unwrap();
+    set.spec.unwrap().template.spec.unwrap().containers.remove(0).image.unwrap()
+}
+
+async fn progressing(world: &World, name: &str) -> String {
+    condition(world.reconcile_cache(name).await.status, "Progressing")
+}
+
+#[tokio::test]
+async fn embedded_servers_take_turns_too() {
+    let mut world = World::new().await;
+    for name in ["first", "second"] {
+        world.cache(name, embedded()).await;
+        look(&world, name).await;
+        pods_are_ready(&world, name).await;
+        world.reconcile_cache(name).await;
+    }
+    world.context.rollouts = Rollouts::new(1);
+    world.context.images.s3 = "versitygw:next".to_owned();
+    let moves = "True/RollingOut: StatefulSet first-s3: its pod is being made anew";
+    for _ in 0..2 {
+        assert_eq!(progressing(&world, "first").await, moves, "until its pod is ready");
+    }
+    assert_eq!(set_image(&world, "first-s3").await, "versitygw:next");
+    let second = progressing(&world, "second").await;
+    assert!(second.starts_with("True/RollingOut: new pods wait for their turn"), "{second}");
+    assert_eq!(set_image(&world, "second-s3").await, "versitygw:test");
+
+    let generation = world.api::<StatefulSet>().get("first-s3").await.unwrap().metadata.generation;
+    let ready =
+        json!({"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
+    world.patch_status::<StatefulSet>("first-s3", ready).await;
+    // Its PostgreSQL never ran in this test.
+    let ready = json!({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1});
+    world.patch_status::<StatefulSet>("first-postgres", ready).await;
+    assert!(progressing(&world, "first").await.starts_with("False/Stable"));
+    progressing(&world, "second").await;
+    assert_eq!(set_image(&world, "second-s3").await, "versitygw:next");
+}
+
+#[tokio::test]
+async fn quantities_in_other_words_roll_nothing_out() {
+    let mut world = World::new().await;
+    let mut spec = embedded();
+    let little = json!({"requests": {"cpu": "0.5"}, "limits": {"memory": "1024Mi"}});
+    let sidecar = json!({"name": "proxy", "image": "proxy:1", "resources": little});
+    spec["server"] = json!({"resources": little, "podTemplate": {"spec": {"containers": [sidecar]}}});
+    spec["storage"]["embedded"]["resources"] = little;
+    world.cache("main", spec).await;
+    for _ in 0..3 {
+        world.reconcile_cache("main").await;
+        pods_are_ready(&world, "main").await;
+    }
+    world.reconcile_cache("main").await;
+    assert!(!world.event_reasons().await.contains(&"RolloutStarted".to_owned()), "it is as it was");
+    // Another process, while another cache has its turn.
+    world.context.rollouts = Rollouts::new(1);
+    world.context.rollouts.note("another", true);
+    world.context.written = Written::default();
+    let said = progressing(&world, "main").await;
+    assert!(said.starts_with("False/Stable"), "{said}");
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::admissionregistration::v1::{
     ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
 };
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
@@ -75,6 +75,47 @@ async fn a_database_of_ours_that_does_not_run_says_why() {
         said,
         "False/Unschedulable: pod main-postgres: pod has unbound immediate PersistentVolumeClaims"
     );
+}
+
+/// What an older operator made stays as it is in this, and a pod that waits for a correction is named.
+#[tokio::test]
+async fn a_pod_that_its_stateful_set_keeps_a_correction_from_is_named() {
+    let world = World::new().await;
+    world.cache("main", embedded()).await;
+    look(&world).await;
+    let sets = world.api::<StatefulSet>();
+    let mut old = sets.get("main-postgres").await.unwrap();
+    assert_eq!(old.spec.as_ref().unwrap().pod_management_policy.as_deref(), Some("Parallel"));
+    sets.delete("main-postgres", &DeleteParams::default()).await.unwrap();
+    old.metadata.resource_version = None;
+    old.metadata.managed_fields = None;
+    old.spec.as_mut().unwrap().pod_management_policy = Some("OrderedReady".to_owned());
+    sets.create(&PostParams::default(), &old).await.unwrap();
+    world.patch_status::<StatefulSet>("main-postgres", json!({"replicas": 1, "updateRevision": "new"})).await;
+    let spec = json!({"spec": {"database": {"embedded": {"image": "postgres:mended"}}}});
+    world.patch::<BinaryCache>("main", spec).await;
+    look(&world).await;
+    let spec = sets.get("main-postgres").await.unwrap().spec.unwrap();
+    assert_eq!(spec.pod_management_policy.as_deref(), Some("OrderedReady"));
+    assert_eq!(spec.template.spec.unwrap().containers[0].image.as_deref(), Some("postgres:mended"));
+
+    world.pod("main-postgres-0", "postgres", waiting("ErrImagePull", "not found")).await;
+    let revision = async |hash: &str| {
+        let labels = json!({"metadata": {"labels": {"controller-revision-hash": hash}}});
+        world.patch::<Pod>("main-postgres-0", labels).await;
+        condition(look(&world).await, "DatabaseReady")
+    };
+    let remedy = format!("kubectl delete pod -n {} main-postgres-0", world.namespace);
+    let said = revision("old").await;
+    assert!(
+        said.starts_with("False/ImagePullBackOff: pod main-postgres-0") && said.ends_with(&remedy),
+        "{said}"
+    );
+    let said = revision("new").await;
+    assert!(!said.contains("kubectl"), "that is the new one: {said}");
+    world.faults.plan(None);
+    look(&world).await;
+    assert_eq!(world.faults.writes(), [""; 0], "the API server is not asked for what it refuses");
 }
 
 /// Reconciles to the end that it must have, and gives back the status that was written on the way.

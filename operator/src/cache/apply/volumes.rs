@@ -1,14 +1,16 @@
 //! The volumes of embedded servers grow with the spec. Their claims are asked to: the template that a StatefulSet made
 //! them from cannot be changed, and stays as it was.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client};
 use niks3_protocol::api::gc::policy::ByteSize;
 use serde_json::json;
 
-use crate::apply::{ApplyError, Children, refusal};
+use crate::apply::{ApplyError, refusal};
 use crate::cache::validate::{Database, Embedded, Storage, ValidCache};
 use crate::crd::conditions::Reason;
 use crate::labels::Names;
@@ -131,47 +133,9 @@ fn standing(claim: &PersistentVolumeClaim, wanted: &str) -> Standing {
     }
 }
 
-/// Writes StatefulSets. Where only the size of a claim's template keeps the API server from taking one, the template is
-/// left as it is.
-pub(super) async fn apply_sets(
-    client: &Client,
-    sets: &mut Children<'_, StatefulSet>,
-    wanted: &[StatefulSet],
-) -> Result<(), ApplyError> {
-    for set in wanted {
-        let Err(error) = sets.apply(std::slice::from_ref(set)).await else { continue };
-        let invalid = error.status().is_some_and(|status| status.code == 422);
-        let kept = if invalid { with_the_template_it_has(client, set).await? } else { None };
-        let Some(kept) = kept else { return Err(error) };
-        sets.apply_instead(&kept, set).await?;
-    }
-    Ok(())
-}
-
-/// Nothing where the sizes are the same.
-async fn with_the_template_it_has(
-    client: &Client,
-    wanted: &StatefulSet,
-) -> Result<Option<StatefulSet>, ApplyError> {
-    let name = wanted.name_any();
-    let api: Api<StatefulSet> = Api::namespaced(client.clone(), &wanted.namespace().unwrap_or_default());
-    let read = |source| ApplyError::new::<StatefulSet>("read", &name, source);
-    let Some(found) = api.get_opt(&name).await.map_err(read)? else { return Ok(None) };
-    let mut kept = wanted.clone();
-    let sizes: Vec<_> = templates(&found).map(asked).collect();
-    let ours = kept.spec.iter_mut().flat_map(|spec| spec.volume_claim_templates.iter_mut().flatten());
-    for (claim, size) in ours.zip(sizes) {
-        let resources = claim.spec.as_mut().and_then(|spec| spec.resources.as_mut());
-        let requests = resources.and_then(|resources| resources.requests.as_mut());
-        if let Some(asked) = requests.and_then(|requests| requests.get_mut(STORAGE)) {
-            asked.0 = size;
-        }
-    }
-    Ok((kept != *wanted).then_some(kept))
-}
-
-fn templates(set: &StatefulSet) -> impl Iterator<Item = &PersistentVolumeClaim> {
-    set.spec.iter().flat_map(|spec| spec.volume_claim_templates.iter().flatten())
+/// What a claim asks for.
+pub(super) fn request(claim: &mut PersistentVolumeClaim) -> Option<&mut BTreeMap<String, Quantity>> {
+    claim.spec.as_mut()?.resources.as_mut()?.requests.as_mut()
 }
 
 #[cfg(test)]

@@ -170,6 +170,8 @@ fn stateful_set(
         metadata: child(name.clone(), &cache.namespace, labels(&cache.name, component), Some(&cache.owner)),
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
+            // In order, a pod that never becomes ready would keep away the template that puts it right.
+            pod_management_policy: Some("Parallel".to_owned()),
             service_name: Some(name),
             revision_history_limit: Some(3),
             selector: LabelSelector {

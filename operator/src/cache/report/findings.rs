@@ -140,8 +140,23 @@ fn running(outcome: &Outcome<'_>, valid: &ValidCache, applied: &Applied) -> [Fin
         embedded(database, Component::Postgres),
         embedded(storage, Component::S3),
         available(valid, ready_pods, wanted, trouble.as_ref()),
-        if applied.waits { waiting() } else { progressing(wanted, deployment, trouble.as_ref()) },
+        if applied.waits {
+            waiting()
+        } else {
+            with_sets(progressing(wanted, deployment, trouble.as_ref()), applied)
+        },
     ]
+}
+
+/// The server's pods may have been ready all the time.
+fn with_sets(progressing: Finding, applied: &Applied) -> Finding {
+    match &applied.rolling_set {
+        Some(set) if progressing.reason == Reason::Stable.as_str() => {
+            let message = format!("StatefulSet {set}: its pod is being made anew");
+            Finding::yes(progressing.about, Reason::RollingOut, message)
+        }
+        _ => progressing,
+    }
 }
 
 /// Why pods cannot be made, as the Deployment says.
