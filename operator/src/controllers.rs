@@ -264,7 +264,8 @@ fn retry<K: Resource<DynamicType = ()>>(
     Action::requeue(wait)
 }
 
-fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
+/// For metrics.
+pub(crate) fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
     if K::kind(&()) == "GCPolicy" { "GCPolicy" } else { "BinaryCache" }
 }
 

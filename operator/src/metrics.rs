@@ -45,7 +45,8 @@ const TOLD: [ConditionType; 4] = [
     ConditionType::LastGCSucceeded,
     ConditionType::LastFsckClean,
 ];
-/// An object that was not looked at for so long is gone: each is looked at every ten minutes.
+/// An object that was not looked at for so long is gone: each is looked at every ten minutes, unless the operator is told
+/// otherwise.
 const GONE: Duration = Duration::from_mins(15);
 
 /// The operator's metrics.
@@ -57,10 +58,18 @@ pub struct Metrics {
     leader: Arc<Gauge<i64, AtomicI64>>,
     conditions: Family<Holds, Gauge>,
     seen: Mutex<HashMap<Holds, Instant>>,
+    gone: Duration,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::new(Duration::ZERO)
+    }
+}
+
+impl Metrics {
+    /// Where a cache that is well is looked at after `resync`, and a policy after twice that.
+    pub fn new(resync: Duration) -> Self {
         let mut registry = Registry::with_prefix("niks3_operator");
         let reconciliations = Family::default();
         registry.register("reconciliations", "Reconciliations by kind and outcome", reconciliations.clone());
@@ -77,11 +86,10 @@ impl Default for Metrics {
             conditions.clone(),
         );
         let leader = Arc::new(leader);
-        Self { registry, reconciliations, durations, leader, conditions, seen: Mutex::default() }
+        let gone = GONE.max(resync.saturating_mul(3));
+        Self { registry, reconciliations, durations, leader, conditions, seen: Mutex::default(), gone }
     }
-}
 
-impl Metrics {
     /// One reconciliation ended; `outcome` is `ok` or the reason of its error.
     pub fn reconciled(&self, kind: &'static str, outcome: &'static str, took: Duration) {
         self.reconciliations.get_or_create(&Reconciliation { kind, outcome }).inc();
@@ -125,7 +133,7 @@ impl Metrics {
     fn forget(&self, now: Instant) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|labels, at| {
-            let here = now.saturating_duration_since(*at) < GONE;
+            let here = now.saturating_duration_since(*at) < self.gone;
             if !here {
                 self.conditions.remove(labels);
             }
@@ -174,5 +182,14 @@ mod tests {
         assert!(has("1"));
         metrics.forget(now + GONE);
         assert!(!has("1"));
+
+        // A policy is looked at every two hours then.
+        let rarely = Metrics::new(Duration::from_hours(1));
+        rarely.stands_at("BinaryCache", &meta, &conditions("False", "SecretNotFound"), now);
+        let has = || rarely.render().unwrap().contains(&format!("{line} 0"));
+        rarely.forget(now + Duration::from_hours(2));
+        assert!(has());
+        rarely.forget(now + Duration::from_hours(3));
+        assert!(!has());
     }
 }

@@ -12,6 +12,7 @@ use crate::args::{CrdArgs, ReferenceArgs, RunArgs};
 use crate::cache::probe::Probe;
 use crate::context::Context;
 use crate::lease::{Fence, Leadership};
+use crate::metrics::Metrics;
 use crate::rollouts::Rollouts;
 use crate::scope::Scope;
 use crate::{admin, controllers, crd, reference, shutdown, sweeper};
@@ -33,6 +34,7 @@ async fn run(args: RunArgs) -> anyhow::Result<()> {
         namespace: args.lease.namespace.clone(),
         scope: Scope::new(args.watch_namespaces),
         resync: args.resync_interval,
+        metrics: Metrics::new(args.resync_interval),
         rollouts: Rollouts::new(args.max_rollouts.into()),
         ..Context::new(fenced, args.images, Probe::default())
     });

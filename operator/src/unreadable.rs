@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::controllers::kind;
 use crate::crd::conditions::{self, ConditionType, Finding, Reason};
 use crate::status::{self, ReportError};
 
@@ -34,6 +35,8 @@ where
     let (generation, old) = (stored.metadata.generation, &stored.data["status"]);
     let before = ours(old);
     let after = next(&before, &why, generation, Timestamp::now());
+    // Told at each look, or it would be taken for gone.
+    context.metrics.stands(kind::<K>(), &stored.metadata, &after);
     if after == before {
         return Ok(RESYNC);
     }

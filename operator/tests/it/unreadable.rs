@@ -89,7 +89,7 @@ async fn one_that_cannot_be_read_is_named_and_stops_nobody() {
     let stop = CancellationToken::new();
     let context = Arc::new(World::on(&server).await.context);
     let run = tokio::spawn({
-        let stop = stop.clone();
+        let (stop, context) = (stop.clone(), Arc::clone(&context));
         async move { controllers::run(&context, 2, &stop).await }
     });
 
@@ -104,6 +104,12 @@ async fn one_that_cannot_be_read_is_named_and_stops_nobody() {
     .await;
     until::<GCPolicy>(&world, "bad", "Ready", unreadable).await;
     assert!(world.event_reasons().await.contains(&"InvalidSpec".to_owned()));
+    let told = context.metrics.render().unwrap();
+    for kind in ["BinaryCache", "GCPolicy"] {
+        let line =
+            format!("kind=\"{kind}\",namespace=\"{}\",name=\"bad\",type=\"Ready\"}} 0", world.namespace);
+        assert!(told.contains(&line), "{told}");
+    }
 
     // Stored after the bad ones, and watched all the same.
     world.cache("good", embedded()).await;
