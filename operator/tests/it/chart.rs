@@ -116,6 +116,16 @@ fn templates_render_what_they_did() {
 }
 
 #[test]
+fn values_reach_the_operator() {
+    let set = template(&["maxRollouts=3", "resyncInterval=1h"]).unwrap();
+    let container = &of_kind(&set, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
+    for (name, value) in [("NIKS3_OPERATOR_MAX_ROLLOUTS", "3"), ("NIKS3_OPERATOR_RESYNC", "1h")] {
+        let said = container["env"].as_array().unwrap().contains(&json!({"name": name, "value": value}));
+        assert!(said, "{name}: {container}");
+    }
+}
+
+#[test]
 fn values_that_cannot_be_meant_are_refused() {
     for (set, said) in [
         ("imagePullSecret=a", "imagePullSecret"),
@@ -126,6 +136,8 @@ fn values_that_cannot_be_meant_are_refused() {
         ("replicas=-1", "/replicas"),
         ("replicas=many", "/replicas"),
         ("concurrency=0", "/concurrency"),
+        ("maxRollouts=0", "/maxRollouts"),
+        ("resyncInterval=often", "/resyncInterval"),
         ("crds.keep=true", "keep"),
         ("monitoring.enabled=true", "enabled"),
         ("monitoring.rules.enabled=yes", "/monitoring/rules/enabled"),
