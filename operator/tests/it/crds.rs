@@ -13,6 +13,7 @@ use crate::api_server;
 
 mod accepted;
 mod changes;
+mod columns;
 mod refused;
 mod refused_limits;
 mod refused_policies;

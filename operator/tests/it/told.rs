@@ -188,3 +188,23 @@ async fn migrations_that_wait_fail_or_are_too_new_are_said() {
         "{status:?}"
     );
 }
+
+#[tokio::test]
+async fn a_bucket_of_another_cache_is_said_in_the_servers_words() {
+    let world = World::new().await;
+    world.cache("main", embedded()).await;
+    look(&world).await;
+    all_ready(&world).await;
+    let said = pod(&world, "main-1").await;
+    let words = "the bucket nix belongs to another database";
+    let check = |name: &str, ok: bool, reason: &str, message: &str| json!({"name": name, "ok": ok, "reason": reason, "message": message});
+    let taken = check("storage", false, "StorageIdentityMismatch", words);
+    *said.lock().unwrap() = well(json!({"ready": false, "checks": [check("database", true, "", ""), taken]}));
+    let status = settled(&world).await;
+    for about in ["StorageReady", "Ready"] {
+        assert_eq!(condition(&status, about), format!("False/StorageIdentityMismatch: {words}"));
+    }
+    assert!(world.event_reasons().await.contains(&"StorageIdentityMismatch".to_owned()));
+    *said.lock().unwrap() = well(json!({}));
+    assert!(condition(settled(&world).await, "StorageReady").starts_with("True/Reachable"));
+}

@@ -26,6 +26,8 @@ async fn refused_policies() {
     let selected =
         |expression: Value| json!({"cacheRef": null, "cacheSelector": {"matchExpressions": [expression]}});
     let p = |patch: Value| policy(with(&retention(), &patch));
+    let mut long = policy(retention());
+    long["metadata"]["name"] = "a".repeat(64).into();
     refused([
         (p(json!({"cacheRef": null})), "set exactly one of cacheRef and cacheSelector"),
         (p(json!({"cacheSelector": {}})), "set exactly one of cacheRef and cacheSelector"),
@@ -39,6 +41,9 @@ async fn refused_policies() {
         ),
         (p(json!({"retention": {"olderThan": "59m"}})), "retention.olderThan: at least 1h"),
         (p(json!({"retention": {"olderThan": "30d"}})), "spec.retention.olderThan"),
+        (p(json!({"retention": {"maxSize": "0"}})), "retention.maxSize: more than 0"),
+        (p(json!({"retention": {"maxSize": "0Gi"}})), "retention.maxSize: more than 0"),
+        (long, "metadata.name: at most 63 characters"),
         (
             p(json!({"retention": {"failedUploadsOlderThan": "30m"}})),
             "retention.failedUploadsOlderThan: at least 1h",
