@@ -203,6 +203,10 @@ async fn a_report_has_everything_but_secrets() {
     spec["auth"] = json!({"staticTokens": [
         {"name": "laptop", "secretKeyRef": secret, "permissions": ["Push"]},
         {"name": "gone", "secretKeyRef": missing, "permissions": ["Push"]}]});
+    world
+        .secret("certificate", &[("tls.crt", "a-certificate"), ("tls.key", "the-key-of-the-certificate")])
+        .await;
+    spec["server"] = json!({"tls": {"secretName": "certificate"}});
     let cache = world.cache("main", spec).await;
     let applied = json!({"kubectl.kubernetes.io/last-applied-configuration": token});
     world.patch::<BinaryCache>("main", json!({"metadata": {"annotations": applied}})).await;
@@ -210,6 +214,9 @@ async fn a_report_has_everything_but_secrets() {
     assert!(cache.status.is_none());
     world.reconcile_cache("main").await;
     world.reconcile_policy("nightly").await;
+    let init = json!({"name": "roles", "image": "a", "imageID": "", "ready": true, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 0}}});
+    world.pod("main-postgres-0", "postgres", json!({"initContainerStatuses": [init]})).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("report.tar.gz");
     let said = printed(&world, &["report", "main", "--output", file.to_str().unwrap()]).await;
@@ -234,7 +241,12 @@ async fn a_report_has_everything_but_secrets() {
         }
     }
     assert!(files["niks3-report/NAMESPACE/events.txt"].contains("SecretCreated"), "{files:?}");
-    assert!(files["niks3-report/gaps.txt"].contains("Secret gone does not exist"));
+    let gaps = &files["niks3-report/gaps.txt"];
+    assert!(gaps.contains("Secret gone does not exist"), "{gaps}");
+    assert!(
+        gaps.contains("logs/main-postgres-0.roles.log"),
+        "no kubelet has one, but it was asked for: {gaps}"
+    );
     world.api::<BinaryCache>().delete("main", &DeleteParams::default()).await.unwrap();
 }
 

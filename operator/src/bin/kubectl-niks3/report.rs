@@ -12,8 +12,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, LogParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, ResourceExt as _};
+use niks3_operator::cache::validate::tls_secret;
 use niks3_operator::crd::BinaryCache;
-use niks3_operator::labels::all_of;
+use niks3_operator::crd::binary_cache::CloudNativePg;
+use niks3_operator::labels::{Names, all_of};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,18 +30,20 @@ use self::redact::Redactor;
 const LOG_BYTES: i64 = 4 << 20;
 
 /// What is listed by its labels: group, version, kind and plural.
-const CHILDREN: [(&str, &str, &str, &str); 16] = [
+const CHILDREN: [(&str, &str, &str, &str); 18] = [
     ("apps", "v1", "Deployment", "deployments"),
     ("apps", "v1", "ReplicaSet", "replicasets"),
     ("apps", "v1", "StatefulSet", "statefulsets"),
     ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     ("batch", "v1", "CronJob", "cronjobs"),
     ("batch", "v1", "Job", "jobs"),
+    ("cert-manager.io", "v1", "Certificate", "certificates"),
     ("", "v1", "ConfigMap", "configmaps"),
     ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
     ("", "v1", "Pod", "pods"),
     ("", "v1", "Service", "services"),
     ("", "v1", "ServiceAccount", "serviceaccounts"),
+    ("gateway.networking.k8s.io", "v1", "BackendTLSPolicy", "backendtlspolicies"),
     ("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
     ("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors"),
     ("networking.k8s.io", "v1", "Ingress", "ingresses"),
@@ -191,7 +195,8 @@ impl Bundle<'_> {
         };
         for pod in pods {
             let (name, status) = (pod.name_any(), pod.status.unwrap_or_default());
-            for container in status.container_statuses.unwrap_or_default() {
+            let first = status.init_container_statuses.into_iter().flatten();
+            for container in first.chain(status.container_statuses.into_iter().flatten()) {
                 let (began, again) = (
                     container.started == Some(true)
                         || container.restart_count > 0
@@ -247,6 +252,13 @@ fn secrets_of(cache: &BinaryCache) -> Vec<String> {
     if let Ok(spec) = serde_json::to_value(&cache.spec) {
         refer(&spec, "", &mut names);
     }
+    let (name, spec) = (cache.name_any(), &cache.spec);
+    let own = Names(&name);
+    names.push(own.key_set());
+    names.extend(spec.storage.embedded.is_some().then(|| own.s3()));
+    names.extend(spec.database.embedded.is_some().then(|| own.postgres()));
+    names.extend(spec.database.cloud_native_pg.as_ref().map(CloudNativePg::secret));
+    names.extend(tls_secret(&name, spec));
     let status = cache.status.as_ref().map(|status| status.signing_keys.as_slice()).unwrap_or_default();
     names.extend(status.iter().map(|key| key.secret_name.clone()));
     names.sort();
@@ -263,7 +275,7 @@ fn refer(value: &Value, field: &str, names: &mut Vec<String>) {
             map.iter().for_each(|(field, value)| refer(value, field, names));
         }
         Value::Array(list) => list.iter().for_each(|value| refer(value, field, names)),
-        Value::String(text) if field.ends_with("SecretName") => names.push(text.clone()),
+        Value::String(text) if field.to_lowercase().ends_with("secretname") => names.push(text.clone()),
         _ => {}
     }
 }
