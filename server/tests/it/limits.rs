@@ -23,6 +23,30 @@ fn retry_after(headers: &HeaderMap) -> u64 {
 }
 
 #[tokio::test]
+async fn bodies_have_limits_unless_told_otherwise() {
+    let server = TestServer::start().await;
+    let small = [
+        "/api/multipart/complete",
+        "/api/multipart/request-parts",
+        "/api/multipart/list-parts",
+        "/api/pins/x",
+        "/api/closures/refresh",
+    ];
+    for path in small {
+        let answer = server.request(Method::POST, path).body(vec![b' '; (1 << 20) + 1]).send().await.unwrap();
+        let (status, text) = refusal(answer).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{path}: {text}");
+    }
+    let begin = server.request(Method::POST, "/api/pending_closures").body(vec![b' '; (128 << 20) + 1]);
+    let (status, text) = refusal(begin.send().await.unwrap()).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert!(text.contains("128 MiB"), "{text}");
+    let encoded = server.request(Method::POST, "/api/pending_closures").header("content-encoding", "gzip");
+    let (status, _) = refusal(encoded.body("{}").send().await.unwrap()).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+}
+
+#[tokio::test]
 async fn bodies_are_as_long_as_they_may_be_and_no_longer() {
     let server = limited(|limits| (limits.closure_body_bytes, limits.body_bytes) = (2 << 20, 1000)).await;
     for (path, limit, sentence) in [

@@ -1,4 +1,4 @@
-//! Large NARs in parts, and the limits on bodies.
+//! Large NARs in parts.
 
 use niks3_protocol::api::Permission;
 use niks3_protocol::api::gc::GcState;
@@ -282,22 +282,4 @@ async fn what_s3_does_not_end_stops_no_collection() {
     let replica = server.replica(|_| {}).await;
     assert_eq!(replica.collect("older-than=1h&force=true").await.state, GcState::Succeeded);
     assert_eq!(server.place().open_multiparts().await, 0);
-}
-
-#[tokio::test]
-async fn bodies_have_limits() {
-    let server = TestServer::start().await;
-    let small = [COMPLETE, REQUEST, LIST, "/api/pins/x", "/api/closures/refresh"];
-    for path in small {
-        let answer = server.request(Method::POST, path).body(vec![b' '; (1 << 20) + 1]).send().await.unwrap();
-        let (status, text) = refusal(answer).await;
-        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{path}: {text}");
-    }
-    let begin = server.request(Method::POST, "/api/pending_closures").body(vec![b' '; (128 << 20) + 1]);
-    let (status, text) = refusal(begin.send().await.unwrap()).await;
-    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert!(text.contains("128 MiB"), "{text}");
-    let encoded = server.request(Method::POST, "/api/pending_closures").header("content-encoding", "gzip");
-    let (status, _) = refusal(encoded.body("{}").send().await.unwrap()).await;
-    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }
