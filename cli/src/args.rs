@@ -1,7 +1,9 @@
 //! The whole command surface. The names of niks3 1.7 are kept.
 
+mod engine;
 mod fsck;
 mod gc;
+mod hook;
 mod paths;
 
 use std::path::PathBuf;
@@ -11,8 +13,10 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::Shell;
 use niks3_protocol::duration::{DurationError, GoDuration};
 
+pub(crate) use engine::EngineArgs;
 pub(crate) use fsck::{FsckArgs, FsckCommand};
 pub(crate) use gc::{GcArgs, GcCommand};
+pub(crate) use hook::{HookCommand, SendArgs, ServeArgs};
 pub(crate) use paths::{DeleteArgs, DuArgs, WhyArgs};
 
 const EXAMPLES: &str = "\
@@ -138,6 +142,9 @@ pub(crate) enum Command {
     /// Push store paths and all they need.
     #[command(after_help = PUSH_EXAMPLES)]
     Push(PushArgs),
+    /// Push what Nix builds while it goes on building.
+    #[command(subcommand)]
+    Hook(HookCommand),
     /// Names that keep closures.
     #[command(subcommand)]
     Pins(PinsCommand),
@@ -199,24 +206,11 @@ pub(crate) struct PushArgs {
     /// Keep the closure under this name, in place of what the name kept before.
     #[arg(long, value_name = "NAME")]
     pub(crate) pin: Option<String>,
-    /// Ask the bucket even for what the server knows to be there.
-    #[arg(long)]
-    pub(crate) verify_s3_integrity: bool,
-    /// Requests to S3 under way at a time.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) max_concurrent_uploads: u16,
-    /// Level of zstd.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub(crate) compression_level: i32,
-    /// Paths compressed at a time; the machine's cores where it is left out.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) jobs: Option<u16>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
     /// Push what can be pushed: a path that fails stops only what needs it. What failed is listed; exit code 1.
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// One request may take so long, then it is tried again.
-    #[arg(long, value_name = "DURATION", value_parser = some_time)]
-    pub(crate) timeout: Option<GoDuration>,
     /// The push may take so long; the next one goes on where it stopped.
     #[arg(long, value_name = "DURATION", value_parser = some_time)]
     pub(crate) deadline: Option<GoDuration>,

@@ -6,6 +6,7 @@ mod explain;
 mod fsck;
 mod gc;
 mod generate;
+mod hook;
 mod login;
 mod pins;
 mod plan;
@@ -18,12 +19,13 @@ use std::process::ExitCode;
 use niks3_protocol::duration::GoDuration;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, HookCommand};
 use crate::client::{Client, ClientError};
 use crate::printer::{Printer, chain};
 use crate::push::PushError;
 use crate::servers::{self, ServersError};
 use crate::store::StoreError;
+use hook::HookError;
 
 /// Wrong usage, configuration or permission; `1` is every other failure.
 const USAGE: u8 = 2;
@@ -41,6 +43,8 @@ pub(crate) enum CommandError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Push(#[from] PushError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
     #[error(transparent)]
     PinName(#[from] niks3_protocol::api::pins::PinNameError),
     #[error("--pin keeps one closure, but {0} paths were given")]
@@ -105,6 +109,7 @@ impl CommandError {
     /// What to do about it.
     fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Hook(error) => error.hint(),
             Self::Deadline(_) => Some("the next push goes on where this one stopped"),
             _ => self.client().and_then(ClientError::hint),
         }
@@ -118,6 +123,7 @@ impl CommandError {
             | Self::NoToken
             | Self::NoHome
             | Self::Servers(_)
+            | Self::Hook(HookError::Queue { .. } | HookError::Socket { .. } | HookError::InUse(_))
             | Self::GcStopped(_)
             | Self::FsckStopped(_)
             | Self::Held(_)
@@ -166,7 +172,8 @@ pub(crate) fn run(args: Args) -> ExitCode {
 /// Those that compress, and some for what ends soon: each thread costs memory.
 fn blocking_threads(command: &Command) -> usize {
     let jobs = match command {
-        Command::Push(push) => push.jobs.map_or(0, usize::from),
+        Command::Push(push) => push.engine.jobs.map_or(0, usize::from),
+        Command::Hook(HookCommand::Serve(serve)) => serve.engine.jobs.map_or(0, usize::from),
         _ => 0,
     };
     std::thread::available_parallelism().map_or(2, usize::from).max(jobs) + 4
@@ -182,6 +189,8 @@ async fn dispatch(args: Args, printer: Printer) -> Result<(), CommandError> {
         Command::Use { file, netrc } => use_cache::run(&connect()?, file, netrc, printer).await?,
         Command::Man { folder } => generate::man(folder, printer)?,
         Command::Push(command) => push::run(connect()?, command, args.global.no_progress, printer).await?,
+        Command::Hook(HookCommand::Send(command)) => hook::send(command, printer).await,
+        Command::Hook(HookCommand::Serve(command)) => hook::serve(connect()?, *command, printer).await?,
         Command::Pins(command) => pins::run(&connect()?, command, printer).await?,
         Command::Gc(command) => gc::run(&connect()?, *command, printer).await?,
         Command::Fsck(command) => fsck::run(&connect()?, command, printer).await?,

@@ -81,25 +81,39 @@ pub(crate) fn within_store(path: &Path) -> Option<StorePath> {
 
 /// All that the roots need, themselves included.
 pub(crate) async fn closure(roots: &[StorePath]) -> Result<Vec<PathInfo>, StoreError> {
-    let output = Command::new("nix")
-        .args(["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive", "--"])
-        .args(roots.iter().map(StorePath::as_str))
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| StoreError::NoNix("nix", error))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find(|line| line.contains("error")).unwrap_or("no reason given");
-        return Err(StoreError::Refused(line.trim_start_matches("error:").trim().to_owned()));
-    }
+    let arguments =
+        ["--extra-experimental-features", "nix-command", "path-info", "--json", "--recursive", "--"];
+    let answer = ask("nix", &arguments, roots.iter().map(StorePath::as_str)).await?;
     let store_dir = roots.first().map_or("/nix/store", |root| root.store_dir());
-    let infos = path_info::parse(&output.stdout, store_dir)?;
+    let infos = path_info::parse(&answer, store_dir)?;
     let known: HashSet<&StorePath> = infos.iter().map(|info| &info.path).collect();
     if let Some(unknown) = infos.iter().flat_map(|info| &info.references).find(|path| !known.contains(path)) {
         return Err(StoreError::Incomplete(unknown.clone()));
     }
     Ok(infos)
+}
+
+/// What a derivation's outputs are.
+pub(crate) async fn outputs(derivation: &str) -> Result<Vec<String>, StoreError> {
+    let answer = ask("nix-store", &["--query", "--outputs", "--"], [derivation]).await?;
+    Ok(String::from_utf8_lossy(&answer).split_whitespace().map(str::to_owned).collect())
+}
+
+/// What a program of Nix prints.
+async fn ask(
+    program: &'static str,
+    arguments: &[&str],
+    of: impl IntoIterator<Item = &str>,
+) -> Result<Vec<u8>, StoreError> {
+    let mut command = Command::new(program);
+    let output = command.args(arguments).args(of).stdin(Stdio::null()).output().await;
+    let output = output.map_err(|error| StoreError::NoNix(program, error))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find(|line| line.contains("error")).unwrap_or("no reason given");
+    Err(StoreError::Refused(line.trim_start_matches("error:").trim().to_owned()))
 }
 
 /// The file with the log of a derivation's build, where it is kept here.

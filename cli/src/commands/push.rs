@@ -11,7 +11,7 @@ use niks3_protocol::nix::StorePath;
 use serde_json::json;
 
 use super::CommandError;
-use crate::args::PushArgs;
+use crate::args::{EngineArgs, PushArgs};
 use crate::client::Client;
 use crate::printer::{Printer, bytes, chain, paths};
 use crate::push::{self, Options, PushError, Summary, UnderWay};
@@ -25,17 +25,8 @@ pub(super) async fn run(
     printer: Printer,
 ) -> Result<(), CommandError> {
     let pin: Option<PinName> = args.pin.as_deref().map(str::parse).transpose()?;
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let uploads = usize::from(args.max_concurrent_uploads);
-    let options = Options {
-        verify_s3: args.verify_s3_integrity,
-        uploads,
-        level: args.compression_level,
-        jobs: args.jobs.map_or(cores, usize::from),
-        no_progress: no_progress || args.json,
-        keep_going: args.keep_going,
-    };
-    let client = Arc::new(client.with_limits(uploads, args.timeout.map(|timeout| timeout.0)));
+    let (client, options) = engine(client, &args.engine);
+    let options = Options { no_progress: no_progress || args.json, keep_going: args.keep_going, ..options };
     let mut pushing = Pushing {
         client,
         options,
@@ -56,6 +47,42 @@ pub(super) async fn run(
     pushing.total.add(pushing.under_way.take());
     pushing.summarize(result.as_ref().err());
     result
+}
+
+/// A client and options as they are asked for; without a bar, and to the end whatever fails.
+pub(super) fn engine(client: Client, args: &EngineArgs) -> (Arc<Client>, Options) {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let uploads = usize::from(args.max_concurrent_uploads);
+    let options = Options {
+        verify_s3: args.verify_s3_integrity,
+        uploads,
+        level: args.compression_level,
+        jobs: args.jobs.map_or(cores, usize::from),
+        no_progress: true,
+        keep_going: true,
+    };
+    (Arc::new(client.with_limits(uploads, args.timeout.map(|timeout| timeout.0))), options)
+}
+
+/// Says what a push did that began then.
+pub(super) fn tell(summary: &Summary, host: &str, began: Instant, printer: Printer) {
+    let took = began.elapsed().as_secs_f64();
+    printer.close_group();
+    if summary.uploaded > 0 {
+        let (paths, sent) = (paths(summary.uploaded), bytes(summary.sent));
+        let kept = match summary.kept {
+            0 => String::new(),
+            kept => format!(", {} were there from an interrupted push", bytes(kept)),
+        };
+        printer.say(&format!("Pushed {paths} to {host}: {sent} sent in {took:.1} s{kept}"));
+    } else if summary.failed.is_empty() {
+        printer.say(&format!("All of it is in {host} already; nothing was uploaded ({took:.1} s)"));
+    }
+    for (_, error) in &summary.failed {
+        if let PushError::Needs { .. } = error {
+            printer.fail(error, None);
+        }
+    }
 }
 
 /// One run of the command: one batch of paths, or as many as come by standard input.
@@ -124,24 +151,10 @@ impl Pushing {
     }
 
     async fn batch(&mut self, roots: &[StorePath]) -> Result<(), CommandError> {
-        let (printer, host, began) = (self.printer, self.client.host(), Instant::now());
-        let summary = push::push(&self.client, roots, self.options, printer, &self.under_way).await?;
-        let took = began.elapsed().as_secs_f64();
-        printer.close_group();
-        if summary.uploaded > 0 {
-            let (paths, sent) = (paths(summary.uploaded), bytes(summary.sent));
-            let kept = match summary.kept {
-                0 => String::new(),
-                kept => format!(", {} were there from an interrupted push", bytes(kept)),
-            };
-            printer.say(&format!("Pushed {paths} to {host}: {sent} sent in {took:.1} s{kept}"));
-        } else if !roots.is_empty() && summary.failed.is_empty() {
-            printer.say(&format!("All of it is in {host} already; nothing was uploaded ({took:.1} s)"));
-        }
-        for (_, error) in &summary.failed {
-            if let PushError::Needs { .. } = error {
-                printer.fail(error, None);
-            }
+        let began = Instant::now();
+        let summary = push::push(&self.client, roots, self.options, self.printer, &self.under_way).await?;
+        if !roots.is_empty() {
+            tell(&summary, &self.client.host(), began, self.printer);
         }
         self.total.add(summary);
         Ok(())

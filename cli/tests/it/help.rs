@@ -7,6 +7,9 @@ async fn help_texts() {
     for (name, command) in [
         ("niks3", &[][..]),
         ("push", &["push"]),
+        ("hook", &["hook"]),
+        ("hook-send", &["hook", "send"]),
+        ("hook-serve", &["hook", "serve"]),
         ("pins", &["pins"]),
         ("pins-create", &["pins", "create"]),
         ("pins-list", &["pins", "list"]),

@@ -16,6 +16,7 @@ mod failures;
 mod fsck;
 mod gc;
 mod help;
+mod hook;
 mod identity;
 mod limits;
 mod older_servers;
