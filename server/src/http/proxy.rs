@@ -2,6 +2,7 @@
 //! addresses of the bucket; to everybody, or to whoever proves to have the permission.
 
 mod narinfo;
+mod taken;
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use async_compression::zstd::DParameter;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use niks3_protocol::api::Permission;
 use niks3_protocol::object_key::{CACHE_INFO, ObjectKey, ObjectKind};
@@ -51,6 +52,9 @@ pub async fn read(State(app): State<Arc<App>>, request: Request) -> Result<Respo
     let mut response = answer(&app, &parts, path.strip_prefix('/').unwrap_or(&path)).await?;
     if app.config.private_reads {
         make_private(response.headers_mut());
+    }
+    if parts.version == Version::HTTP_2 {
+        return Ok(response.map(|body| taken::in_time(body, app.config.waits.taken, CHUNK as u64)));
     }
     Ok(response)
 }

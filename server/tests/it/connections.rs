@@ -81,16 +81,22 @@ async fn who_sends_no_request_over_tls_is_hung_up_on() {
     }
 }
 
-/// A server with a NAR that no buffer on the way holds, and a connection on which it is asked for.
-async fn asked_for_a_nar() -> (TestServer, TcpStream) {
+/// A server with a NAR that no buffer on the way holds; gives its address too.
+async fn with_a_nar() -> (TestServer, String) {
     const SIZE: usize = 48 << 20;
     let server = TestServer::with(|parts| parts.settings.waits.taken = WAIT * 2).await;
     let path = TestPath::new("large", &[]);
     server.place().write_object(&path.nar_key(), &vec![7; SIZE]).await;
+    (server, path.nar_key())
+}
+
+/// The same, and a connection on which it is asked for.
+async fn asked_for_a_nar() -> (TestServer, TcpStream) {
+    let (server, key) = with_a_nar().await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 << 10).unwrap();
     let mut stream = socket.connect(address(&server)).await.unwrap();
-    let request = format!("GET /{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", path.nar_key());
+    let request = format!("GET /{key} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     (server, stream)
 }
@@ -118,4 +124,31 @@ async fn who_takes_nothing_of_a_nar_does_not_hold_it_for_ever() {
     let (_server, stream) = asked_for_a_nar().await;
     let total = read(stream, 4 << 20, WAIT).await;
     assert!(total > 48 << 20, "{total} bytes came");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_opens_no_window_of_http_2_does_not_hold_a_nar_for_ever() {
+    let (server, key) = with_a_nar().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().timeout(Duration::from_mins(1));
+    let client = client.http2_initial_stream_window_size(64 << 10).build().unwrap();
+    let get = || client.get(format!("{}/{key}", server.url)).send();
+    let read = async |mut answer: reqwest::Response, every: usize| {
+        let (mut total, mut next) = (0, every);
+        while let Some(bytes) = answer.chunk().await.map_err(|_| total)? {
+            total += bytes.len();
+            if total >= next {
+                next += every;
+                sleep(WAIT).await;
+            }
+        }
+        Ok::<usize, usize>(total)
+    };
+    let (held, slow) = (get().await.unwrap(), get().await.unwrap());
+    assert_eq!(held.version(), reqwest::Version::HTTP_2);
+    // Read with pauses, each shorter than what is waited, it comes whole: for longer than the other is waited for.
+    assert_eq!(read(slow, 4 << 20).await, Ok(48 << 20));
+    let cut = read(held, usize::MAX).await.expect_err("it was held for as long as its client wanted");
+    assert!(cut < 1 << 20, "{cut} bytes came");
+    // The connection lives.
+    assert_eq!(read(get().await.unwrap(), usize::MAX).await, Ok(48 << 20));
 }
