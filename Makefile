@@ -45,8 +45,8 @@ unit: needs ## All tests but the demo, on real PostgreSQL, S3, API server and Ni
 	@e2e/cluster/packages rclone
 	@cargo build --quiet --bin niks3-server --bin niks3
 	@e2e/services e2e/moving $(CARGO_TARGET_DIR)/debug
-	@echo "-- layers, and what the image is built from"
-	@cargo test --quiet --package niks3-e2e --lib --test layers --test image
+	@echo "-- layers, what the image is built from, and what documents show of a terminal"
+	@cargo test --quiet --package niks3-e2e --lib --test layers --test image --test recording
 	@echo "-- the model of docs/gc.md: every state of its first size, and each rule switched off"
 	@cargo test --quiet --release --package niks3-model --test holds -- --nocapture
 	@cargo test --quiet --release --package niks3-model --lib --test mutants
