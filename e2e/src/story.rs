@@ -1,4 +1,4 @@
-//! The story in ten steps, and what a cache goes through in its life in eight more. Each shows what a user would want
+//! The story in ten steps, and what a cache goes through in its life in nine more. Each shows what a user would want
 //! to see, and ends the story where it does not hold.
 
 mod by_hand;
@@ -13,9 +13,11 @@ mod pushing;
 mod reading;
 mod retention;
 mod rotation;
+mod samples;
 mod set_up;
 mod tls;
 mod uninstall;
+mod upgrade;
 mod volumes;
 
 use self::tls::Speaker;
@@ -61,8 +63,15 @@ pub fn tell(teller: &Teller, extent: Extent) -> anyhow::Result<()> {
     set_up::cluster(cluster)?;
     teller.step("One image, three programs");
     set_up::images(cluster)?;
-    teller.step("The operator, with Helm");
-    set_up::operator(cluster)?;
+    set_up::namespaces(cluster)?;
+    if extent == Extent::Whole {
+        teller
+            .step("The operator, with Helm: from the last release's chart to this one while a CI pod pushes");
+        upgrade::from_the_previous_chart(cluster, teller)?;
+    } else {
+        teller.step("The operator, with Helm");
+        set_up::helm(cluster, "install", "")?;
+    }
     teller.step("A cache, declared");
     let cache = set_up::cache(cluster, teller)?;
     teller.step("A CI pod pushes with its own token");
@@ -112,5 +121,7 @@ fn live(
     teller.step("What people do by hand, with `kubectl niks3`");
     by_hand::look(cluster, teller, closures)?;
     teller.step("The operator leaves and comes back, and the cache goes on");
-    uninstall::leave_and_return(cluster, teller, cache, closures)
+    uninstall::leave_and_return(cluster, teller, cache, closures)?;
+    teller.step("The samples of CI, as they are written");
+    samples::run(cluster, teller)
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
+
 use super::pushing::Pushing;
-use super::{Cache, NAMESPACE, credentials, network, set_up, volumes};
+use super::{Cache, NAMESPACE, credentials, network, set_up, upgrade, volumes};
 use crate::cluster::Cluster;
 use crate::teller::Teller;
 
@@ -41,8 +43,13 @@ pub(super) fn go_through(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Resu
     volumes::grow(cluster, teller)?;
     network::operator_asks(cluster, teller)?;
 
+    let ready = || upgrade::throughout(&cluster.get(&format!("binarycache main -n {NAMESPACE}"))?, "Ready");
+    let since = cluster.wait("the cache to be ready again", LIMIT, || Ok(ready().ok()))?;
     set_up::helm(cluster, "upgrade", ",replicas=2,logLevel=debug")?;
-    LIFE.goes_on(cluster, teller, "the operator was upgraded")
+    LIFE.goes_on(cluster, teller, "the operator was upgraded")?;
+    ensure!(ready()? == since, "the cache was not ready all the time");
+    teller.holds("the cache was ready throughout");
+    Ok(())
 }
 
 pub(super) fn end_pushing(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use crate::teller::Teller;
 
 /// Namespaces of the story carry it; others are not ours to delete.
 pub(super) const MARK: &str = "niks3.dev/demo";
+pub(super) const CHART: &str = "charts/niks3-operator";
 pub(super) const OPERATOR_NAMESPACE: &str = "niks3-system";
 
 pub(super) fn cluster(cluster: &Cluster<'_>) -> anyhow::Result<()> {
@@ -22,7 +23,8 @@ pub(super) fn images(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     cluster.script("e2e/images/build")
 }
 
-pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
+/// And the accounts of CI.
+pub(super) fn namespaces(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     // The strictest profile that Kubernetes has: everything the product runs must live with it. Marked before anything is in
     // them, so that a telling that breaks off here is removed by the next.
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
@@ -32,7 +34,6 @@ pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
         cluster
             .run(&format!("kubectl label namespace {namespace} {MARK}=true {enforce} --overwrite"), None)?;
     }
-    helm(cluster, "install", "")?;
     for account in ["builder", "stranger"] {
         let meta = json!({"name": account, "namespace": jobs::NAMESPACE});
         cluster.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}))?;
@@ -40,14 +41,19 @@ pub(super) fn operator(cluster: &Cluster<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs or upgrades the operator; `values` are more of them, each after a comma.
+/// Installs or upgrades the operator by this tree's chart; `values` are more of them, each after a comma.
 pub(super) fn helm(cluster: &Cluster<'_>, verb: &str, values: &str) -> anyhow::Result<()> {
+    helm_of(cluster, verb, CHART, values)
+}
+
+/// The same by any chart.
+pub(super) fn helm_of(cluster: &Cluster<'_>, verb: &str, chart: &str, values: &str) -> anyhow::Result<()> {
     let niks3 = Cluster::image("niks3");
     let (repository, tag) = niks3.rsplit_once(':').context("an image without tag")?;
     let (s3, postgres) = (Cluster::image("versitygw"), Cluster::image("postgres"));
     cluster
         .show(&format!(
-            "helm {verb} niks3 charts/niks3-operator -n {OPERATOR_NAMESPACE} --wait --timeout 3m --set \
+            "helm {verb} niks3 {chart} -n {OPERATOR_NAMESPACE} --wait --timeout 3m --set \
              image.repository={repository},image.tag={tag},image.pullPolicy=IfNotPresent,s3Image={s3},postgresImage={postgres}{values}"
         ))
         .map(drop)
