@@ -193,6 +193,9 @@ async fn digest_plain(
         }
         hasher.update(&chunk[..length]);
         size += length as u64;
+        // A few stored bytes may be gigabytes, none of which is waited for: without this neither the end of the call's time nor
+        // any other task of this thread would have its turn.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -102,7 +102,7 @@ async fn asked_for_a_nar() -> (TestServer, TcpStream) {
 }
 
 /// Bytes until the end, with a pause after each so many.
-async fn read(mut stream: TcpStream, every: usize, pause: Duration) -> usize {
+pub(crate) async fn read(mut stream: TcpStream, every: usize, pause: Duration) -> usize {
     let (mut total, mut next, mut chunk) = (0, every, vec![0; 256 << 10]);
     while let Ok(length @ 1..) = stream.read(&mut chunk).await {
         total += length;
