@@ -10,6 +10,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
+use super::trial::lacks;
 use super::{Bucket, BucketError};
 
 /// Few and soon: who asks wants to hear what is wrong before they have waited enough.
@@ -27,7 +28,7 @@ impl Bucket {
             request.config_override(Config::builder().retry_config(
                 RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(PAUSE),
             ));
-        self.call("list", bucket, request.send()).await.map(drop)
+        self.call("list", bucket, request.send()).await.map_err(lacks("s3:ListBucket")).map(drop)
     }
 }
 

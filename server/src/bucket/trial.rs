@@ -163,7 +163,8 @@ fn unsupported(key: &str, lack: &str) -> BucketError {
     failed(key, Failure::Unsupported, &format!("this S3 server cannot be used so: {lack}"))
 }
 
-fn lacks(right: &'static str) -> impl Fn(BucketError) -> BucketError {
+/// Says which right a refusal is of.
+pub(super) fn lacks(right: &'static str) -> impl Fn(BucketError) -> BucketError {
     move |error| explain(error, right)
 }
 

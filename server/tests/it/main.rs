@@ -40,6 +40,7 @@ mod reads;
 mod realisations;
 mod resign;
 mod retention;
+mod rights;
 mod s3_ca;
 mod s3_servers;
 mod secrets;

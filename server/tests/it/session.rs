@@ -16,6 +16,16 @@ use crate::web_identity::signed_by;
 
 /// Access key id, secret and token that STS gives for so many seconds.
 async fn session(minio: &Sts, issuer: &Issuer, life: i64) -> [String; 3] {
+    session_with(minio, issuer, life, None).await
+}
+
+/// The same, held to this policy.
+pub(crate) async fn session_with(
+    minio: &Sts,
+    issuer: &Issuer,
+    life: i64,
+    policy: Option<&str>,
+) -> [String; 3] {
     let token = pod_token(issuer, STS, life);
     let parameters = [
         ("Action", "AssumeRoleWithWebIdentity"),
@@ -24,6 +34,7 @@ async fn session(minio: &Sts, issuer: &Issuer, life: i64) -> [String; 3] {
         ("RoleSessionName", "test"),
         ("WebIdentityToken", &token),
     ];
+    let parameters = parameters.into_iter().chain(policy.map(|policy| ("Policy", policy)));
     let url = Url::parse_with_params(&minio.url, parameters).unwrap();
     let http = reqwest::Client::builder().timeout(Duration::from_mins(1)).build().unwrap();
     let answer = http.post(url).send().await.unwrap();
