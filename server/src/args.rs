@@ -176,7 +176,7 @@ pub struct CacheArgs {
     /// Where Nix reads from.
     #[arg(long, env = "NIKS3_CACHE_URL", global = true)]
     pub cache_url: Option<String>,
-    /// Where clients reach this server; said on the landing page.
+    /// Where clients reach this server; stands in for where Nix reads from, where that is left out.
     #[arg(long, env = "NIKS3_SERVER_URL", global = true)]
     pub server_url: Option<String>,
     /// Serve objects from the bucket, for private buckets.

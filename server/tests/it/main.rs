@@ -52,5 +52,6 @@ mod systemd;
 mod throttling;
 mod tls;
 mod traces;
+mod variables;
 mod verify;
 mod web_identity;
