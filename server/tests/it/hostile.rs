@@ -22,9 +22,11 @@ const KEYS: [&str; 9] = [
 #[tokio::test]
 async fn no_place_that_takes_a_key_leads_elsewhere() {
     let server = TestServer::start().await;
-    let path = TestPath::new("path", &[]);
-    let begun = server.begin(ADMIN, &begin_request(&path, &[&path])).await;
-    let sign = format!("/api/pending_closures/{}/sign", begun.id);
+    let leaf = TestPath::new("leaf", &[]);
+    let path = TestPath::new("path", &[&leaf]);
+    let begun = server.begin(ADMIN, &begin_request(&path, &[&path, &leaf])).await;
+    let [sign, addresses] =
+        ["sign", "addresses"].map(|call| format!("/api/pending_closures/{}/{call}", begun.id));
     let before = server.place().list_bucket().await;
     let parts = json!([{"part_number": 1, "etag": "x"}]);
     for key in KEYS {
@@ -32,18 +34,23 @@ async fn no_place_that_takes_a_key_leads_elsewhere() {
             *body.pointer_mut(pointer).unwrap() = json!(key);
             body
         };
-        let begin = serde_json::to_value(begin_request(&path, &[&path])).unwrap();
+        let begin = serde_json::to_value(begin_request(&path, &[&path, &leaf])).unwrap();
+        let mut several = begin.clone();
+        several["closures"] = json!([path.key()]);
         let signing = serde_json::to_value(sign_request(&[&path])).unwrap();
         let narinfo = signing["narinfos"][path.key()].clone();
         let of_path = |field: &str| changed(signing.clone(), &format!("/narinfos/{}/{field}", path.key()));
         let calls = [
             ("/api/pending_closures", changed(begin.clone(), "/closure")),
+            ("/api/pending_closures", changed(several.clone(), "/closures/0")),
             ("/api/pending_closures", changed(begin.clone(), "/objects/0/key")),
             ("/api/pending_closures", changed(begin.clone(), "/objects/0/refs/0")),
             ("/api/closures/refresh", json!({"closures": [key]})),
             (&sign, json!({"narinfos": {key: narinfo}})),
             (&sign, of_path("url")),
             (&sign, of_path("store_path")),
+            (&sign, of_path("references/0")),
+            (&addresses, json!({"objects": {key: {"length": 1, "sha256": "A".repeat(43) + "="}}})),
             (
                 "/api/multipart/request-parts",
                 json!({"object_key": key, "upload_id": "x", "start_part_number": 1, "num_parts": 1}),
@@ -60,15 +67,19 @@ async fn no_place_that_takes_a_key_leads_elsewhere() {
             assert!(fits, "{call} {key:?}: {status} {text}");
         }
         let encoded = utf8_percent_encode(key, NON_ALPHANUMERIC);
-        for (method, call) in [
-            (Method::HEAD, "/api/objects/"),
-            (Method::GET, "/api/closures/"),
-            (Method::GET, "/api/paths/"),
-            (Method::POST, "/api/pins/"),
-            (Method::DELETE, "/api/pins/"),
-            (Method::GET, "/"),
+        for (method, call, rest) in [
+            (Method::HEAD, "/api/objects/", ""),
+            (Method::GET, "/api/closures/", ""),
+            (Method::GET, "/api/paths/", ""),
+            (Method::GET, "/api/paths/", "/why"),
+            (Method::POST, "/api/paths/", "/delete"),
+            (Method::POST, "/api/pending_closures/", "/complete"),
+            (Method::POST, "/api/pins/", ""),
+            (Method::DELETE, "/api/pins/", ""),
+            (Method::GET, "/", ""),
+            (Method::HEAD, "/", ""),
         ] {
-            let request = server.request(method.clone(), &format!("{call}{encoded}"));
+            let request = server.request(method.clone(), &format!("{call}{encoded}{rest}"));
             let status = request.json(&json!({"store_path": path.store_path})).send().await.unwrap().status();
             assert!(status.is_client_error(), "{method} {call} {key:?}: {status}");
         }

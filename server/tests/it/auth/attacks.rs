@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::{ci_rules, in_cluster, refused, whoami};
 use crate::support::issuer::{
-    AUDIENCE, CLUSTER, account_claims, forged, in_seconds, key, public, rsa_key, token,
+    AUDIENCE, CLUSTER, Issuer, account_claims, forged, in_seconds, key, public, rsa_key, token,
 };
+use crate::support::{Place, TestServer};
 
 fn changed(changes: Value) -> Value {
     let mut claims = account_claims("ci", "builder");
@@ -115,4 +116,48 @@ async fn forged_tokens_are_refused() {
     }
     whoami(&server, &good).await;
     assert!(issuer.fetches() <= 2, "{} fetches", issuer.fetches());
+}
+
+/// Two caches of one cluster, or of one forge: what is made for one is nothing at the other.
+#[tokio::test]
+async fn a_token_of_another_cache_is_refused() {
+    let issuer = Issuer::provider().await;
+    let cache = async |audience: &str, own: &str| {
+        let place = Place::create().await;
+        let file = json!({
+            "allow_insecure": true,
+            "providers": {
+                "ci": { "issuer": issuer.url, "audience": audience, "bound_subject": ["repo:myorg/*"] },
+            },
+        });
+        let file = place.write_file("oidc.json", &file.to_string());
+        TestServer::at(place, |parts| {
+            parts.oidc = Some(file.into());
+            parts.api_token = Some(own.to_owned());
+        })
+        .await
+    };
+    let (first_own, second_own) = ("a".repeat(40), "b".repeat(40));
+    let first = cache("https://first.example", &first_own).await;
+    let second = cache("https://second.example", &second_own).await;
+    let of = |audience: &str| {
+        let claims = json!({
+            "iss": issuer.url, "aud": audience, "exp": in_seconds(300), "sub": "repo:myorg/app",
+        });
+        token(key("rsa"), &claims)
+    };
+    for (server, audience, own, others, other_own) in [
+        (&first, "https://first.example", &first_own, "https://second.example", &second_own),
+        (&second, "https://second.example", &second_own, "https://first.example", &first_own),
+    ] {
+        whoami(server, &of(audience)).await;
+        whoami(server, own).await;
+        // A name below the cache's, or one it is below of, is another's too.
+        for others in [others, &format!("{audience}/"), audience.trim_end_matches(".example")] {
+            let (status, text) = refused(server, &of(others)).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{others}: {text}");
+            assert!(text.contains("made for another audience"), "{text}");
+        }
+        assert_eq!(refused(server, other_own).await.0, StatusCode::UNAUTHORIZED);
+    }
 }
