@@ -54,6 +54,13 @@ async fn world() -> World {
     let open = TestPath::new("open", &[]);
     server.push(&[&root, &leaf]).await;
     let begun = server.begin(ADMIN, &begin_request(&open, &[&open])).await;
+    // Another that is sent in parts, so that S3 knows its id.
+    let parted = TestPath::new("parted", &[]);
+    let mut in_parts = begin_request(&parted, &[&parted]);
+    in_parts.objects[1].nar_size = Some((10 << 20) + 1);
+    let begun_in_parts = server.begin(ADMIN, &in_parts).await;
+    let info = begun_in_parts.pending_objects[&parted.nar_key()].multipart_info.as_ref().unwrap();
+    let upload_id = info.upload_id.clone();
     let document: Value = server.get("/api/openapi.json").await.json().await.unwrap();
     let mut operations = Vec::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
@@ -87,25 +94,30 @@ async fn world() -> World {
     ]
     .map(str::to_owned)
     .to_vec();
-    for path in [&leaf, &root, &open] {
+    for path in [&leaf, &root, &open, &parted] {
         texts.extend([path.key(), path.nar_key(), path.listing_key(), path.store_path.to_string()]);
         texts.push(path.store_path.hash().to_string());
     }
     texts.extend((1..6).map(|id| id.to_string()));
-    texts.push(begun.id);
+    texts.extend([begun.id, begun_in_parts.id, upload_id.clone()]);
     let begin = |path: &TestPath, all: &[&TestPath]| {
         ("/api/pending_closures", serde_json::to_value(begin_request(path, all)).unwrap())
     };
     let signing = serde_json::to_value(sign_request(&[&open])).unwrap();
-    let parts =
-        json!({"object_key": open.nar_key(), "upload_id": "x", "start_part_number": 1, "num_parts": 1});
-    let whole = json!({"object_key": open.nar_key(), "upload_id": "x",
-        "parts": [{"part_number": 1, "etag": "x"}]});
+    let (key, id) = (parted.nar_key(), &upload_id);
+    let parts = json!({"object_key": key, "upload_id": id, "start_part_number": 1, "num_parts": 1});
+    let listed = json!({"object_key": key, "upload_id": id});
+    // S3 has no such part, so the upload stays open for the next.
+    let whole = json!({"object_key": key, "upload_id": id, "parts": [{"part_number": 1, "etag": "x"}]});
+    let bytes = json!({"length": 5, "sha256": "A".repeat(43) + "="});
+    let bound = json!({"objects": {open.nar_key(): bytes}});
     let bodies = vec![
         begin(&open, &[&open]),
         begin(&root, &[&root, &leaf]),
         ("/api/pending_closures/{id}/sign", signing),
+        ("/api/pending_closures/{id}/addresses", bound),
         ("/api/multipart/request-parts", parts),
+        ("/api/multipart/list-parts", listed),
         ("/api/multipart/complete", whole),
         ("/api/closures/refresh", json!({"closures": [root.key()]})),
         ("/api/pins/{name}", json!({"store_path": root.store_path})),
