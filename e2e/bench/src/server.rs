@@ -124,6 +124,15 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(program: &Program, services: &Services) -> anyhow::Result<Self> {
+        Self::told(program, services, &[]).await
+    }
+
+    /// With these variables beside what both servers are told.
+    pub(crate) async fn told(
+        program: &Program,
+        services: &Services,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let (url, bucket) =
             (format!("http://{address}"), format!("bench-{}-{}", std::process::id(), address.port()));
@@ -157,6 +166,7 @@ impl Server {
             .env("NIKS3_SIGN_KEY_PATHS", folder.path().join("key"))
             .env("NIKS3_CACHE_URL", &url)
             .env("NIKS3_ENABLE_READ_PROXY", "true")
+            .envs(more.iter().copied())
             .stdout(log.try_clone()?)
             .stderr(log)
             .kill_on_drop(true)
