@@ -4,6 +4,7 @@
 //! largest NAR goes first, so that no giant is left for the end, and a giant's compression is spread over cores.
 
 mod addresses;
+mod budget;
 mod compress;
 mod encoder;
 mod jobs;
@@ -32,6 +33,7 @@ use crate::client::ClientError;
 use crate::nar::{self, Listing};
 use crate::store;
 use addresses::{Addresses, add_checksum, bytes_of, told_headers, twice};
+use budget::Budget;
 use compress::{Source, unreadable};
 use encoder::Contexts;
 use jobs::{Job, jobs};
@@ -45,6 +47,7 @@ struct Engine {
     cores: Arc<Semaphore>,
     memory: Memory,
     contexts: Contexts,
+    budget: Budget,
     addresses: Addresses,
     /// What the server says that each PUT has to have.
     told: HeaderMap,
@@ -65,6 +68,7 @@ pub(super) async fn upload(
         cores: Arc::new(Semaphore::new(options.jobs)),
         memory: Memory::new(),
         contexts: Contexts::default(),
+        budget: Budget::new(),
         addresses: Addresses::new(id, session.upload_headers),
         told: told_headers(told)?,
     };
@@ -121,8 +125,9 @@ impl Engine {
 
     async fn send_log(&self, path: &StorePath, file: &Path, log: &PendingObject) -> Result<(), PushError> {
         let (level, key) = (self.session.options.level, self.plan.paths[path].log_key());
-        let file = file.to_owned();
+        let (file, room) = (file.to_owned(), self.budget.room(level, None).await);
         let read = tokio::task::spawn_blocking(move || {
+            let _room = room;
             zstd::encode_all(BufReader::new(store::open_log(&file)?), level)
         });
         let body = read.await?.map_err(|source| PushError::ReadLog { path: path.clone(), source })?;
@@ -153,7 +158,7 @@ impl Engine {
     /// A small NAR: one PUT.
     async fn send_whole(&self, path: &StorePath, nar: &PendingObject) -> Result<Listing, PushError> {
         let source = self.source(path);
-        let (core, bound) = (self.core().await, self.is_bound(nar));
+        let (core, bound) = (self.core(&source).await, self.is_bound(nar));
         let (part, listing, bytes) = tokio::task::spawn_blocking(move || {
             let _core = core;
             let (part, listing) = source.compress_whole()?;
@@ -175,7 +180,7 @@ impl Engine {
             self.session.note_sent(&self.plan.paths[path].nar);
             return self.list(path).await;
         };
-        let core = if source.is_spread() { self.all_cores().await } else { self.core().await };
+        let core = self.core(&source).await;
         let (sender, parts) = mpsc::channel(1);
         let compressing = tokio::task::spawn_blocking(move || {
             let _core = core;
@@ -262,15 +267,14 @@ impl Engine {
         Ok(etag)
     }
 
-    /// Waits for a core to compress on. Memory is waited for with a core in hand and never the other way round:
-    /// what holds memory without a core is on its way to S3, and ends.
-    async fn core(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.cores).acquire_owned().await.ok()
-    }
-
-    async fn all_cores(&self) -> Option<OwnedSemaphorePermit> {
-        let all = u32::try_from(self.session.options.jobs).unwrap_or(1);
-        Arc::clone(&self.cores).acquire_many_owned(all).await.ok()
+    /// Waits for a core to compress on, all of them where it is spread, and for room for the encoder. Memory is waited
+    /// for with these in hand and never the other way round: what holds memory without them is on its way to S3, and
+    /// ends.
+    async fn core(&self, source: &Source) -> [Option<OwnedSemaphorePermit>; 2] {
+        let count = if source.is_spread() { u32::try_from(source.jobs).unwrap_or(1) } else { 1 };
+        let cores = Arc::clone(&self.cores).acquire_many_owned(count).await.ok();
+        let size = Some(source.nar_size).filter(|_| !source.is_spread());
+        [cores, self.budget.room(source.level, size).await]
     }
 }
 

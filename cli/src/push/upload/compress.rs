@@ -11,6 +11,7 @@ use crate::nar::{self, Hashing, Listing};
 use crate::progress::Progress;
 use crate::push::PushError;
 
+use super::budget::workers;
 use super::encoder::Contexts;
 use super::memory::{Buffer, Memory, Part};
 
@@ -34,7 +35,7 @@ pub(super) struct Source {
 impl Source {
     /// Whether it is compressed on several cores.
     pub(super) fn is_spread(&self) -> bool {
-        self.nar_size > SPREAD && self.jobs > 1
+        self.nar_size > SPREAD && workers(self.level, self.jobs).is_some()
     }
 
     /// All of it in memory.
@@ -53,7 +54,7 @@ impl Source {
 
     fn compress<W: Write>(&self, out: W) -> Result<(W, Listing), PushError> {
         let unreadable = |source| self.unreadable(source);
-        let workers = self.is_spread().then(|| u32::try_from(self.jobs).unwrap_or(1));
+        let workers = workers(self.level, self.jobs).filter(|_| self.is_spread());
         let encoder = self.contexts.encoder(out, self.level, self.nar_size, workers).map_err(unreadable)?;
         let hashing =
             Hashing::new(Ticking { inner: encoder, progress: &self.progress, limit: self.nar_size });
