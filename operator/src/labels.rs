@@ -92,9 +92,9 @@ impl Names<'_> {
         self.0.to_owned()
     }
 
-    /// The server's configuration.
-    pub fn config(self) -> String {
-        format!("{}-config", self.0)
+    /// The server's configuration with this text. Another text has another name: one that pods have never changes.
+    pub fn config(self, text: &str) -> String {
+        format!("{}-config-{}", self.0, hex::encode(&Sha256::digest(text.as_bytes())[..5]))
     }
 
     /// What clients mount.

@@ -97,6 +97,16 @@ pub fn template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
     deployment.spec.as_ref().map(|spec| &spec.template)
 }
 
+/// Whether all pods are of the newest template, and ready: none of an older one is left, and none comes back.
+pub fn is_complete(deployment: &Deployment) -> bool {
+    let (Some(spec), Some(status)) = (&deployment.spec, &deployment.status) else { return false };
+    let wanted = spec.replicas.unwrap_or(1);
+    status.observed_generation >= deployment.metadata.generation
+        && [status.replicas, status.updated_replicas, status.available_replicas]
+            .iter()
+            .all(|found| found.unwrap_or(0) == wanted)
+}
+
 /// Why pods are made anew, where they are: `wanted` is what the API server made of it, in its own words.
 pub fn why(before: &Deployment, wanted: &Deployment) -> Option<String> {
     if template(before) == template(wanted)

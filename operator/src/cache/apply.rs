@@ -83,13 +83,7 @@ pub async fn apply_all(
     let mut config_maps = children::<ConfigMap>(cache, context).await?;
     let waits = (sets.iter().any(sets::Set::changes_pods) || changes_pods(resources, before.as_ref()))
         && !context.rollouts.begin(&key);
-    if waits {
-        // Pods that run, and those that take the place of some, go on with what they have.
-        config_maps.leave(&Names(&cache.name).config());
-    }
-    let server = |map: &&ConfigMap| map.name_any() == Names(&cache.name).config();
-    let wanted = resources.config_maps.iter().filter(|map| !waits || !server(map));
-    config_maps.apply(&wanted.cloned().collect::<Vec<_>>()).await?;
+    config_maps.apply(&resources.config_maps).await?;
     let mut services = children::<Service>(cache, context).await?;
     services.apply(&resources.services).await?;
     let (rolling_set, begins) = Box::pin(sets::apply(&mut stateful_sets, &sets, waits)).await?;
@@ -136,16 +130,19 @@ pub async fn apply_all(
     deployments.prune().await?;
     stateful_sets.prune().await?;
     services.prune().await?;
-    config_maps.prune().await?;
+    let deployment = match deployment {
+        Some(deployment) => deployment,
+        None => read(client, cache).await?,
+    };
+    // Older configurations last as long as a pod may start from the template that names them.
+    if !waits && rollouts::is_complete(&deployment) {
+        config_maps.prune().await?;
+    }
     accounts.prune().await?;
     networks.prune().await?;
     let ingress = match resources.ingresses.first() {
         Some(_) => Some(read(client, cache).await?),
         None => None,
-    };
-    let deployment = match deployment {
-        Some(deployment) => deployment,
-        None => read(client, cache).await?,
     };
     Ok(Applied {
         deployment,

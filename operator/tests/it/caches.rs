@@ -21,7 +21,9 @@ async fn an_embedded_cache_gets_its_children_and_says_how_it_stands() {
     assert_eq!(world.names::<Deployment>().await, ["main"]);
     assert_eq!(world.names::<StatefulSet>().await, ["main-postgres", "main-s3"]);
     assert_eq!(world.names::<Service>().await, ["main", "main-postgres", "main-s3"]);
-    assert_eq!(world.names::<ConfigMap>().await, ["main-client", "main-config"]);
+    let config = world.server_config("main").await;
+    assert_eq!(world.names::<ConfigMap>().await, ["main-client", &*config.name_any()]);
+    assert_eq!(config.immutable, Some(true), "pods of one template have one configuration");
     assert_eq!(world.names::<Secret>().await, ["main-postgres", "main-s3", "main-signing", "main-signing-1"]);
     assert_eq!(world.names::<ServiceAccount>().await, ["main"]);
     assert_eq!(world.names::<PodDisruptionBudget>().await, ["main"]);

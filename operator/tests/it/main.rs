@@ -15,6 +15,7 @@ mod chain;
 mod chart;
 mod clients;
 mod collected;
+mod configurations;
 mod crds;
 mod credentials;
 mod distribution;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::CronJob;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Patch, PatchParams};
 use niks3_operator::crd::BinaryCache;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn a_cache_moves_to_servers_of_ones_own_and_keeps_its_address_and_keys() {
     let after = edit(json!({"suspend": "None"})).await;
     assert_eq!(replicas(&world).await, Some(2));
     assert_eq!((&after.url, &after.public_keys), (&before.url, &before.public_keys));
-    let config = world.api::<ConfigMap>().get("main-config").await.unwrap().data.unwrap();
+    let config = world.server_config("main").await.data.unwrap();
     let config: Value = serde_json::from_str(&config["config.json"]).unwrap();
     assert_eq!(config["s3"]["endpoint"], "https://s3.example.org");
     assert_eq!(config["s3"]["create_bucket"], false);

@@ -228,7 +228,7 @@ async fn a_report_has_everything_but_secrets() {
         let path = entry.path().unwrap().display().to_string();
         let mut text = String::new();
         std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
-        files.insert(path.replace(&world.namespace, "NAMESPACE"), text);
+        files.insert(world.plain(&path).await, text);
     }
     insta::assert_snapshot!("plugin-report", files.keys().cloned().collect::<Vec<_>>().join("\n"));
     let all = files.values().map(String::as_str).collect::<String>();

@@ -33,7 +33,7 @@ async fn picture(world: &World) -> Value {
         "deployment": deployment,
     })
     .to_string();
-    serde_json::from_str(&text.replace(&world.namespace, "NAMESPACE")).unwrap()
+    serde_json::from_str(&world.plain(&text).await).unwrap()
 }
 
 /// One try of each reconciliation; whether both went well.

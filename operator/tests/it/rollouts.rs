@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use niks3_operator::apply::Written;
@@ -46,12 +46,12 @@ async fn a_new_image_of_the_operators_comes_to_one_after_the_other() {
     world.context.rollouts = Rollouts::new(1);
     world.context.images.server = "niks3:next".to_owned();
     assert_eq!(look(&world, "first").await, "niks3:next");
-    let config = world.api::<ConfigMap>().get("second-config").await.unwrap();
+    let config = world.server_config("second").await;
     assert_eq!(look(&world, "second").await, "niks3:test", "the first has its turn");
     let status = world.api::<BinaryCache>().get("second").await.unwrap().status;
     let said = condition(status, "Progressing");
     assert!(said.starts_with("True/RollingOut: new pods wait for their turn"), "{said}");
-    assert_eq!(world.api::<ConfigMap>().get("second-config").await.unwrap(), config);
+    assert_eq!(world.server_config("second").await, config);
     assert!(world.names::<Deployment>().await.contains(&"second".to_owned()), "what waits is not pruned");
 
     // What somebody asks for is done at once.

@@ -175,7 +175,7 @@ async fn revocation_lists_are_waited_for_and_newer_ones_roll_nothing() {
     let before = template(&world).await;
     let volumes = before["spec"]["volumes"].to_string();
     assert!(volumes.contains(r#""path":"ca.crl"}],"secretName":"clients""#), "{volumes}");
-    let config = world.api::<ConfigMap>().get("main-config").await.unwrap().data.unwrap();
+    let config = world.server_config("main").await.data.unwrap();
     assert!(config["config.json"].contains(r#""client_crl_file": "/var/run/niks3/client-crl/ca.crl""#));
     write(&list.repeat(2)).await;
     assert!(said().await.starts_with("True/"));

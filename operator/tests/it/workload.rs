@@ -115,7 +115,7 @@ async fn keys_that_end_make_no_new_pods() {
     let files: Vec<_> = mounted.items.iter().flatten().map(|item| (&*item.key, &*item.path)).collect();
     let keys = [("AWS_ACCESS_KEY_ID", "access-key"), ("AWS_SECRET_ACCESS_KEY", "secret-key")];
     assert_eq!(files, [&keys[..], &[("token", "session-token")]].concat());
-    let config = world.api::<ConfigMap>().get("main-config").await.unwrap().data.unwrap();
+    let config = world.server_config("main").await.data.unwrap();
     assert!(config["config.json"].contains("\"session_token_file\": \"/var/run/niks3/s3/session-token\""));
     world.patch::<Secret>("s3", changed("a2")).await;
     world.reconcile_cache("main").await;

@@ -4,10 +4,11 @@ use std::fmt::Debug;
 
 use axum::Router;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use niks3_operator::args::Images;
 use niks3_operator::cache::probe::Probe;
 use niks3_operator::context::Context;
@@ -110,7 +111,7 @@ impl World {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
     {
         let found = self.api::<K>().list(&ListParams::default()).await.unwrap();
-        let mut names: Vec<String> = found.items.iter().map(kube::ResourceExt::name_any).collect();
+        let mut names: Vec<String> = found.items.iter().map(ResourceExt::name_any).collect();
         names.retain(|name| name != "default" && name != "kube-root-ca.crt");
         names.sort();
         names
@@ -150,6 +151,28 @@ impl World {
         let api = self.api::<GCPolicy>();
         Box::pin(policy::reconcile(&api.get(name).await.unwrap(), &self.context)).await.unwrap();
         api.get(name).await.unwrap()
+    }
+
+    /// What the newest pods of a cache's server start with.
+    pub(crate) async fn server_config(&self, cache: &str) -> ConfigMap {
+        let pod = self.api::<Deployment>().get(cache).await.unwrap().spec.unwrap().template.spec.unwrap();
+        let volume = pod.volumes.unwrap().into_iter().find(|volume| volume.name == "config").unwrap();
+        self.api().get(&volume.config_map.unwrap().name).await.unwrap()
+    }
+
+    /// Text without what differs from namespace to namespace: its name, and that of the configuration of `main`.
+    pub(crate) async fn plain(&self, text: &str) -> String {
+        let config = self.server_config("main").await.name_any();
+        text.replace(&config, "main-config-HASH").replace(&self.namespace, "NAMESPACE")
+    }
+
+    /// As its controller writes it where all pods of a cache's server are new and ready.
+    pub(crate) async fn rolled_out(&self, cache: &str) {
+        let deployment = self.api::<Deployment>().get(cache).await.unwrap();
+        let count = deployment.spec.unwrap().replicas;
+        let status = json!({"observedGeneration": deployment.metadata.generation, "replicas": count,
+            "updatedReplicas": count, "readyReplicas": count, "availableReplicas": count});
+        self.patch_status::<Deployment>(cache, status).await;
     }
 
     /// The reasons of the events in the namespace.

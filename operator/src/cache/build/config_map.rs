@@ -32,12 +32,15 @@ pub(super) const SIGNING_FOLDER: &str = "/var/run/niks3/signing";
 pub(super) const TOKENS_FOLDER: &str = "/var/run/niks3/tokens";
 pub(super) const KUBERNETES_FOLDER: &str = "/var/run/niks3/kubernetes";
 
+/// Goes with the pod template that mounts it by its name: a pod of an older template that starts again while a rollout
+/// stands still has the older configuration, and never one that its server may not know.
 pub(super) fn server(cache: &ValidCache) -> ConfigMap {
     let text = serde_json::to_string_pretty(&server_config(cache)).expect("a configuration should be JSON");
     let labels = labels(&cache.name, Component::Server);
     ConfigMap {
-        metadata: child(Names(&cache.name).config(), &cache.namespace, labels, Some(&cache.owner)),
+        metadata: child(Names(&cache.name).config(&text), &cache.namespace, labels, Some(&cache.owner)),
         data: Some([(CONFIG_FILE.to_owned(), text)].into()),
+        immutable: Some(true),
         ..ConfigMap::default()
     }
 }

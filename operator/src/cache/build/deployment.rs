@@ -68,7 +68,8 @@ fn template(cache: &ValidCache, config: &ConfigMap, selected: &LabelSelector) ->
         ),
         ..ObjectMeta::default()
     };
-    let mut template = PodTemplateSpec { metadata: Some(ours.clone()), spec: Some(pod(cache, selected)) };
+    let mut template =
+        PodTemplateSpec { metadata: Some(ours.clone()), spec: Some(pod(cache, config, selected)) };
     if let Some(users) = &cache.pod_template {
         template.merge_from(PodTemplateSpec::clone(users));
         // Selectors and rollouts go by these.
@@ -93,8 +94,8 @@ fn secret_versions(cache: &ValidCache) -> String {
     pairs.join(",")
 }
 
-fn pod(cache: &ValidCache, selected: &LabelSelector) -> PodSpec {
-    let (volumes, volume_mounts) = volumes(cache);
+fn pod(cache: &ValidCache, config: &ConfigMap, selected: &LabelSelector) -> PodSpec {
+    let (volumes, volume_mounts) = volumes(cache, config);
     let container = Container {
         name: "server".to_owned(),
         image: Some(cache.image.clone()),

@@ -1,9 +1,10 @@
 //! The files of the server's pods.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, ConfigMapVolumeSource, KeyToPath, ProjectedVolumeSource, SecretProjection,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMap, ConfigMapProjection, ConfigMapVolumeSource, KeyToPath, ProjectedVolumeSource,
+    SecretProjection, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
+use kube::ResourceExt as _;
 
 use crate::cache::validate::{CaFile, Database, KEYS, REVOKED, S3Access, SecretFile, Storage, ValidCache};
 use crate::labels::{CA_FILE, CRL_FILE, Names};
@@ -19,11 +20,11 @@ use super::secrets;
 /// The kubelet renews the token long before.
 const TOKEN_SECONDS: i64 = 3600;
 
-pub(super) fn volumes(cache: &ValidCache) -> (Vec<Volume>, Vec<VolumeMount>) {
+pub(super) fn volumes(cache: &ValidCache, config: &ConfigMap) -> (Vec<Volume>, Vec<VolumeMount>) {
     let config = Volume {
         name: "config".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: Names(&cache.name).config(),
+            name: config.name_any(),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()

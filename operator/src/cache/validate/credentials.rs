@@ -13,6 +13,7 @@ use crate::crd::BinaryCache;
 use crate::crd::binary_cache::ROTATE_CREDENTIALS;
 use crate::crd::conditions::Reason;
 use crate::labels::{self, CREDENTIALS, Names, SECRET_VERSIONS};
+use crate::rollouts;
 use crate::status::timestamp;
 
 use super::Invalid;
@@ -245,17 +246,8 @@ fn runs(set: &StatefulSet, versions: &str) -> bool {
 
 /// Whether all pods of the cache have these credentials, and are ready.
 fn use_alone(pods: &Deployment, credentials: &Generated) -> bool {
-    let (Some(spec), Some(status)) = (&pods.spec, &pods.status) else { return false };
-    let annotations = spec.template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
-    let versions =
-        annotations.and_then(|all| all.get(SECRET_VERSIONS)).map(String::as_str).unwrap_or_default();
-    let wanted = format!("{}={}", credentials.name, credentials.id);
-    let count = spec.replicas.unwrap_or(1);
-    versions.split(',').any(|pair| pair == wanted)
-        && status.observed_generation >= pods.metadata.generation
-        && [status.replicas, status.updated_replicas, status.available_replicas]
-            .iter()
-            .all(|found| found.unwrap_or(0) == count)
+    rollouts::secret_versions(pods).get(&credentials.name) == Some(&credentials.id)
+        && rollouts::is_complete(pods)
 }
 
 /// The role by which the cache's pods log in with the credentials of a Secret: of the first one, the owner of all.
