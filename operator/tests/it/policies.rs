@@ -79,22 +79,29 @@ async fn of_two_policies_the_older_counts() {
 }
 
 #[tokio::test]
-async fn a_schedule_or_zone_that_is_none_is_said() {
+async fn a_schedule_zone_or_window_that_is_none_is_said_until_it_is_corrected() {
     let world = World::new().await;
     world.cache("main", embedded()).await;
     world.policy("nightly", spec()).await;
-    for (patch, expected) in [
-        (json!({"schedule": "61 3 * * *"}), "False/InvalidSchedule: schedule: "),
+    for (patch, corrected, expected) in [
         (
-            json!({"schedule": "17 3 * * *", "timeZone": "Europe/Atlantis"}),
+            json!({"schedule": "61 3 * * *"}),
+            json!({"schedule": "17 3 * * *"}),
+            "False/InvalidSchedule: schedule: ",
+        ),
+        (
+            json!({"timeZone": "Europe/Atlantis"}),
+            json!({"timeZone": "Europe/Berlin"}),
             "False/InvalidTimeZone: timeZone: ",
         ),
         (
-            json!({"timeZone": "Etc/UTC", "fsck": {"schedule": "@fortnightly"}}),
+            json!({"fsck": {"schedule": "@fortnightly"}}),
+            json!({"fsck": null}),
             "False/InvalidSchedule: fsck.schedule: ",
         ),
         (
-            json!({"fsck": null, "retention": {"failedUploadsOlderThan": "2h"}}),
+            json!({"retention": {"failedUploadsOlderThan": "2h"}}),
+            json!({"retention": {"failedUploadsOlderThan": "6h"}}),
             "False/UnsafeUploadWindow: retention.failedUploadsOlderThan: 2h is shorter than an upload may last, 5h5m",
         ),
     ] {
@@ -104,6 +111,15 @@ async fn a_schedule_or_zone_that_is_none_is_said() {
         assert!(said.starts_with(expected), "{said}");
         assert!(condition(&status, "Ready").starts_with("False"), "{status:?}");
         assert!(status.caches.iter().all(|cache| cache.next_run.is_none()), "{status:?}");
+        assert!(world.event_reasons().await.iter().any(|reason| expected.contains(reason.as_str())));
+
+        // Corrected, it goes on.
+        world.patch::<GCPolicy>("nightly", json!({"spec": corrected})).await;
+        let status = world.reconcile_policy("nightly").await.status.unwrap();
+        assert!(condition(&status, "Accepted").starts_with("True/Accepted: "), "{status:?}");
+        assert_eq!(condition(&status, "Ready"), "True/Ready: collections are scheduled");
+        assert!(status.caches[0].next_run.is_some(), "{status:?}");
+        assert_eq!(world.names::<CronJob>().await, ["main-gc"]);
     }
 }
 
