@@ -128,6 +128,7 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     assert_eq!(status.resign.as_ref().map(|resign| (resign.done, resign.total)), Some((5000, 5000)));
     let status = if stages(&status) == ["a-1 Sign", "b-1 Sign"] { look(&world).await } else { status };
     assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);
+    assert!(world.event_reasons().await.contains(&"SigningKeyRetired".to_owned()));
     assert_eq!(
         condition(&look(&world).await, "SigningKeysReady"),
         "True/RotationInProgress: b-1 signs; pod main-server does not sign with these keys yet"
@@ -138,6 +139,15 @@ async fn a_key_retires_when_its_successor_has_signed_what_is_stored() {
     let status = look(&world).await;
     assert_eq!(stages(&status), ["a-1 Retire", "b-1 Sign"]);
     assert_eq!(condition(&status, "SigningKeysReady"), "True/Stable: b-1 signs");
+    for (state, more) in [("running", ""), ("failed", ", which failed and is tried again")] {
+        // What is known of before is told anew after five minutes alone.
+        world.patch_status::<BinaryCache>("main", json!({"resign": null})).await;
+        *said.lock().unwrap() = run(state, 1200, &status.public_keys[1..]);
+        let expected = format!("True/Resigning: b-1 signs; re-signed 1200 of 5000 stored narinfos{more}");
+        assert_eq!(condition(&look(&world).await, "SigningKeysReady"), expected);
+    }
+    *said.lock().unwrap() = run("succeeded", 5000, &status.public_keys[1..]);
+    assert_eq!(condition(&look(&world).await, "SigningKeysReady"), "True/Stable: b-1 signs");
     world.patch::<BinaryCache>("main", json!({"metadata": {"labels": {"a": "b"}}})).await;
     world.faults.plan(None);
     look(&world).await;

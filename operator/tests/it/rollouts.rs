@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use niks3_operator::apply::Written;
 use niks3_operator::crd::BinaryCache;
 use niks3_operator::rollouts::Rollouts;
@@ -68,6 +68,47 @@ async fn a_new_image_of_the_operators_comes_to_one_after_the_other() {
     assert_eq!(look(&world, "second").await, "niks3:next");
     let status = world.api::<BinaryCache>().get("second").await.unwrap().status;
     assert!(!condition(status, "Progressing").contains("turn"));
+}
+
+#[tokio::test]
+async fn a_rollout_that_stands_still_is_said_and_holds_nobody_up() {
+    let mut world = World::new().await;
+    for name in ["main", "other"] {
+        world.cache(name, embedded()).await;
+        look(&world, name).await;
+        pods_are_ready(&world, name).await;
+        world.reconcile_cache(name).await;
+    }
+    world.context.rollouts = Rollouts::new(1);
+    world.context.images.server = "niks3:next".to_owned();
+    assert_eq!(look(&world, "main").await, "niks3:next");
+    assert_eq!(look(&world, "other").await, "niks3:test", "it waits");
+
+    let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
+    let container = json!({"name": "server", "image": "niks3:next", "imageID": "", "ready": false,
+        "restartCount": 0, "state": waiting});
+    world.pod("main-new", "server", json!({"containerStatuses": [container]})).await;
+    let generation = world.api::<Deployment>().get("main").await.unwrap().metadata.generation;
+    let words = "ReplicaSet \"main-1\" has timed out progressing.";
+    let stuck = json!({"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+        "message": words});
+    let stands = json!({"observedGeneration": generation, "replicas": 3, "updatedReplicas": 1, "readyReplicas": 2,
+        "availableReplicas": 2, "unavailableReplicas": 1, "conditions": [stuck]});
+    world.patch_status::<Deployment>("main", stands).await;
+    let status = world.reconcile_cache("main").await.status;
+    let said = condition(&status, "Progressing");
+    assert!(
+        said.starts_with(&format!("False/ProgressDeadlineExceeded: {words}; ImagePullBackOff: ")),
+        "{said}"
+    );
+    assert!(condition(&status, "Available").starts_with("True/"), "pods of before serve: {status:?}");
+    assert!(world.event_reasons().await.contains(&"ProgressDeadlineExceeded".to_owned()));
+    assert_eq!(look(&world, "other").await, "niks3:next", "its turn is not used up by one that stands still");
+
+    world.api::<Pod>().delete("main-new", &DeleteParams::default()).await.unwrap();
+    world.patch_status::<Deployment>("main", json!({"conditions": null})).await;
+    pods_are_ready(&world, "main").await;
+    assert_eq!(progressing(&world, "main").await, "False/Stable: nothing is changing");
 }
 
 #[tokio::test]

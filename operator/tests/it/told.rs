@@ -190,21 +190,35 @@ async fn migrations_that_wait_fail_or_are_too_new_are_said() {
 }
 
 #[tokio::test]
-async fn a_bucket_of_another_cache_is_said_in_the_servers_words() {
+async fn what_a_server_lacks_is_said_in_its_words_until_it_has_it() {
     let world = World::new().await;
     world.cache("main", embedded()).await;
     look(&world).await;
     all_ready(&world).await;
     let said = pod(&world, "main-1").await;
-    let words = "the bucket nix belongs to another database";
     let check = |name: &str, ok: bool, reason: &str, message: &str| json!({"name": name, "ok": ok, "reason": reason, "message": message});
-    let taken = check("storage", false, "StorageIdentityMismatch", words);
-    *said.lock().unwrap() = well(json!({"ready": false, "checks": [check("database", true, "", ""), taken]}));
-    let status = settled(&world).await;
-    for about in ["StorageReady", "Ready"] {
-        assert_eq!(condition(&status, about), format!("False/StorageIdentityMismatch: {words}"));
+    for (part, lacks, reason, words) in [
+        ("DatabaseReady", "database", "AuthenticationFailed", "the database refuses the credentials"),
+        (
+            "StorageReady",
+            "storage",
+            "SignatureRejected",
+            "the bucket cannot be used: 403 SignatureDoesNotMatch",
+        ),
+        ("StorageReady", "storage", "ClockSkew", "the bucket cannot be used: 403 RequestTimeTooSkewed"),
+        ("StorageReady", "storage", "StorageIdentityMismatch", "the bucket nix belongs to another database"),
+    ] {
+        let other = if lacks == "database" { "storage" } else { "database" };
+        let checks = [check(lacks, false, reason, words), check(other, true, "", "")];
+        *said.lock().unwrap() = well(json!({"ready": false, "checks": checks}));
+        let status = settled(&world).await;
+        for about in [part, "Ready"] {
+            assert_eq!(condition(&status, about), format!("False/{reason}: {words}"));
+        }
+        assert!(world.event_reasons().await.contains(&reason.to_owned()), "{reason}");
+        *said.lock().unwrap() = well(json!({}));
+        let status = settled(&world).await;
+        assert!(condition(&status, part).starts_with("True/Reachable"), "{reason}: {status:?}");
+        assert!(condition(&status, "Ready").starts_with("True/Ready"), "{reason}: {status:?}");
     }
-    assert!(world.event_reasons().await.contains(&"StorageIdentityMismatch".to_owned()));
-    *said.lock().unwrap() = well(json!({}));
-    assert!(condition(settled(&world).await, "StorageReady").starts_with("True/Reachable"));
 }
