@@ -35,6 +35,11 @@ impl<'a> Cluster<'a> {
         Ok(Self { root, path, teller })
     }
 
+    /// Whether it is the single node that `e2e/cluster/own/up` starts.
+    pub fn is_own(&self) -> anyhow::Result<bool> {
+        Ok(std::fs::read_to_string(self.root.join(".state/cluster/choice"))?.trim() == "own")
+    }
+
     /// An image as `e2e/images/build` names it: a cluster that was given pulls from a registry.
     pub fn image(name: &str) -> String {
         let registry = std::env::var_os("NIKS3_IMAGE_REGISTRY").unwrap_or_else(|| "niks3.local".into());

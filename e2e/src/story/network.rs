@@ -72,6 +72,7 @@ pub(super) fn limit(cluster: &Cluster<'_>, teller: &Teller) -> anyhow::Result<()
         admit(&only_ci)?;
         targets.become_for(cluster, OUTSIDER, NONE)?;
     } else {
+        ensure!(!cluster.is_own()?, "e2e/cluster/own/policies does not enforce NetworkPolicies");
         teller.not_shown("that NetworkPolicies keep anybody out: this cluster's network enforces none");
     }
     cluster.run(&format!("kubectl delete namespace {ELSEWHERE} --wait=false"), None)?;
