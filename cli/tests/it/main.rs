@@ -19,6 +19,7 @@ mod help;
 mod hook;
 mod identity;
 mod limits;
+mod network;
 mod older_servers;
 mod output;
 mod pins;

@@ -95,7 +95,9 @@ async fn forward(client: TcpStream, target: String, counts: Arc<Counts>) -> bool
     let Ok(service) = TcpStream::connect(&target).await else { return false };
     let ((mut from_client, mut to_client), (mut from_service, mut to_service)) =
         (client.into_split(), service.into_split());
-    let back = tokio::spawn(async move { copy(&mut from_service, &mut to_client).await });
+    // Ends with this one, so that an answer on its way is cut too.
+    let mut back = JoinSet::new();
+    back.spawn(async move { copy(&mut from_service, &mut to_client).await });
     let mut buffer = vec![0; 64 << 10];
     let met = loop {
         match from_client.read(&mut buffer).await {
@@ -111,8 +113,9 @@ async fn forward(client: TcpStream, target: String, counts: Arc<Counts>) -> bool
             _ => break false,
         }
     };
-    if met {
-        back.abort();
+    drop(to_service);
+    if !met {
+        back.join_next().await;
     }
     met
 }
