@@ -29,6 +29,11 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong usage, configuration or permission,
 3 `fsck` found damage and it is left.";
 
+/// Both ways to name paths: what clap makes of the arguments leaves out the second one.
+const PUSH_USAGE: &str = "\
+niks3 push [OPTIONS] <PATH>...
+       niks3 push [OPTIONS] --stdin";
+
 const PUSH_EXAMPLES: &str = "\
 Examples:
   niks3 push ./result                            push a build and all it needs
@@ -140,7 +145,7 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Push store paths and all they need.
-    #[command(after_help = PUSH_EXAMPLES)]
+    #[command(after_help = PUSH_EXAMPLES, override_usage = PUSH_USAGE)]
     Push(PushArgs),
     /// Push what Nix builds while it goes on building.
     #[command(subcommand)]

@@ -11,7 +11,7 @@ use super::TokenError;
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
-    #[error("no server: give --server-url or set NIKS3_SERVER_URL")]
+    #[error("no server is named")]
     NoServer,
     #[error("{0:?} is not the URL of a server")]
     BadUrl(String),
@@ -93,6 +93,9 @@ impl ClientError {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::NoServer => Some(
+                "give --server or --server-url, set NIKS3_SERVER_URL, or set `default` in $XDG_CONFIG_HOME/niks3/config.toml",
+            ),
             Self::Refused { status, message, .. }
                 if *status == StatusCode::UNAUTHORIZED && message.starts_with("no identity") =>
             {

@@ -114,7 +114,8 @@ async fn examine(args: &GlobalArgs, doctor: &DoctorArgs, report: &mut Report) {
     let client = match Client::new(args) {
         Ok(client) => Arc::new(client),
         Err(error) => {
-            report.add(&Check::error("server", &error.into(), "give --server-url or set NIKS3_SERVER_URL"));
+            let change = "correct the option, the variable or the line of config.toml that says so";
+            report.add(&Check::error("server", &error.into(), change));
             return report.skip(&needs_server, "no server is known");
         }
     };

@@ -65,6 +65,15 @@ async fn wrong_usage() {
     insta::assert_snapshot!(run(&["push", one.as_str(), "--ca-cert", "/etc/passwd"]).await, @"error: the CA certificate /etc/passwd is not PEM");
     insta::assert_snapshot!(run(&["push", one.as_str(), "--client-cert", "/etc/passwd"]).await, @"error: a client certificate and its key go together; only one of them was given");
     cache.assert_nothing_committed().await;
+    insta::assert_snapshot!(cache.niks3(&["push"]).run().await.stderr_of(2), @r"
+    error: the following required arguments were not provided:
+      <PATH>...
+
+    Usage: niks3 push [OPTIONS] <PATH>...
+           niks3 push [OPTIONS] --stdin
+
+    For more information, try '--help'.
+    ");
     for arguments in [
         &["push"][..],
         &["push", ""],
@@ -101,7 +110,10 @@ async fn servers_that_are_none() {
         .await
         .failed(code)
     };
-    insta::assert_snapshot!(run("", 2).await, @"error: no server: give --server-url or set NIKS3_SERVER_URL");
+    insta::assert_snapshot!(run("", 2).await, @r"
+    error: no server is named
+    hint: give --server or --server-url, set NIKS3_SERVER_URL, or set `default` in $XDG_CONFIG_HOME/niks3/config.toml
+    ");
     insta::assert_snapshot!(run("ftp://example.org", 2).await, @r#"error: "ftp://example.org" is not the URL of a server"#);
     insta::assert_snapshot!(run("not a url", 2).await, @r#"error: "not a url" is not the URL of a server"#);
     insta::assert_snapshot!(run("https://user:secret@127.0.0.1:1:1", 2).await, @r#"error: "127.0.0.1:1:1" is not the URL of a server"#);

@@ -180,8 +180,8 @@ async fn servers_that_do_not_do() {
     insta::assert_snapshot!(unwell(run("")).await, @r"
     ok    nix       nix (Nix) VERSION
     ok    features  nix-command is on
-    fail  server    no server: give --server-url or set NIKS3_SERVER_URL
-                    → give --server-url or set NIKS3_SERVER_URL
+    fail  server    no server is named
+                    → give --server or --server-url, set NIKS3_SERVER_URL, or set `default` in $XDG_CONFIG_HOME/niks3/config.toml
     skip  clock     no server is known
     skip  token     no server is known
     skip  nix.conf  no server is known

@@ -65,7 +65,10 @@ async fn what_is_wrong_with_names_and_the_file() {
     std::fs::create_dir_all(&home).unwrap();
     let write = |text: &str| std::fs::write(home.join("config.toml"), text).unwrap();
     let run = async |arguments: &[&str]| niks3(&cache, arguments).run().await.failed(2);
-    insta::assert_snapshot!(run(&["whoami"]).await, @"error: no server: give --server-url or set NIKS3_SERVER_URL");
+    insta::assert_snapshot!(run(&["whoami"]).await, @r"
+    error: no server is named
+    hint: give --server or --server-url, set NIKS3_SERVER_URL, or set `default` in $XDG_CONFIG_HOME/niks3/config.toml
+    ");
     insta::assert_snapshot!(run(&["whoami", "--server", "work"]).await, @r#"error: "work" is no server that FOLDER/home/niks3/config.toml names; it names none"#);
     write(
         "default = \"work\"\n[servers.home]\nurl = \"http://localhost:1\"\n[servers.lab]\nurl = \"http://localhost:2\"\n",
@@ -76,6 +79,26 @@ async fn what_is_wrong_with_names_and_the_file() {
     write("[servers.home\n");
     insta::assert_snapshot!(run(&["pins", "list"]).await, @"error: FOLDER/home/niks3/config.toml, line 1: unclosed table, expected `]`");
     insta::assert_snapshot!(run(&["login", "--name", "../x", "--server", "http://localhost:1"]).await, @r#"error: "../x" cannot be the name of a server: 1 to 64 of A-Z a-z 0-9 _ -"#);
+}
+
+/// No server is what a doctor says alone where none is named: of all else that keeps a client from being made it says
+/// what to correct.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_tells_a_wrong_option_from_a_missing_server() {
+    let cache = Cache::start().await;
+    for (option, problem) in [
+        (["--server-url", "nowhere"], "\"nowhere\" is not the URL of a server"),
+        (
+            ["--ca-cert", "/nowhere"],
+            "the CA certificate /nowhere cannot be read: No such file or directory (os error 2)",
+        ),
+    ] {
+        let said = cache.niks3(&[&["doctor"][..], &option].concat()).run().await.stdout;
+        let line = format!(
+            "fail  server    {problem}\n                → correct the option, the variable or the line of config.toml that says so\n"
+        );
+        assert!(said.contains(&line), "{said}");
+    }
 }
 
 /// What lies in the folder that is worked on is somebody else's, and may name a command.
@@ -91,7 +114,7 @@ async fn only_a_home_is_looked_into() {
     for (config, home) in [("", "/nonexistent"), ("home", "/nonexistent"), (".", ""), ("", ".")] {
         let who = Niks3::new(&["whoami"]).env("XDG_CONFIG_HOME", config).env("HOME", home);
         let said = who.within(&["sh", "-c", &run]).run().await.failed(2);
-        assert!(said.starts_with("error: no server: "), "{config:?} {home:?}: {said}");
+        assert!(said.starts_with("error: no server is named\n"), "{config:?} {home:?}: {said}");
     }
     assert!(!folder.path().join("ran").exists(), "its command was run");
 }
