@@ -67,6 +67,9 @@ pub enum ApiError {
         /// Why.
         message: String,
     },
+    /// 502: what the bucket has is nothing that can be sent.
+    #[error("{0}")]
+    BadGateway(String),
     /// 503: something the server needs is away.
     #[error("{message}")]
     Unavailable {
@@ -92,6 +95,7 @@ impl ApiError {
             Self::TooLarge(_) | Self::ObjectsTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unsupported(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

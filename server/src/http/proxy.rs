@@ -1,13 +1,12 @@
 //! Reads, where the bucket is private: narinfos and NARs from the bucket, streamed in bounded memory, or NARs by
 //! addresses of the bucket; to everybody, or to whoever proves to have the permission.
 
+mod decoded;
 mod narinfo;
 mod taken;
 
 use std::sync::Arc;
 
-use async_compression::tokio::bufread::ZstdDecoder;
-use async_compression::zstd::DParameter;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
@@ -18,8 +17,8 @@ use niks3_protocol::object_key::{CACHE_INFO, ObjectKey, ObjectKind};
 use niks3_protocol::server_config::ReadMode;
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
-use tokio_util::io::ReaderStream;
 
+use self::decoded::decoded;
 pub use self::narinfo::Narinfo;
 use super::cache_info;
 use crate::app::App;
@@ -29,9 +28,6 @@ use crate::error::ApiError;
 
 /// Bytes decoded at a time for one reader.
 const CHUNK: usize = 64 << 10;
-/// The largest window of what was compressed by others: 2^25 bytes. No level of zstd but its two "ultra"
-/// ones needs more, and a frame that asks for 2^31 would take that from this server's memory.
-const WINDOW_LOG: u32 = 25;
 /// What Nix asks by store path may be signed anew, or collected.
 const SHORT: &str = "public, max-age=300";
 
@@ -128,7 +124,7 @@ async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Re
                 app.recent.keep(name, asked_at, Arc::clone(&narinfo));
                 return Ok(narinfo.answer(plain));
             }
-            Ok(found(kind, *object, plain))
+            found(key, *object, plain, head).await
         }
     }
 }
@@ -139,26 +135,26 @@ fn count_read(app: &App, head: bool, bytes: usize) {
     }
 }
 
-fn found(kind: ObjectKind, object: ObjectRead, plain: bool) -> Response {
+async fn found(key: &ObjectKey, object: ObjectRead, plain: bool, head: bool) -> Result<Response, ApiError> {
     // What the stored object says of itself counts: some other writer may have stored it plain.
     let encoded = object.content_encoding.as_deref() == Some("zstd");
     let decode = plain && encoded;
     let partial = object.content_range.is_some();
-    let mut headers = headers_of(kind, &object);
+    let mut headers = headers_of(key.kind(), &object);
     if !decode {
         set(&mut headers, header::CONTENT_LENGTH, Some(&object.content_length.to_string()));
         // What Nix itself compresses it does by other means too, such as brotli.
         set(&mut headers, header::CONTENT_ENCODING, object.content_encoding.as_deref());
     }
-    let body = if decode {
-        let stored = object.body.into_async_read();
-        let decoder = ZstdDecoder::with_params(stored, &[DParameter::window_log_max(WINDOW_LOG)]);
-        Body::from_stream(ReaderStream::with_capacity(decoder, CHUNK))
-    } else {
+    let body = if !decode {
         Body::new(object.body.into_inner())
+    } else if head {
+        Body::empty()
+    } else {
+        decoded(&key.to_string(), object).await?
     };
     let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    (status, headers, body).into_response()
+    Ok((status, headers, body).into_response())
 }
 
 /// What is said of an object, however it is sent.
