@@ -44,12 +44,13 @@ pub async fn find(conn: &mut PgConnection, s3_upload_id: &str) -> sqlx::Result<O
     .await
 }
 
-/// Those whose upload is no more, to be aborted.
+/// Those whose upload is no more, to be aborted; by chance, so that those S3 never ends keep no other from its turn.
 pub async fn list_abandoned(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<MultipartUpload>> {
     sqlx::query_as!(
         MultipartUpload,
         "select s3_upload_id, object_key, upload_id from multipart_uploads m
-         where not exists (select from uploads u where u.id = m.upload_id) limit $1",
+         where not exists (select from uploads u where u.id = m.upload_id)
+         order by random() limit $1",
         limit
     )
     .fetch_all(conn)

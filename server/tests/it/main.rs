@@ -4,6 +4,7 @@
 
 mod support;
 
+mod abandoned;
 mod adopt;
 mod auth;
 mod bound;
