@@ -238,9 +238,14 @@ fn classify(operation: &str, status: u16, code: &str) -> Failure {
     match (status, code) {
         (_, "NoSuchBucket") => Failure::BucketNotFound,
         (_, "NoSuchUpload") => Failure::UploadNotFound,
-        (_, "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "AuthorizationHeaderMalformed") => {
-            Failure::SignatureRejected
-        }
+        // The last is what versitygw says of a key that it does not know, with the status 404.
+        (
+            _,
+            "SignatureDoesNotMatch"
+            | "InvalidAccessKeyId"
+            | "AuthorizationHeaderMalformed"
+            | "XAdminUserNotFound",
+        ) => Failure::SignatureRejected,
         (_, "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "InvalidTokenId") => {
             Failure::NoCredentials
         }

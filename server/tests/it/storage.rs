@@ -8,6 +8,8 @@ use niks3_protocol::api::health::{Dependency, Readiness, ReadinessCheck};
 use reqwest::{Method, StatusCode};
 
 use crate::support::closure::{TestPath, begin_request};
+use crate::support::inspect::s3_at;
+use crate::support::minio::{Minio, ROOT, ROOT_SECRET};
 use crate::support::{Place, TestServer, environment, optional, refusal};
 
 async fn storage(server: &TestServer) -> ReadinessCheck {
@@ -127,4 +129,42 @@ async fn a_right_that_is_missing_is_named() {
     let check = wait_for_reason(&server, "AccessDenied").await;
     assert!(check.message.contains("allow these credentials s3:PutObject"), "{check:?}");
     assert_eq!(server.get("/readyz").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// A secret that is not the key's, a key that nobody knows, and a region that is not S3's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_that_s3_refuses_is_said_to_be() {
+    let home = Place::create().await;
+    let minio = Minio::run(home.folder(), &[]).await;
+    s3_at(&minio.url, ROOT, ROOT_SECRET).create_bucket().bucket(home.bucket()).send().await.unwrap();
+    for of_minio in [false, true] {
+        for wrong in ["secret", "key", "region"] {
+            if of_minio && wrong == "region" {
+                // Told none, it takes every one.
+                continue;
+            }
+            let (url, bucket) = (minio.url.clone(), home.bucket().to_owned());
+            let server = TestServer::launch(Place::create().await, move |parts| {
+                let keys = parts.bucket.credentials.as_mut().unwrap();
+                if of_minio {
+                    (keys.access_key, keys.secret_key) = (ROOT.to_owned(), ROOT_SECRET.to_owned());
+                    (parts.bucket.endpoint, parts.bucket.bucket) = (Some(url), bucket);
+                }
+                match wrong {
+                    "secret" => keys.secret_key.push('x'),
+                    "key" => keys.access_key.push('x'),
+                    _ => parts.bucket.region = "elsewhere-1".to_owned(),
+                }
+            })
+            .await;
+            let check = wait_for_reason(&server, "SignatureRejected").await;
+            assert!(!check.message.contains(ROOT_SECRET), "{check:?}");
+            let ready = server.get("/readyz").await;
+            assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE, "{wrong}, MinIO: {of_minio}");
+            let read = server.get(&format!("/{}", TestPath::new("path", &[]).nar_key())).await;
+            let (status, text) = refusal(read).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{wrong}, MinIO: {of_minio}: {text}");
+            assert!(text.contains("(SignatureRejected)"), "{wrong}, MinIO: {of_minio}: {text}");
+        }
+    }
 }
