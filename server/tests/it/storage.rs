@@ -137,10 +137,11 @@ async fn a_signature_that_s3_refuses_is_said_to_be() {
     let home = Place::create().await;
     let minio = Minio::run(home.folder(), &[]).await;
     s3_at(&minio.url, ROOT, ROOT_SECRET).create_bucket().bucket(home.bucket()).send().await.unwrap();
+    // MinIO, told of no region, takes every one.
+    let regions_count = optional("NIKS3_TEST_S3").is_none_or(|s3| s3 == "versitygw");
     for of_minio in [false, true] {
         for wrong in ["secret", "key", "region"] {
-            if of_minio && wrong == "region" {
-                // Told none, it takes every one.
+            if wrong == "region" && (of_minio || !regions_count) {
                 continue;
             }
             let (url, bucket) = (minio.url.clone(), home.bucket().to_owned());

@@ -16,8 +16,8 @@ use crate::error::ApiError;
 /// ones needs more, and a frame that asks for 2^31 would take that from this server's memory.
 const WINDOW_LOG: u32 = 25;
 
-/// The object's text. Its start is decoded before anything is sent: a frame that asks for more than it gets says so in its first bytes,
-/// and afterwards there is no status to say it with.
+/// The object's text. Its start is decoded before anything is sent: a frame that asks for more than it gets says so in
+/// its first bytes, and afterwards there is no status to say it with.
 pub(super) async fn decoded(key: &str, object: ObjectRead) -> Result<Body, ApiError> {
     let stored = object.body.into_async_read();
     let mut decoder = ZstdDecoder::with_params(stored, &[DParameter::window_log_max(WINDOW_LOG)]);
