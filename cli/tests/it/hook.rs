@@ -81,6 +81,20 @@ async fn a_path_that_fails_stops_no_other_and_stays() {
     assert!(last[1].starts_with("error: 1 path is left in the queue "), "{said}");
 }
 
+/// By hand, as docs/hook.md says: nothing is waited for any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_is_given_up_is_forgotten() {
+    let cache = Cache::start().await;
+    let service = Service::start(&cache, &["--idle-exit-timeout=2s"]).await;
+    let unknown = format!("{}/00000000000000000000000000000001-unknown", cache.store.directory());
+    std::fs::create_dir_all(&unknown).unwrap();
+    service.send(&unknown).await.succeeded();
+    service.until("it failed", async || service.said().contains("is not valid")).await;
+    service.give_up();
+    let (code, said) = service.ended().await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_leaves_the_rest_in_the_queue() {
     let mut cache = Cache::start().await;

@@ -112,6 +112,8 @@ impl Worker {
                 Ok(queued) => queued,
                 Err(error) => return self.pause(&error, error.hint(), 1),
             };
+            // What somebody gave up, by removing its link, is not waited for.
+            self.failed.retain(|path, _| queued.contains(path));
             let (left, now) = (queued.len(), Instant::now());
             if let Some(Failures { until, .. }) = self.paused
                 && !is_last

@@ -69,6 +69,12 @@ impl Service {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
+    /// Removes the one link there is.
+    pub(super) fn give_up(&self) {
+        let [name] = &self.queued()[..] else { panic!("{:?}", self.queued()) };
+        std::fs::remove_file(self.queue.join(name)).unwrap();
+    }
+
     /// Makes it what a store's builds are told to.
     pub(super) fn hook_into(&self, store: &NixStore) {
         let (script, program) = (self.log.with_file_name("hook"), env!("CARGO_BIN_EXE_niks3"));
