@@ -28,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::Settings;
 use crate::error::ApiError;
+use crate::json;
 
 /// The part of the path that a route leaves open.
 pub struct Segment(pub String);
@@ -72,6 +73,17 @@ impl<S: Send + Sync, T: DeserializeOwned + Send + 'static> FromRequest<S> for Bo
     }
 }
 
+/// The same, not parsed.
+pub struct Unparsed(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for Unparsed {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        read(request, state).await.map(Self)
+    }
+}
+
 /// The same, while it is parsed.
 pub struct Parsing<T>(JoinHandle<Result<T, ApiError>>);
 
@@ -110,28 +122,12 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiE
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // To know where one is costs as much again as to read them all: only what is wrong is read so.
-    if let Ok(parsed) = serde_json::from_slice(bytes) {
-        return Ok(parsed);
-    }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| match error.path() {
-        path if path.iter().next().is_none() => format!("the body is not right: {}", error.inner()),
-        path => format!("the body is not right at {path}: {}", error.inner()),
-    });
-    let parsed = parsed.map_err(ApiError::BadRequest)?;
-    deserializer
-        .end()
-        .map_err(|error| ApiError::BadRequest(format!("the body goes on after its end: {error}")))?;
-    Ok(parsed)
+    json::parse(bytes).map_err(ApiError::BadRequest)
 }
 
 /// Refuses a body that lists more than it may.
 fn at_most(limit: usize, count: usize, what: &str) -> Result<(), ApiError> {
-    if count <= limit {
-        return Ok(());
-    }
-    Err(ApiError::TooLarge(format!("the call has {count} {what}; this server takes {limit} at a time")))
+    json::at_most(limit, count, what).map_err(ApiError::TooLarge)
 }
 
 /// The text of `nix-cache-info`.

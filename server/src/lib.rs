@@ -14,6 +14,7 @@ pub mod error;
 pub mod fsck;
 pub mod gc;
 pub mod http;
+pub mod json;
 pub mod layers;
 pub mod listen;
 pub mod metrics;

@@ -44,11 +44,11 @@ pub const MUTANTS: [Mutant; 3] = [
         // A collection sees the keys of the upload when the states were read already, as if both were one.
         rule: "1: the upload with its keys is committed before the states of these are read",
         edits: &[
-            ("server/src/push/begin.rs", "keys: &keys,", "keys: &[],"),
+            ("server/src/push/begin.rs", "keys: &begin.keys,", "keys: &[],"),
             (
                 "server/src/push/begin.rs",
-                "let open = db::uploads::set_missing(",
-                "db::uploads::add_keys(&mut transaction, id, keys).await?;\n        let open = db::uploads::set_missing(",
+                "let open = db::uploads::open(",
+                "db::uploads::add_keys(&mut transaction, id, keys).await?;\n        let open = db::uploads::open(",
             ),
         ],
     },

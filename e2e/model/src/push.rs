@@ -48,7 +48,7 @@ pub(crate) fn read_states(size: &Size, state: &mut State, client: usize) -> Opti
         missing = missing.without(condemned);
     }
     let push = &mut state.clients[client];
-    // db::uploads::set_missing
+    // db::uploads::open
     push.missing = missing;
     push.phase = if push.open { Phase::Begun } else { Phase::Read };
     Some(())

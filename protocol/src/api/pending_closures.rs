@@ -20,18 +20,19 @@ pub fn part_size(nar_size: u64) -> u64 {
     PART_SIZE.max(nar_size.div_ceil(MAX_PLANNED_PARTS))
 }
 
+// The server reads one whose keys are parts of the body.
 /// `POST /api/pending_closures`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "BeginRequest"))]
 #[expect(clippy::struct_excessive_bools, reason = "each is an extension of its own")]
-pub struct BeginRequest {
+pub struct BeginRequest<Key = String> {
     /// The root: `{32}.narinfo`.
     pub closure: String,
     /// More roots of the same upload (extension [`MULTI_ROOT`](super::cache_config::MULTI_ROOT)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closures: Vec<String>,
     /// Everything the roots reach.
-    pub objects: Vec<UploadObject>,
+    pub objects: Vec<UploadObject<Key>>,
     /// Look in the bucket even for objects whose rows say they are live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verify_s3: bool,
@@ -51,23 +52,28 @@ pub struct BeginRequest {
 
 /// One object a closure needs. The key is text here, so that the server can name the one it refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct UploadObject {
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "UploadObject"))]
+#[serde(bound(deserialize = "Key: Deserialize<'de>"))]
+pub struct UploadObject<Key = String> {
     /// Its key in the bucket.
-    pub key: String,
+    pub key: Key,
     /// What it is.
     #[serde(rename = "type")]
     pub kind: ObjectKind,
     /// Keys it refers to.
     #[serde(default, deserialize_with = "null_as_empty")]
-    pub refs: Vec<String>,
+    pub refs: Vec<Key>,
     /// Bytes of the NAR, uncompressed; for NARs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nar_size: Option<u64>,
 }
 
 /// Go writes an empty list as `null`.
-fn null_as_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn null_as_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 

@@ -19,8 +19,6 @@ pub struct NewUpload<'a> {
     pub roots: &'a [String],
     /// All its keys.
     pub keys: &'a [String],
-    /// Its objects, as JSON.
-    pub plan: &'a [u8],
     /// How long its addresses live.
     pub addresses: Duration,
     /// Its client sends narinfos of its own.
@@ -48,16 +46,15 @@ pub struct Upload {
     pub started_at: OffsetDateTime,
 }
 
-/// Writes an upload with all its keys; gives its id and when it began.
+/// Writes an upload with all its keys, which are safe from then on; gives its id and when it began. [`open`] it next.
 pub async fn insert(conn: &mut PgConnection, upload: &NewUpload<'_>) -> sqlx::Result<(i64, OffsetDateTime)> {
     let row = sqlx::query!(
         "insert into uploads (owner, origin, roots, keys, plan, addresses_until, staged)
-         values ($1, $2, $3, $4, $5, now() + $6::interval, $7) returning id, started_at",
+         values ($1, $2, $3, $4, '', now() + $5::interval, $6) returning id, started_at",
         upload.owner,
         upload.origin,
         upload.roots,
         upload.keys,
-        upload.plan,
         interval(upload.addresses),
         upload.staged
     )
@@ -121,16 +118,20 @@ pub async fn list_open(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec
     sqlx::query_scalar!("select id from uploads where id = any($1)", ids).fetch_all(conn).await
 }
 
-/// Notes what was not live at begin, for which addresses are handed out now; whether the upload is still there.
-pub async fn set_missing(
+/// Notes what an upload says of its objects, as JSON, and what was not live at begin, for which addresses are handed out now;
+/// whether it is still there.
+pub async fn open(
     conn: &mut PgConnection,
     id: i64,
+    plan: &[u8],
     missing: &[String],
     addresses: Duration,
 ) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "update uploads set missing = $2, addresses_until = clock_timestamp() + $3::interval where id = $1",
+        "update uploads set plan = $2, missing = $3, addresses_until = clock_timestamp() + $4::interval
+         where id = $1",
         id,
+        plan,
         missing,
         interval(addresses)
     )

@@ -146,7 +146,6 @@ pub(super) async fn begin(app: &App, roots: &[String], keys: &[String]) -> anyho
         origin: &serde_json::json!({ "fsck": "adopt" }),
         roots,
         keys,
-        plan: b"[]",
         addresses: app.config.presign_expiry,
         staged: false,
     };

@@ -11,19 +11,19 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures::{StreamExt as _, stream};
 use niks3_protocol::api::pending_closures::{
-    AddressesRequest, AddressesResponse, BeginRequest, BeginResponse, MAX_ADDRESSES, PendingObject,
-    SignRequest, SignResponse,
+    AddressesRequest, AddressesResponse, BeginResponse, MAX_ADDRESSES, PendingObject, SignRequest,
+    SignResponse,
 };
 use niks3_protocol::duration::GoDuration;
 use serde::Deserialize;
 use tracing::Instrument as _;
 
 use super::permit::{Gc, May, Push};
-use super::{Asked, Body, Parsing, Segment, at_most};
+use super::{Asked, Body, Parsing, Segment, Unparsed, at_most};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::parallel;
-use crate::push::{self, Begun, Missing, PushError, PutAddresses, SignedAddresses};
+use crate::push::{self, Begun, Missing, PushError, PutAddresses, Reading, SignedAddresses};
 
 /// The end of an answer to a begin: of its last field, and of itself.
 const END: &str = "}}";
@@ -32,14 +32,16 @@ const END: &str = "}}";
 pub async fn begin(
     caller: May<Push>,
     State(app): State<Arc<App>>,
-    Body(request): Body<BeginRequest>,
+    Unparsed(body): Unparsed,
 ) -> Result<Response, ApiError> {
     app.health.require_storage()?;
-    at_most(app.config.limits.objects_per_upload, request.objects.len(), "objects")?;
-    push::require_room(&app, &caller).await?;
+    let reading = Reading::start(body, app.config.limits.objects_per_upload);
+    let (read, room) = tokio::join!(reading.begin(), push::require_room(&app, &caller));
+    let (begin, numbering) = read?;
+    room?;
     // To its end, should the client hang up: what it opens at S3 is written down.
-    let (metrics, objects) = (Arc::clone(&app), request.objects.len());
-    let begun = finish(&metrics, async move { push::begin(&app, &caller, request).await }).await;
+    let (metrics, objects) = (Arc::clone(&app), begin.objects());
+    let begun = finish(&metrics, async move { push::begin(&app, &caller, begin, numbering).await }).await;
     metrics.metrics.count_begin(objects, begun.is_ok());
     answer(begun?).map_err(|error| ApiError::Internal(Box::new(error)))
 }

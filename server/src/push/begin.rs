@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use niks3_protocol::api::pending_closures::{
-    BeginRequest, MULTIPART_THRESHOLD, MultipartInfo, PendingObject, part_size,
-};
+use niks3_protocol::api::pending_closures::{MULTIPART_THRESHOLD, MultipartInfo, PendingObject, part_size};
 use niks3_protocol::object_key::{ObjectKey, ObjectKind};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -18,6 +16,7 @@ use tokio::time::Instant;
 use super::look::ask;
 use super::plan::Plan;
 use super::put_addresses::{Ahead, Missing, PutAddresses, SignedAddresses};
+use super::reading::{Begin, Numbering};
 use super::{PushError, size};
 use crate::app::App;
 use crate::auth::Identity;
@@ -50,41 +49,29 @@ pub struct Begun {
 }
 
 /// Opens an upload and says what is missing and where to send it.
-pub async fn begin(app: &App, identity: &Identity, request: BeginRequest) -> Result<Begun, PushError> {
-    let BeginRequest {
-        closure,
-        closures,
-        objects,
-        verify_s3,
-        server_narinfos,
-        bound_addresses,
-        upload_headers,
-    } = request;
-    let mut roots = closures;
-    roots.push(closure);
-    roots.sort_unstable();
-    roots.dedup();
-    // Of a hundred thousand objects that takes a tenth of a second: not on a thread that serves others.
-    let (keys, plan) = tokio::task::spawn_blocking(move || Plan::new(objects)).await??;
-    check_roots(&roots, &keys)?;
-
-    let (id, started_at) = {
-        let mut conn = app.db.acquire().await?;
+pub async fn begin(
+    app: &App,
+    identity: &Identity,
+    begin: Begin,
+    numbering: Numbering,
+) -> Result<Begun, PushError> {
+    let inserted = async {
         let upload = NewUpload {
             owner: &identity.name,
             origin: &identity.origin,
-            roots: &roots,
-            keys: &keys,
-            plan: &plan.to_bytes()?,
+            roots: &begin.roots,
+            keys: &begin.keys,
             addresses: app.config.presign_expiry,
-            staged: !server_narinfos,
+            staged: begin.staged,
         };
-        db::uploads::insert(&mut conn, &upload).await?
+        db::uploads::insert(&mut *app.db.acquire().await?, &upload).await
     };
-
-    let (staged, bound, told) = (!server_narinfos, bound_addresses, upload_headers);
-    let upload = Opening { id, started_at, keys, plan, staged, bound, told };
-    let begun = open(app, upload, verify_s3).await;
+    let (inserted, plan) = tokio::join!(inserted, numbering.end());
+    let (id, started_at) = inserted?;
+    let begun = match plan {
+        Ok((plan, kept)) => open(app, Opening { id, started_at, begin, plan, kept }).await,
+        Err(error) => Err(error),
+    };
     if begun.is_err()
         // Nobody knows the id yet. Should this fail too, the upload expires.
         && let Ok(mut conn) = app.db.acquire().await
@@ -94,39 +81,20 @@ pub async fn begin(app: &App, identity: &Identity, request: BeginRequest) -> Res
     begun
 }
 
-fn check_roots(roots: &[String], keys: &[String]) -> Result<(), PushError> {
-    for root in roots {
-        if !matches!(root.parse(), Ok(ObjectKey::Narinfo(_))) {
-            return Err(PushError::Invalid(format!(
-                "the closure {root:?} is not a narinfo's key ({{32 digits}}.narinfo)"
-            )));
-        }
-        if keys.binary_search(root).is_err() {
-            return Err(PushError::Invalid(format!("the closure {root} is not among the objects")));
-        }
-    }
-    Ok(())
-}
-
 /// An upload after the first transaction.
 struct Opening {
     id: i64,
     started_at: OffsetDateTime,
-    keys: Vec<String>,
+    begin: Begin,
     plan: Plan,
-    staged: bool,
-    bound: bool,
-    told: bool,
+    /// The same as its row keeps it.
+    kept: Vec<u8>,
 }
 
 /// Everything after the first transaction.
-async fn open(app: &App, upload: Opening, verify_s3: bool) -> Result<Begun, PushError> {
-    let Opening { id, started_at, keys, plan, staged, bound, told } = upload;
-    if verify_s3 {
-        forget_lost(app, &keys).await?;
-    }
-    let make = |presigner| PutAddresses { upload: id, presigner, staged, bound, told };
-    let States { missing: absent, addresses, signed } = read_states(app, id, &keys, make).await?;
+async fn open(app: &App, upload: Opening) -> Result<Begun, PushError> {
+    let States { missing: absent, addresses, signed } = read_states(app, &upload).await?;
+    let Opening { id, started_at, begin: Begin { keys, .. }, plan, .. } = upload;
     let nars = absent.iter().filter(|key| key.starts_with("nar/"));
     let nars = nars.filter_map(|key| keys.binary_search(key).ok());
     size::check_missing(app.config.limits.nar_bytes, &keys, &plan, nars)?;
@@ -157,22 +125,22 @@ struct States {
 }
 
 /// The second transaction, again until nothing of the upload is being deleted.
-async fn read_states(
-    app: &App,
-    id: i64,
-    keys: &[String],
-    make: impl Fn(Presigner) -> PutAddresses,
-) -> Result<States, PushError> {
+async fn read_states(app: &App, upload: &Opening) -> Result<States, PushError> {
+    let &Opening { id, begin: Begin { ref keys, verify_s3, staged, bound, headers, .. }, .. } = upload;
+    if verify_s3 {
+        forget_lost(app, keys).await?;
+    }
     let give_up = Instant::now() + WAIT_FOR_DELETES;
     let mut pause = Duration::from_millis(20);
     let expiry = app.config.presign_expiry;
     loop {
-        let addresses = Arc::new(make(app.bucket.presigner(expiry).await?));
+        let presigner = app.bucket.presigner(expiry).await?;
+        let addresses = Arc::new(PutAddresses { upload: id, presigner, staged, bound, told: headers });
         let mut transaction = db::begin(&app.db).await?;
         let exceptions = db::expected::list_exceptions(&mut transaction, keys).await?;
         let ahead = Ahead::start(&addresses, &exceptions.unknown);
         let Expected { missing, deleting } = db::expected::settle(&mut transaction, exceptions).await?;
-        let open = db::uploads::set_missing(&mut transaction, id, &missing, expiry).await?;
+        let open = db::uploads::open(&mut transaction, id, &upload.kept, &missing, expiry).await?;
         transaction.commit().await?;
         if !open {
             return Err(PushError::UploadNotFound(id));

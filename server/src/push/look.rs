@@ -56,7 +56,7 @@ async fn list(
         // What comes before the next key: itself, its end cut off.
         let mut after = keys[next].chars();
         after.next_back();
-        let page = app.bucket.list(folder, Some(after.as_str())).await?;
+        let page = app.bucket.list_folder(folder, Some(after.as_str())).await?;
         let Some(last) = page.last().map(|object| object.key.clone()) else { break };
         let new = page.into_iter().filter(|object| object.modified >= began);
         let mut sizes: HashMap<String, i64> = new.map(|object| (object.key, object.size)).collect();

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 
 use niks3_protocol::api::pending_closures::UploadObject;
-use niks3_protocol::object_key::ObjectKey;
+use niks3_protocol::object_key::{ObjectKey, ObjectKeyError};
 use niks3_protocol::server_config::LARGEST_NAR;
 use serde::{Deserialize, Serialize};
 
 use super::PushError;
+use super::reading::Text;
 
 /// An upload's objects, in the order of its keys.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,64 +32,79 @@ pub(super) struct Planned {
     pub(super) refs: Vec<usize>,
 }
 
-impl Plan {
-    /// Checks what a request says; gives the keys, in order, and all else.
-    pub(super) fn new(mut objects: Vec<UploadObject>) -> Result<(Vec<String>, Self), PushError> {
+/// The objects of a begin in the order of their keys, each once, as its body has them.
+#[derive(Debug)]
+pub(super) struct Sorted<'a>(Vec<UploadObject<Text<'a>>>);
+
+impl<'a> Sorted<'a> {
+    /// Checks what is said of each, but what it refers to.
+    pub(super) fn new(mut objects: Vec<UploadObject<Text<'a>>>) -> Result<Self, PushError> {
         let invalid = |message: String| Err(PushError::Invalid(message));
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         objects.dedup_by(|again, first| {
-            let same = again.key == first.key && again.kind == first.kind;
+            let same = *again.key == *first.key && again.kind == first.kind;
             if same {
                 first.refs.append(&mut again.refs);
                 first.nar_size = first.nar_size.max(again.nar_size);
             }
             same
         });
-        let (mut keys, mut said) = (Vec::with_capacity(objects.len()), Vec::with_capacity(objects.len()));
-        for UploadObject { key, kind, refs, nar_size } in objects {
-            let parsed: ObjectKey = key.parse().map_err(|error| PushError::Invalid(format!("{error}")))?;
-            if parsed.kind() != kind {
+        for UploadObject { key, kind, nar_size, .. } in &objects {
+            let key: &str = key;
+            if parse(key)?.kind() != *kind {
                 return invalid(format!("{key} is named as {kind:?}, which its key is not"));
             }
             if nar_size.is_some_and(|size| size > LARGEST_NAR) {
                 return invalid(format!("{key} is larger than the 5 TiB S3 can hold"));
             }
-            if keys.last() == Some(&key) {
-                return invalid(format!("{key} is named twice, as different kinds"));
-            }
-            keys.push(key);
-            said.push((nar_size, refs));
         }
-        let plan = Self::number(&keys, said)?;
-        Ok((keys, plan))
+        if let Some([twice, _]) = objects.array_windows().find(|[a, b]| *a.key == *b.key) {
+            return invalid(format!("{} is named twice, as different kinds", &*twice.key));
+        }
+        Ok(Self(objects))
     }
 
-    fn number(keys: &[String], said: Vec<(Option<u64>, Vec<String>)>) -> Result<Self, PushError> {
-        let own: HashMap<&str, usize> =
-            keys.iter().enumerate().map(|(number, key)| (key.as_str(), number)).collect();
-        let (mut outside, mut others) = (Vec::new(), HashMap::new());
-        let mut objects = Vec::with_capacity(keys.len());
-        for (key, (nar_size, refs)) in keys.iter().zip(said) {
-            let mut numbers = Vec::with_capacity(refs.len());
+    /// Their keys.
+    pub(super) fn keys(&self) -> Vec<String> {
+        self.0.iter().map(|object| (*object.key).to_owned()).collect()
+    }
+
+    /// Whether this is the key of one.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.binary_search_by(|object| (*object.key).cmp(key)).is_ok()
+    }
+
+    /// Numbers what each refers to.
+    pub(super) fn plan(&self) -> Result<Plan, PushError> {
+        let mut numbers: HashMap<&str, usize> =
+            self.0.iter().enumerate().map(|(number, object)| (&*object.key, number)).collect();
+        let mut plan = Plan { objects: Vec::with_capacity(self.0.len()), outside: Vec::new() };
+        for UploadObject { key, refs, nar_size, .. } in &self.0 {
+            let mut planned = Planned { nar_size: *nar_size, refs: Vec::with_capacity(refs.len()) };
             for reference in refs {
-                let known = own.get(reference.as_str()).or_else(|| others.get(&reference)).copied();
-                let number = known.unwrap_or(keys.len() + outside.len());
-                if known.is_none() {
-                    reference.parse::<ObjectKey>().map_err(|error| {
-                        PushError::Invalid(format!("{key} refers to a key that is none: {error}"))
+                let next = self.0.len() + plan.outside.len();
+                let number = *numbers.entry(reference).or_insert(next);
+                if number == next {
+                    parse(reference).map_err(|error| {
+                        PushError::Invalid(format!("{} refers to a key that is none: {error}", &**key))
                     })?;
-                    outside.push(reference.clone());
-                    others.insert(reference, number);
+                    plan.outside.push((**reference).to_owned());
                 }
-                numbers.push(number);
+                planned.refs.push(number);
             }
-            numbers.sort_unstable();
-            numbers.dedup();
-            objects.push(Planned { nar_size, refs: numbers });
+            planned.refs.sort_unstable();
+            planned.refs.dedup();
+            plan.objects.push(planned);
         }
-        Ok(Self { objects, outside })
+        Ok(plan)
     }
+}
 
+fn parse(key: &str) -> Result<ObjectKey, PushError> {
+    key.parse().map_err(|error: ObjectKeyError| PushError::Invalid(error.to_string()))
+}
+
+impl Plan {
     /// As it is kept.
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, PushError> {
         serde_json::to_vec(self).map_err(|error| PushError::Invalid(error.to_string()))
@@ -133,27 +149,28 @@ impl Planned {
 
 #[cfg(test)]
 mod tests {
-    use niks3_protocol::object_key::ObjectKind;
-
     use super::*;
 
-    fn object(key: &str, kind: ObjectKind, refs: &[&str], nar_size: Option<u64>) -> UploadObject {
-        let refs = refs.iter().map(|key| (*key).to_owned()).collect();
-        UploadObject { key: key.to_owned(), kind, refs, nar_size }
+    fn sorted(body: &str) -> Result<Sorted<'_>, PushError> {
+        Sorted::new(serde_json::from_str(body).unwrap())
     }
 
     #[test]
     fn what_is_kept_is_what_was_said() {
         let [a, b, c] = ["a", "b", "c"].map(|digit| format!("{}.narinfo", digit.repeat(32)));
         let nar = format!("nar/{}.nar.zst", "0".repeat(52));
-        let said = vec![
-            object(&b, ObjectKind::Narinfo, &[&c, &nar, &a, &c], None),
-            object(&nar, ObjectKind::Nar, &[], Some(5)),
-            object(&a, ObjectKind::Narinfo, &[&c], None),
-            object(&b, ObjectKind::Narinfo, &[&b], None),
-        ];
-        let (keys, plan) = Plan::new(said).unwrap();
+        // The escape is one of the digit a.
+        let body = format!(
+            r#"[{{"key":"{b}","type":"narinfo","refs":["{c}","{nar}","{a}","{c}"]}},
+                {{"key":"{nar}","type":"nar","nar_size":5}},
+                {{"key":"\u0061{}","type":"narinfo","refs":["{c}"]}},
+                {{"key":"{b}","type":"narinfo","refs":["{b}"]}}]"#,
+            &a[1..]
+        );
+        let said = sorted(&body).unwrap();
+        let (keys, plan) = (said.keys(), said.plan().unwrap());
         assert_eq!(keys, [a.as_str(), &b, &nar]);
+        assert!(said.has(&a) && !said.has(&c));
         let plan = Plan::from_bytes(&plan.to_bytes().unwrap(), 1).unwrap();
         assert_eq!(plan.outside, std::slice::from_ref(&c));
         assert_eq!(plan.keys(&keys).collect::<Vec<_>>(), [&a, &b, &nar, &c]);

@@ -157,8 +157,10 @@ async fn begins_that_make_no_sense_are_refused_with_what_is_wrong() {
         let answer = server.request(Method::POST, BEGIN).body(body.to_owned()).send().await.unwrap();
         assert_eq!(refusal(answer).await.0, StatusCode::BAD_REQUEST, "{}", &body[..body.len().min(20)]);
     }
-    let rows = server.place().rows::<(i64,)>("select count(*) from uploads").await;
-    assert_eq!(rows, [(0,)], "a refused begin leaves no upload");
+    for left in ["uploads", "objects"] {
+        let rows = server.place().rows::<(i64,)>(&format!("select count(*) from {left}")).await;
+        assert_eq!(rows, [(0,)], "a refused begin leaves no {left}");
+    }
 }
 
 #[tokio::test]
