@@ -22,7 +22,9 @@ where
 {
     let name = wanted.name_any();
     let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    let list = api.list_metadata(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
+    // What the API server has in memory is fresh enough: it waits for etcd otherwise, a dozen times for each new cache.
+    let of_name = ListParams::default().fields(&format!("metadata.name={name}")).match_any();
+    let list = api.list_metadata(&of_name).await;
     let list = list.map_err(|source| ApplyError::new::<K>("look for", &name, source))?;
     match list.items.first() {
         Some(found) if !is_ours(wanted.meta(), &found.metadata) => {

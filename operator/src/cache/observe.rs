@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use k8s_openapi::jiff::Timestamp;
@@ -109,14 +110,13 @@ impl Fresh {
 /// Reads what the spec refers to.
 pub async fn observe(cache: &BinaryCache, context: &Context) -> Result<Observed, ObserveError> {
     let (name, namespace) = (cache.name_any(), cache.namespace().unwrap_or_default());
-    let mut secrets = BTreeMap::new();
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
-    for secret in secret_names(&name, &cache.spec) {
+    let reads = secret_names(&name, &cache.spec).into_iter().map(async |secret| {
         let read = |source| ObserveError::Read { what: format!("Secret {secret}"), source };
-        if let Some(found) = api.get_opt(&secret).await.map_err(read)? {
-            secrets.insert(secret, found);
-        }
-    }
+        let found = api.get_opt(&secret).await.map_err(read)?;
+        Ok::<_, ObserveError>(found.map(|found| (secret, found)))
+    });
+    let mut secrets: BTreeMap<String, Secret> = try_join_all(reads).await?.into_iter().flatten().collect();
     chain::read(cache, &mut secrets, context).await?;
     let mut config_maps = BTreeMap::new();
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);

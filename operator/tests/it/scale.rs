@@ -72,7 +72,10 @@ impl Operator {
 
     /// Reconciliations so far.
     async fn looks(&self) -> u64 {
-        let page = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await.unwrap();
+        // It does not listen at once.
+        let Ok(page) = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await else {
+            return 0;
+        };
         sum(&page.text().await.unwrap(), |line| line.starts_with("niks3_operator_reconciliations_total"))
     }
 }
@@ -236,6 +239,10 @@ async fn a_thousand_of_each() {
     let (before, idle) = (requests(&client).await, seconds(0, &server));
     let begun = Instant::now();
     let operator = Operator::start(&server, USUAL);
+    // To list them all takes as much of the API server as a dozen looks: not before each was looked at, by the operator's word.
+    while operator.looks().await < 2 * count as u64 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     until(&client, [count, 0, count]).await;
     let cold = begun.elapsed();
     let (made, used) = (since(&client, &before).await, seconds(operator.child.id(), &server));
