@@ -11,6 +11,7 @@ mod upload;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use niks3_protocol::api::cache_config::CacheConfig;
 use niks3_protocol::nix::StorePath;
 
 use crate::client::Client;
@@ -111,7 +112,8 @@ pub(crate) async fn push(
     }
     let (closure, config) = tokio::join!(closure(&roots, options.keep_going), client.cache_config());
     tracing::debug!("the closure is known");
-    let ((closure, unknown), extensions) = (closure?, config?.extensions);
+    let ((closure, unknown), CacheConfig { extensions, store_dir, .. }) = (closure?, config?);
+    require_store(&closure, store_dir)?;
     roots.retain(|root| unknown.iter().all(|(path, _)| path != root));
     let session = Arc::new(Session::new(client, options, printer, &extensions));
     under_way.set(Some((&session, cached.len())));
@@ -136,6 +138,13 @@ pub(crate) async fn push(
     }
     under_way.set(None);
     Ok(Summary { cached: cached.len() + session.cached(&plan), ..session.summary(&plan) })
+}
+
+/// Refuses what the server would refuse when all NARs are sent, where it says of which store directory it is.
+fn require_store(closure: &[PathInfo], directory: Option<String>) -> Result<(), PushError> {
+    let Some(directory) = directory else { return Ok(()) };
+    let other = closure.iter().find(|info| info.path.store_dir() != directory);
+    other.map_or(Ok(()), |info| Err(PushError::OtherStore { path: info.path.clone(), directory }))
 }
 
 /// A closure, and the roots of which Nix cannot tell one.

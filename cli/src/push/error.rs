@@ -21,6 +21,8 @@ pub(crate) enum PushError {
     Changed { path: StorePath },
     #[error("{path} was deleted while it was pushed, as Nix's garbage collection does; it was not pushed")]
     Gone { path: StorePath },
+    #[error("{path} is not in {directory}, this cache's store directory; nothing was sent")]
+    OtherStore { path: StorePath, directory: String },
     #[error("{path} needs {needed}; it was not pushed")]
     Needs { path: StorePath, needed: StorePath },
     #[error("{path} could not be uploaded")]
@@ -60,6 +62,7 @@ impl PushError {
             | Self::ReadLog { path, .. }
             | Self::Changed { path }
             | Self::Gone { path }
+            | Self::OtherStore { path, .. }
             | Self::Needs { path, .. }
             | Self::Upload { path, .. } => Some(path),
             Self::Client(_) | Self::Store(_) | Self::Unexpected(_) | Self::Task(_) => None,

@@ -44,6 +44,9 @@ pub struct CacheConfig {
     /// What this server can beyond niks3 1.7, by the constants of this module.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
+    /// Where the store paths are that the cache takes, as `StoreDir` of its `nix-cache-info`; servers from this one on say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_dir: Option<String>,
     /// The server's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,

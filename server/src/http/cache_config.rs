@@ -34,6 +34,7 @@ pub async fn config(State(app): State<Arc<App>>, Asked(query): Asked<ConfigQuery
         public_keys: app.keys.now().signer.public_keys(),
         oidc_audience: app.auth.audience_of(query.issuer.as_deref()),
         extensions: always.into_iter().chain(bound).chain(headers).map(str::to_owned).collect(),
+        store_dir: Some(app.config.store_dir.clone()),
         server_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
     })
 }
