@@ -8,6 +8,7 @@ use niks3_protocol::api::cache_config::CacheStats;
 use niks3_protocol::nix::PublicKey;
 use niks3_protocol::server_config::{LimitsSection, MigrationMode, ReadMode, ResignSection, VerifyUploads};
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
@@ -59,7 +60,9 @@ pub struct App {
     /// The last count of uploads under way.
     pub pending: Stats<i64>,
     /// The NARs that are read back at a time, by all calls.
-    pub verifying: tokio::sync::Semaphore,
+    pub verifying: Semaphore,
+    /// The readers for whom something is decoded at a time.
+    pub decoding: Arc<Semaphore>,
     /// Calls that go on should their client hang up: the server ends after them.
     pub detached: TaskTracker,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,7 @@ use crate::args::{Args, Command};
 use crate::auth::Auth;
 use crate::bucket::Bucket;
 use crate::db::migrations::{self, SchemaError};
+use crate::http::proxy::DECODING_READERS;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::settings::Parts;
@@ -91,7 +93,8 @@ pub async fn open(parts: Parts) -> anyhow::Result<App> {
         health: crate::http::health::Health::default(),
         stats: crate::stats::Stats::default(),
         pending: crate::stats::Stats::default(),
-        verifying: tokio::sync::Semaphore::new(VERIFYING),
+        verifying: Semaphore::new(VERIFYING),
+        decoding: Arc::new(Semaphore::new(DECODING_READERS)),
         detached: tokio_util::task::TaskTracker::new(),
     })
 }

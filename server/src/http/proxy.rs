@@ -18,6 +18,7 @@ use niks3_protocol::server_config::ReadMode;
 use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
+pub use self::decoded::READERS as DECODING_READERS;
 use self::decoded::decoded;
 pub use self::narinfo::Narinfo;
 use super::cache_info;
@@ -124,7 +125,7 @@ async fn send(app: &App, key: &ObjectKey, head: bool, headers: &HeaderMap) -> Re
                 app.recent.keep(name, asked_at, Arc::clone(&narinfo));
                 return Ok(narinfo.answer(plain));
             }
-            found(key, *object, plain, head).await
+            found(app, key, *object, plain, head).await
         }
     }
 }
@@ -135,7 +136,13 @@ fn count_read(app: &App, head: bool, bytes: usize) {
     }
 }
 
-async fn found(key: &ObjectKey, object: ObjectRead, plain: bool, head: bool) -> Result<Response, ApiError> {
+async fn found(
+    app: &App,
+    key: &ObjectKey,
+    object: ObjectRead,
+    plain: bool,
+    head: bool,
+) -> Result<Response, ApiError> {
     // What the stored object says of itself counts: some other writer may have stored it plain.
     let encoded = object.content_encoding.as_deref() == Some("zstd");
     let decode = plain && encoded;
@@ -151,7 +158,7 @@ async fn found(key: &ObjectKey, object: ObjectRead, plain: bool, head: bool) -> 
     } else if head {
         Body::empty()
     } else {
-        decoded(&key.to_string(), object).await?
+        decoded(app, &key.to_string(), object).await?
     };
     let status = if partial { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     Ok((status, headers, body).into_response())

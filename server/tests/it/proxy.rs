@@ -1,12 +1,14 @@
 //! Reads through the server: what a Nix client and an HTTP cache between see.
 
+mod decoded;
+
 use niks3_protocol::server_config::ReadMode;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode};
 
 use crate::support::closure::TestPath;
 use crate::support::inspect::s3;
-use crate::support::{TestServer, refusal};
+use crate::support::TestServer;
 
 impl TestServer {
     async fn read(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
@@ -251,26 +253,5 @@ async fn pages_of_others_may_show_statistics_and_narinfos_are_kept_for_a_moment(
     for method in [Method::GET, Method::GET, Method::HEAD] {
         let answer = server.read(method, &format!("/{}", path.key()), &[]).await;
         assert_eq!(header(answer.headers(), "cache-control"), "public, max-age=300");
-    }
-}
-
-#[tokio::test]
-async fn what_cannot_be_decoded_here_is_said_before_anything_is_sent() {
-    let server = TestServer::start().await;
-    let log = "log/00bgd045z0d4icpbc2yyz4gx48ak44la-wide.drv".to_owned();
-    // A frame whose window is 64 MiB, an empty block its only one; and what is no frame.
-    let wide = [0x28, 0xb5, 0x2f, 0xfd, 0, (26 - 10) << 3, 1, 0, 0];
-    for key in [log, TestPath::new("wide", &[]).listing_key()] {
-        for stored in [&wide[..], b"no zstd at all"] {
-            let put = s3().put_object().bucket(server.place().bucket()).key(&key).content_encoding("zstd");
-            put.body(stored.to_vec().into()).send().await.unwrap();
-            let (status, text) = refusal(server.get(&format!("/{key}")).await).await;
-            assert_eq!(status, StatusCode::BAD_GATEWAY, "{key}: {text}");
-            assert!(text.contains(&key) && text.contains("cannot be decoded here"), "{text}");
-            let answer = server.read(Method::GET, &format!("/{key}"), &[("accept-encoding", "zstd")]).await;
-            assert_eq!((answer.status(), answer.bytes().await.unwrap().as_ref()), (StatusCode::OK, stored));
-            let head = server.read(Method::HEAD, &format!("/{key}"), &[]).await;
-            assert_eq!(head.status(), StatusCode::OK, "{key}");
-        }
     }
 }
