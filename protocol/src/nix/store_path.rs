@@ -89,17 +89,21 @@ impl StorePath {
 
     /// The hash part.
     pub fn hash(&self) -> StorePathHash {
-        StorePathHash(self.path[self.base..self.base + 32].to_owned())
+        StorePathHash(self.digits().to_owned())
+    }
+
+    fn digits(&self) -> &str {
+        &self.path[self.base..self.base + 32]
     }
 
     /// The key of its narinfo in a binary cache, `{hash}.narinfo`.
     pub fn narinfo_key(&self) -> String {
-        format!("{}.narinfo", self.hash())
+        [self.digits(), ".narinfo"].concat()
     }
 
     /// The key of its listing in a binary cache, `{hash}.ls`.
     pub fn listing_key(&self) -> String {
-        format!("{}.ls", self.hash())
+        [self.digits(), ".ls"].concat()
     }
 
     /// The key of the log of its build in a binary cache, `log/{base name}`; of a derivation.
