@@ -1,6 +1,10 @@
 //! PostgreSQL. SQL stands only below this module, one file a table; every function takes a connection, so
 //! that the logic above decides what is one transaction. Nothing here calls the bucket.
 //!
+//! Arrays that may have ten thousand keys are written `(select $1::text[])`: PostgreSQL then plans for a few, and looks each
+//! of them up. Told how many there are, it reads a whole table of a million rows instead; and of a plain `= any($1)` that is no
+//! index's condition it compares each row with each key, from the sixth time on.
+//!
 //! Rows of `objects` are locked in the order of their keys, everywhere: that is what keeps pushes of the same
 //! closure and a collection from waiting for each other in a circle.
 

@@ -34,7 +34,7 @@ pub async fn adopt(conn: &mut PgConnection, keys: &[String], adopted_by: &str) -
 /// Makes committed roots new again, as a push of them would; gives those that were there, and of which nothing was lost.
 pub async fn refresh(conn: &mut PgConnection, keys: &[String], pushed_by: &str) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
-        "with present as (select key from closures where key = any($1) and not incomplete order by key for update)
+        "with present as (select key from closures where key = any((select $1::text[])::text[]) and not incomplete order by key for update)
          update closures c set updated_at = now(), pushed_by = $2 from present where c.key = present.key returning c.key",
         keys,
         pushed_by

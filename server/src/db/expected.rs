@@ -92,7 +92,7 @@ async fn list_unwanted(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result
         Unwanted,
         "select wanted.key as \"key!\", o.id as \"id?\", coalesce(o.live, false) as \"live!\",
              o.condemned_at is not null as \"condemned!\", o.deleting_since is not null as \"deleting!\"
-         from unnest($1::text[]) as wanted (key) left join objects o on o.key = wanted.key collate \"C\"
+         from unnest((select $1::text[])) as wanted (key) left join objects o on o.key = wanted.key collate \"C\"
          where o.id is null or not o.live or o.condemned_at is not null or o.deleting_since is not null",
         keys
     )
@@ -150,7 +150,7 @@ async fn lift_condemnations(conn: &mut PgConnection, keys: &[String]) -> sqlx::R
     sqlx::query!(
         "with condemned as (
              select id from objects
-             where key = any($1) and condemned_at is not null and deleting_since is null
+             where key = any((select $1::text[])::text[]) and condemned_at is not null and deleting_since is null
              order by key for update
          )
          update objects o set condemned_at = null from condemned

@@ -118,7 +118,7 @@ pub async fn find_store_path(conn: &mut PgConnection, key: &str) -> sqlx::Result
 /// The derivers of narinfos that name one: `(key, whole path)`.
 pub async fn list_derivers(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<(String, String)>> {
     let rows = sqlx::query!(
-        "select key, deriver as \"deriver!\" from narinfos where key = any($1) and deriver is not null",
+        "select key, deriver as \"deriver!\" from narinfos where key = any((select $1::text[])::text[]) and deriver is not null",
         keys
     )
     .fetch_all(conn)

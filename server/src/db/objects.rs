@@ -42,7 +42,7 @@ pub async fn list_states(conn: &mut PgConnection, keys: &[String]) -> sqlx::Resu
         ObjectState,
         "select id, key, live, condemned_at is not null as \"condemned!\",
              deleting_since is not null as \"deleting!\", writing_by
-         from objects where key = any($1)",
+         from objects where key = any((select $1::text[])::text[])",
         keys
     )
     .fetch_all(conn)
@@ -53,7 +53,7 @@ pub async fn list_states(conn: &mut PgConnection, keys: &[String]) -> sqlx::Resu
 pub async fn list_nar_sizes(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<(String, i64)>> {
     let rows = sqlx::query!(
         "select key, nar_size as \"nar_size!\" from objects
-         where key = any($1) and live and nar_size is not null",
+         where key = any((select $1::text[])::text[]) and live and nar_size is not null",
         keys
     )
     .fetch_all(conn)
@@ -67,7 +67,8 @@ pub async fn lock_and_lift(conn: &mut PgConnection, keys: &[String], missing: &[
     sqlx::query!(
         "with locked as (
              select id from objects
-             where key = any($1) and (key = any($2) or condemned_at is not null)
+             where key = any((select $1::text[])::text[])
+               and (key in (select unnest($2::text[]) collate \"C\") or condemned_at is not null)
              order by key for update
          )
          update objects o set condemned_at = null from locked
@@ -83,7 +84,7 @@ pub async fn lock_and_lift(conn: &mut PgConnection, keys: &[String], missing: &[
 /// Makes expected what the bucket was found not to hold.
 pub async fn set_expected(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
     sqlx::query!(
-        "with gone as (select id from objects where key = any($1) and live order by key for update)
+        "with gone as (select id from objects where key = any((select $1::text[])::text[]) and live order by key for update)
          update objects o set live = false from gone where o.id = gone.id",
         keys
     )
@@ -107,7 +108,7 @@ pub async fn set_live(conn: &mut PgConnection, objects: &CommittedObjects) -> sq
                  select distinct target from unnest(o.refs || seen.refs::bigint[]) as target
                  where exists (select from objects there where there.id = target)
              ) else seen.refs::bigint[] end
-         from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[])
+         from unnest((select $1::bigint[]), (select $2::bigint[]), (select $3::bigint[]), (select $4::text[]))
              as seen (id, stored_size, nar_size, refs)
          where o.id = seen.id and not (o.live and o.refs @> seen.refs::bigint[])",
         &objects.ids,
@@ -134,7 +135,7 @@ pub async fn is_live(conn: &mut PgConnection, key: &str) -> sqlx::Result<bool> {
 pub async fn list_reachable(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         "with recursive reached (id) as (
-             select id from objects where key = any($1)
+             select id from objects where key = any((select $1::text[])::text[])
              union
              select unnest(o.refs) from reached join objects o using (id)
          )
@@ -152,7 +153,7 @@ pub async fn list_reachable_rows(
 ) -> sqlx::Result<Vec<(i64, Option<String>)>> {
     let rows = sqlx::query!(
         "with recursive reached (id) as (
-             select id from objects where key = any($1)
+             select id from objects where key = any((select $1::text[])::text[])
              union
              select unnest(o.refs) from reached join objects o using (id)
          )

@@ -81,7 +81,7 @@ pub async fn find_missing(
     keys: &[String],
 ) -> sqlx::Result<Option<(String, Vec<String>)>> {
     let found = sqlx::query!(
-        "select owner, array(select key from unnest(missing) as key where key = any($2)) as \"missing!\"
+        "select owner, array(select key from unnest(missing) as key where key in (select unnest($2::text[]))) as \"missing!\"
          from uploads where id = $1",
         id,
         keys

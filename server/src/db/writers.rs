@@ -30,7 +30,7 @@ pub async fn find_busy(
 ) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!(
         "select key from objects
-         where key = any($2) and not live and settles_at > now() and writing_by is distinct from $1 limit 1",
+         where key = any((select $2::text[])::text[]) and not live and settles_at > now() and writing_by is distinct from $1 limit 1",
         upload,
         keys
     )
@@ -45,7 +45,7 @@ pub async fn lock(conn: &mut PgConnection, upload: i64, keys: &[String]) -> sqlx
         "select key, live, deleting_since is not null as \"deleting!\",
                 coalesce(not live and settles_at > now() and writing_by is distinct from $1, false) as \"busy!\",
                 writing_by
-         from objects where key = any($2) order by key for update",
+         from objects where key = any((select $2::text[])::text[]) order by key for update",
         upload,
         keys
     )
@@ -63,7 +63,7 @@ pub async fn claim(
     let until = sqlx::query_scalar!("select now() + $1::interval as \"until!\"", interval(settles));
     let until = until.fetch_one(&mut *conn).await?;
     sqlx::query!(
-        "update objects set writing_by = $1, settles_at = $3 where key = any($2)",
+        "update objects set writing_by = $1, settles_at = $3 where key = any((select $2::text[])::text[])",
         upload,
         keys,
         until

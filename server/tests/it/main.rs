@@ -24,6 +24,7 @@ mod gc_races;
 mod gc_trouble;
 mod health;
 mod hostile;
+mod large_cache;
 mod limits;
 mod memory;
 mod migrations;

@@ -6,9 +6,9 @@ use niks3_protocol::server_config::ReadMode;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode};
 
+use crate::support::TestServer;
 use crate::support::closure::TestPath;
 use crate::support::inspect::s3;
-use crate::support::TestServer;
 
 impl TestServer {
     async fn read(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> Response {
