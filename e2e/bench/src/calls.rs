@@ -52,7 +52,7 @@ pub(crate) async fn measure(args: &Args, programs: &[Program]) -> anyhow::Result
             ));
         }
     }
-    Ok(vec![table(programs, &figures)])
+    Ok(vec![table(programs, &figures, args.others)])
 }
 
 /// Paths all over those so far, as real closures have it: were it always the last few, no narinfo could be written
@@ -133,6 +133,7 @@ async fn one(
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let server = Server::start(program, &args.services).await?;
+    server.fill(args.others).await?;
     let request = serde_json::to_vec(&begin_request(closure))?;
     let took = push(&server, closure, request.clone()).await?;
     figures.begin.push_ms(took.begin);
@@ -153,6 +154,7 @@ async fn one(
     if ours {
         let believing = [("NIKS3_VERIFY_UPLOADS", "none")];
         let server = Server::told(program, &args.services, &believing).await?;
+        server.fill(args.others).await?;
         without_look = push(&server, closure, request).await?.commit;
         server.stop().await?;
     }
@@ -255,7 +257,7 @@ fn narinfo(said: &NarInfoMetadata, signatures: Option<Vec<Signature>>) -> NarInf
     }
 }
 
-fn table(programs: &[Program], figures: &[Figures]) -> Table {
+fn table(programs: &[Program], figures: &[Figures], others: u64) -> Table {
     let mut rows = Vec::new();
     let mut add = |number, what: &str, samples: fn(&Figures) -> &Samples, goal: Option<f64>| {
         let goal = goal.map(Goal::RatioAtMost);
@@ -269,7 +271,7 @@ fn table(programs: &[Program], figures: &[Figures]) -> Table {
     add("P6", "sign 3 333 narinfos", |figures| &figures.sign, Some(0.5));
     let how = format!(
         "{PATHS} made-up paths with a narinfo, a NAR and a listing each, up to {REFERENCES} references each, by the calls \
-         of a 1.7 client; the objects are really sent between begin and commit. Our server looks for each object when it \
+         of a 1.7 client, in a cache of {others} other objects; the objects are really sent between begin and commit. Our server looks for each object when it \
          commits and writes the narinfos itself, where 1.7's client has sent them before ({PUTS} at a time), so P4 has \
          their way to the bucket for both. With `uploads.verify: None` ours looks at nothing, as 1.7 never does."
     );

@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// What is taken: push, calls, reads and collections.
     #[arg(long, value_delimiter = ',', default_value = "push,calls,reads,collections")]
     only: Vec<String>,
+    /// Objects of other pushes that each server's database has before its calls are measured.
+    #[arg(long, default_value_t = 0)]
+    others: u64,
     /// Where our niks3 and niks3-server are.
     #[arg(long, env = "NIKS3_BENCH_PROGRAMS", default_value = "target/release")]
     programs: PathBuf,

@@ -79,6 +79,12 @@ impl Services {
             .map(drop)
     }
 
+    /// The URL of another database of the same PostgreSQL.
+    fn database(&self, name: &str) -> anyhow::Result<String> {
+        let (server, _) = self.database_url.rsplit_once('/').context("DATABASE_URL names no database")?;
+        Ok(format!("{server}/{name}?sslmode=disable"))
+    }
+
     /// A request to S3 without a body; gives the answer's.
     pub(crate) async fn s3(&self, method: &str, path: &str) -> anyhow::Result<String> {
         let url = format!("{}/{path}", self.s3_endpoint);
@@ -150,11 +156,10 @@ impl Server {
         ]))
         .await?;
         std::fs::write(folder.path().join("key"), key)?;
-        let (server, _) = services.database_url.rsplit_once('/').context("DATABASE_URL names no database")?;
         let log = std::fs::File::create(folder.path().join("log"))?;
         let begun = Instant::now();
         let child = Command::new(program.folder.join("niks3-server"))
-            .env("NIKS3_DB", format!("{server}/{bucket}?sslmode=disable"))
+            .env("NIKS3_DB", services.database(&bucket)?)
             .env("NIKS3_HTTP_ADDR", address.to_string())
             .env("NIKS3_S3_BUCKET", &bucket)
             .env("NIKS3_S3_ENDPOINT", services.s3_endpoint.trim_start_matches("http://"))
@@ -197,6 +202,16 @@ impl Server {
             }
             answer => answer.is_ok_and(|answer| answer.status().is_success()),
         }
+    }
+
+    /// Gives its database so many objects of nobody's. Both servers' tables have a key and do without the rest.
+    pub(crate) async fn fill(&self, others: u64) -> anyhow::Result<()> {
+        let fill = format!(
+            "insert into objects (key) select md5(i::text) || '.narinfo' from generate_series(1, {others}) as i"
+        );
+        let database = self.services.database(&self.bucket)?;
+        let both = ["--quiet", "--command", &fill, "--command", "vacuum analyze objects", &database];
+        run(Command::new("psql").args(both)).await.map(drop)
     }
 
     /// What it has said so far.
