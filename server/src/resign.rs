@@ -146,8 +146,8 @@ impl Keeper {
         if since.is_none() {
             self.began = Some(Instant::now());
         }
-        match begin(app, keys, params, since).await {
-            // Another replica was quicker.
+        match begin(app, keys, params, since, id).await {
+            // Another replica was quicker, and may be done already.
             Ok(_) | Err(ResignError::Conflict(_)) => Ok(due::BUSY),
             Err(error) => Err(error),
         }
@@ -176,14 +176,17 @@ pub async fn start(app: &Arc<App>) -> Result<ResignStatus, ResignError> {
     if params == ResignParams::default() {
         return Err(ResignError::NoKey);
     }
-    begin(app, keys, params, None).await
+    let newest = db::resign_runs::find_newest(&mut *app.db.acquire().await?, false).await?;
+    begin(app, keys, params, None, newest.map(|run| run.id)).await
 }
 
+/// Begins a run that follows on the one of the number `newest`, or joins the one that does.
 async fn begin(
     app: &Arc<App>,
     in_force: Arc<Keys>,
     params: ResignParams,
     since: Option<OffsetDateTime>,
+    newest: Option<i64>,
 ) -> Result<ResignStatus, ResignError> {
     let mut conn = app.db.acquire().await?;
     db::resign_runs::fail_silent(&mut conn, SILENCE).await?;
@@ -210,7 +213,7 @@ async fn begin(
         counts: &counts,
         after: state.after.as_deref(),
     };
-    if let Some(row) = db::resign_runs::insert_running(&mut conn, &new).await? {
+    if let Some(row) = db::resign_runs::insert_running(&mut conn, &new, newest).await? {
         let (id, status, task) = (row.id, status_of(row)?, Arc::clone(app));
         tracing::info!(run = id, keys = ?params.keys, revoked = ?params.revoked, after = state.after, "narinfos are looked at");
         app.gc.spawn(|stop| async move { run::run(&task, id, state, in_force, &stop).await });

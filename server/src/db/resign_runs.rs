@@ -48,19 +48,25 @@ pub struct NewRun<'a> {
     pub after: Option<&'a str>,
 }
 
-/// Starts a run, unless one is running.
-pub async fn insert_running(conn: &mut PgConnection, run: &NewRun<'_>) -> sqlx::Result<Option<ResignRun>> {
+/// Starts a run, unless one is running, or came after the one of the number `newest`.
+pub async fn insert_running(
+    conn: &mut PgConnection,
+    run: &NewRun<'_>,
+    newest: Option<i64>,
+) -> sqlx::Result<Option<ResignRun>> {
     sqlx::query_as!(
         ResignRun,
         "insert into resign_runs (state, params, since, began_at, counts, after)
-         values ('running', $1, $2, coalesce($3, now()), $4, $5)
+         select 'running', $1, $2, coalesce($3, now()), $4, $5
+         where not exists (select from resign_runs where id > coalesce($6::bigint, 0))
          on conflict do nothing
          returning id, state, params, since, began_at, counts, after, error, updated_at, finished_at",
         run.params,
         run.since,
         run.began_at,
         run.counts,
-        run.after
+        run.after,
+        newest
     )
     .fetch_optional(conn)
     .await
