@@ -36,6 +36,7 @@ check: needs ## Formatting, lints, generated files, layers
 	  else echo "   cargo-deny is not installed: licences are not checked here (cargo install cargo-deny)"; fi
 
 unit: needs ## All tests but the demo, on real PostgreSQL, S3, API server and Nix
+	@e2e/cluster/programs minio
 	@echo "-- tests of protocol, server, client and operator"
 	@e2e/services cargo test --quiet
 	@echo "-- tests of the server once more, on another S3 server: MinIO"
@@ -106,7 +107,7 @@ generate: needs ## CRDs, the chart's copy of them, docs/reference.md, manifests/
 	cargo run --quiet --package niks3-operator -- reference --write docs/reference.md
 	{ e2e/manifests-head; $(HELM_TEMPLATE); } > manifests/install.yaml
 
-needs: ## Debian packages, and Kubernetes' programs built from source (13 minutes on 2 cores the first time)
+needs: ## Debian packages, and Kubernetes' programs built from source (12 minutes on 2 cores the first time)
 	@echo "-- packages and programs"
 	@e2e/cluster/packages
 	@e2e/cluster/programs
