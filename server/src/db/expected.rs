@@ -1,9 +1,11 @@
 //! `objects`, as a begin looks at them and leaves them: what an upload promises is expected, and wanted.
 
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{Executor as _, PgConnection, PgPool};
 
 /// From so many rows on, COPY is worth its savepoint: PostgreSQL writes ten thousand in half of the time.
 const COPIED: usize = 256;
+/// From so many keys on, two connections look for half of them each: PostgreSQL gives each a core.
+const SPLIT: usize = 1024;
 /// Bytes of keys that are sent to it at a time, about.
 const COPY_PIECE: usize = 64 << 10;
 
@@ -26,24 +28,39 @@ pub struct Expected {
     pub deleting: Option<String>,
 }
 
-/// Those of the keys that are not simply there and wanted: most keys are, or are unknown.
-pub async fn list_exceptions(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Exceptions> {
-    let mut exceptions = Exceptions::default();
-    for state in list_unwanted(conn, keys).await? {
-        if state.id.is_none() {
-            exceptions.unknown.push(state.key);
-        } else if state.condemned && !state.deleting {
-            exceptions.condemned.push(state.key);
-        } else {
-            exceptions.others.add(state);
-        }
-    }
-    Ok(exceptions)
+/// Those of the keys that are not simply there and wanted: most keys are, or are unknown. Each was so at some moment since
+/// the call, not all at the same: what matters to a begin is that they were looked at after its upload was committed.
+pub async fn list_exceptions(pool: &PgPool, keys: &[String]) -> sqlx::Result<Exceptions> {
+    let half = if keys.len() < SPLIT { keys.len() } else { keys.len() / 2 };
+    let (first, second) = keys.split_at(half);
+    let list = async |keys: &[String]| match keys {
+        [] => Ok(Vec::new()),
+        // Neither holds a connection while it waits for one.
+        keys => list_unwanted(&mut *pool.acquire().await?, keys).await,
+    };
+    let (first, second) = tokio::try_join!(list(first), list(second))?;
+    Ok(first.into_iter().chain(second).collect())
 }
 
-/// [`list_exceptions`] and [`settle`].
+impl FromIterator<Unwanted> for Exceptions {
+    fn from_iter<States: IntoIterator<Item = Unwanted>>(states: States) -> Self {
+        let mut exceptions = Self::default();
+        for state in states {
+            if state.id.is_none() {
+                exceptions.unknown.push(state.key);
+            } else if state.condemned && !state.deleting {
+                exceptions.condemned.push(state.key);
+            } else {
+                exceptions.others.add(state);
+            }
+        }
+        exceptions
+    }
+}
+
+/// What is an exception among the keys, settled: [`settle`].
 pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Expected> {
-    let exceptions = list_exceptions(conn, keys).await?;
+    let exceptions = list_unwanted(conn, keys).await?.into_iter().collect();
     settle(conn, exceptions).await
 }
 

@@ -136,9 +136,9 @@ async fn read_states(app: &App, upload: &Opening) -> Result<States, PushError> {
     loop {
         let presigner = app.bucket.presigner(expiry).await?;
         let addresses = Arc::new(PutAddresses { upload: id, presigner, staged, bound, told: headers });
-        let mut transaction = db::begin(&app.db).await?;
-        let exceptions = db::expected::list_exceptions(&mut transaction, keys).await?;
+        let exceptions = db::expected::list_exceptions(&app.db, keys).await?;
         let ahead = Ahead::start(&addresses, &exceptions.unknown);
+        let mut transaction = db::begin(&app.db).await?;
         let Expected { missing, deleting } = db::expected::settle(&mut transaction, exceptions).await?;
         let open = db::uploads::open(&mut transaction, id, &upload.kept, &missing, expiry).await?;
         transaction.commit().await?;
