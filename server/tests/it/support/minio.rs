@@ -44,7 +44,9 @@ impl Minio {
             .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(Stdio::from(log))
             .spawn()
-            .unwrap_or_else(|error| panic!("minio cannot be started ({error}); run e2e/cluster/programs minio"));
+            .unwrap_or_else(|error| {
+                panic!("minio cannot be started ({error}); run e2e/cluster/programs minio")
+            });
         let minio = Self { url: format!("http://127.0.0.1:{port}"), said, child };
         let give_up = Instant::now() + Duration::from_secs(30);
         loop {
