@@ -107,7 +107,7 @@ generate: needs ## CRDs, the chart's copy of them, docs/reference.md, manifests/
 	cargo run --quiet --package niks3-operator -- reference --write docs/reference.md
 	{ e2e/manifests-head; $(HELM_TEMPLATE); } > manifests/install.yaml
 
-needs: ## Debian packages, and Kubernetes' programs built from source (12 minutes on 2 cores the first time)
+needs: ## Debian packages, and Kubernetes' programs built from source (13 minutes on 2 cores the first time)
 	@echo "-- packages and programs"
 	@e2e/cluster/packages
 	@e2e/cluster/programs
