@@ -212,8 +212,9 @@ async fn begin(
         began_at: before.as_ref().map(|run| run.began_at),
         counts: &counts,
         after: state.after.as_deref(),
+        newest,
     };
-    if let Some(row) = db::resign_runs::insert_running(&mut conn, &new, newest).await? {
+    if let Some(row) = db::resign_runs::insert_running(&mut conn, &new).await? {
         let (id, status, task) = (row.id, status_of(row)?, Arc::clone(app));
         tracing::info!(run = id, keys = ?params.keys, revoked = ?params.revoked, after = state.after, "narinfos are looked at");
         app.gc.spawn(|stop| async move { run::run(&task, id, state, in_force, &stop).await });

@@ -2,10 +2,10 @@
 
 use sqlx::{Executor as _, PgConnection, PgPool};
 
-/// From so many rows on, COPY is worth its savepoint: PostgreSQL writes ten thousand in half of the time.
-const COPIED: usize = 256;
 /// From so many keys on, two connections look for half of them each: PostgreSQL gives each a core.
 const SPLIT: usize = 1024;
+/// From so many rows on, COPY is worth its savepoint: PostgreSQL writes ten thousand in half of the time.
+const COPIED: usize = 256;
 /// Bytes of keys that are sent to it at a time, about.
 const COPY_PIECE: usize = 64 << 10;
 
@@ -58,7 +58,7 @@ impl FromIterator<Unwanted> for Exceptions {
     }
 }
 
-/// What is an exception among the keys, settled: [`settle`].
+/// [`settle`], of the exceptions among the keys.
 pub async fn expect(conn: &mut PgConnection, keys: &[String]) -> sqlx::Result<Expected> {
     let exceptions = list_unwanted(conn, keys).await?.into_iter().collect();
     settle(conn, exceptions).await

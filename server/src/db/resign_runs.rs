@@ -46,14 +46,12 @@ pub struct NewRun<'a> {
     pub counts: &'a Value,
     /// Everything up to this key is done.
     pub after: Option<&'a str>,
+    /// The number of the newest run when this one was decided on.
+    pub newest: Option<i64>,
 }
 
-/// Starts a run, unless one is running, or came after the one of the number `newest`.
-pub async fn insert_running(
-    conn: &mut PgConnection,
-    run: &NewRun<'_>,
-    newest: Option<i64>,
-) -> sqlx::Result<Option<ResignRun>> {
+/// Starts a run, unless one is running, or was begun since this one was decided on.
+pub async fn insert_running(conn: &mut PgConnection, run: &NewRun<'_>) -> sqlx::Result<Option<ResignRun>> {
     sqlx::query_as!(
         ResignRun,
         "insert into resign_runs (state, params, since, began_at, counts, after)
@@ -66,7 +64,7 @@ pub async fn insert_running(
         run.began_at,
         run.counts,
         run.after,
-        newest
+        run.newest
     )
     .fetch_optional(conn)
     .await

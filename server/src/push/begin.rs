@@ -115,7 +115,7 @@ async fn open(app: &App, upload: Opening) -> Result<Begun, PushError> {
     Ok(Begun { id, started_at, multiparts, missing, addresses, signed })
 }
 
-/// What the second transaction found.
+/// How its objects stand, once the upload is committed.
 struct States {
     missing: Vec<String>,
     /// Dated before the transaction says when they end, however long deletions were waited for.
@@ -124,7 +124,7 @@ struct States {
     signed: SignedAddresses,
 }
 
-/// The second transaction, again until nothing of the upload is being deleted.
+/// Reads the states and, in the second transaction, settles them; again until nothing of the upload is being deleted.
 async fn read_states(app: &App, upload: &Opening) -> Result<States, PushError> {
     let &Opening { id, begin: Begin { ref keys, verify_s3, staged, bound, headers, .. }, .. } = upload;
     if verify_s3 {

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use futures::{StreamExt as _, TryStreamExt as _};
 use niks3_protocol::nix::StorePath;
 use niks3_protocol::object_key::{ObjectKey, is_narinfo};
 use time::OffsetDateTime;
@@ -18,8 +18,8 @@ use zstd::bulk::Compressor;
 use super::PushError;
 use super::signed::{self, Signed};
 use crate::app::App;
+use crate::db;
 use crate::writing::{self, Sent};
-use crate::{db, parallel};
 
 /// How long a commit waits for another that writes the same narinfos.
 const WAIT_FOR_WRITER: Duration = Duration::from_secs(20);
@@ -40,14 +40,14 @@ pub(super) async fn write(app: &App, id: i64, missing: &[String]) -> Result<Writ
         return Ok(Written::default());
     }
     let claim = claim(app, id, &keys).await?;
-    let render = |_, signed: Vec<Signed>| {
+    let signed = claim.signed;
+    let render = tokio::task::spawn_blocking(move || {
         let mut compressor = writing::compressor().map_err(|error| PushError::Invalid(error.to_string()))?;
-        let rendered = signed.into_iter().map(|signed| Ok((Body::render(&signed, &mut compressor)?, signed)));
-        rendered.collect::<Result<Vec<_>, PushError>>()
-    };
-    let rendered: Vec<_> = parallel::pieces(claim.signed, render).try_collect().await?;
-    let rendered = rendered.into_iter().collect::<Result<Vec<_>, PushError>>()?;
-    let (bodies, signed): (Vec<Body>, Vec<Signed>) = rendered.into_iter().flatten().unzip();
+        let bodies: Result<Vec<Body>, PushError> =
+            signed.iter().map(|signed| Body::render(signed, &mut compressor)).collect();
+        Ok::<_, PushError>((bodies?, signed))
+    });
+    let (bodies, signed) = render.await??;
     let answered = send_all(app, &bodies, claim.send_until).await?;
     let sizes = bodies.iter().map(|body| i64::try_from(body.bytes.len()).unwrap_or(i64::MAX));
     Ok(Written {
