@@ -176,3 +176,12 @@ pub async fn count_live(conn: &mut PgConnection) -> sqlx::Result<(i64, i64)> {
     .await?;
     Ok((row.objects, row.bytes))
 }
+
+/// About how many rows there are, as PostgreSQL last counted; 0 where it has not yet.
+pub async fn estimate_count(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        "select greatest(reltuples, 0)::bigint as \"rows!\" from pg_class where oid = 'objects'::regclass"
+    )
+    .fetch_one(conn)
+    .await
+}

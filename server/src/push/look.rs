@@ -10,26 +10,29 @@ use super::plan::Plan;
 use super::{PushError, signed};
 use crate::app::App;
 use crate::bucket::{BucketError, ObjectHead};
+use crate::db;
 use crate::db::uploads::Upload;
 
 /// From so many keys of one folder on, pages of a listing are tried before each key is asked for.
-const WORTH_A_LISTING: usize = 500;
+const WORTH_A_LISTING: usize = 100;
 /// Keys that a page of a listing must answer on average; it costs as much as a dozen requests for one object, in
 /// money and in time.
 const WORTH_A_PAGE: usize = 50;
+/// Of how many objects of the cache one has to be looked for, so that a page of a thousand shows as many: a folder
+/// holds about half of them. Some servers read all of a folder for each page.
+const OBJECTS_A_KEY: usize = 2 * 1000 / WORTH_A_PAGE;
 
 /// The stored bytes of each key that was sent since the upload began, where the bucket has it; in no order.
-async fn look(
-    app: &App,
-    upload: &Upload,
-    keys: &[String],
-) -> Result<Vec<(String, Option<i64>)>, BucketError> {
+async fn look(app: &App, upload: &Upload, keys: &[String]) -> Result<Vec<(String, Option<i64>)>, PushError> {
+    let objects = db::objects::estimate_count(&mut *app.db.acquire().await?).await?;
+    let objects = usize::try_from(objects).unwrap_or(0);
     let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for key in keys {
         let folder = key.find('/').map_or("", |end| &key[..=end]);
         folders.entry(folder).or_default().push(key);
     }
-    let listings = folders.into_iter().filter(|(_, keys)| keys.len() >= WORTH_A_LISTING);
+    let worth = |keys: &Vec<&str>| keys.len() >= WORTH_A_LISTING.max(objects / OBJECTS_A_KEY);
+    let listings = folders.into_iter().filter(|(_, keys)| worth(keys));
     let began = upload.started_at.unix_timestamp();
     let listings = listings.map(|(folder, keys)| list(app, folder, keys, began));
     let listed: HashMap<String, i64> =

@@ -158,3 +158,24 @@ async fn a_large_commit_looks_by_listing_and_asks_for_what_that_does_not_show() 
     assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(calls(&server, "head").await - before.0, asked, "a listing shows all of it now");
 }
+
+/// Some servers read a whole folder for each page, so where most of it would be others' each key is asked for.
+#[tokio::test]
+async fn a_commit_of_a_large_cache_asks_for_each_object() {
+    let server = verifying(VerifyUploads::Head).await;
+    let paths: Vec<TestPath> = (0..240).map(|number| TestPath::new(&format!("path-{number}"), &[])).collect();
+    let paths: Vec<&TestPath> = paths.iter().collect();
+    for (rows, asked, of) in [(0, 0, &paths[..120]), (1_000_000, 240, &paths[120..])] {
+        let says = format!(
+            "alter table objects set (autovacuum_enabled = false);
+             update pg_class set reltuples = {rows} where oid = 'objects'::regclass"
+        );
+        server.place().sql(&says).await;
+        let begun = server.begin(ADMIN, &begin_request(of[0], of)).await;
+        server.upload(ADMIN, &begun, of).await;
+        let before = (calls(&server, "head").await, calls(&server, "list").await);
+        assert_eq!(server.complete(ADMIN, &begun.id).await.status(), StatusCode::NO_CONTENT);
+        assert_eq!(calls(&server, "head").await - before.0, asked, "{rows} rows");
+        assert_eq!(calls(&server, "list").await == before.1, asked > 0, "{rows} rows");
+    }
+}
