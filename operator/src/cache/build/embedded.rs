@@ -54,7 +54,7 @@ pub(super) fn s3(cache: &ValidCache, server: &Embedded) -> StatefulSet {
         }),
     };
     let users = credentials.next.as_ref().map(|next| secret_volume("users", &next.name, &[(USERS, USERS)]));
-    let mut arguments = vec!["--port", ":7070", "--quiet"];
+    let mut arguments = vec!["--port", ":7070", "--quiet", "--keep-alive"];
     if users.is_some() {
         arguments.extend(["--iam-dir", USERS_FOLDER]);
     }
