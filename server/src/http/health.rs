@@ -29,7 +29,7 @@ const BAD_CHECK_AGE: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct Health {
     state: Mutex<State_>,
-    /// The last checks. Held while they run: one round at a time is the point.
+    /// The last checks, and when they began. Held while they run: one round at a time is the point.
     last: tokio::sync::Mutex<Option<(Instant, Vec<ReadinessCheck>)>>,
 }
 
@@ -42,6 +42,8 @@ struct State_ {
     /// The bucket was tried and is this cache's.
     storage: bool,
     storage_problem: Option<(&'static str, String)>,
+    /// When one of them became usable.
+    changed: Option<Instant>,
 }
 
 impl Health {
@@ -54,6 +56,7 @@ impl Health {
         let mut state = self.state();
         state.migrated = true;
         state.migration_problem = None;
+        state.changed = Some(Instant::now());
     }
 
     /// The tables cannot be used. Whether that, and why, is news.
@@ -75,6 +78,7 @@ impl Health {
         let mut state = self.state();
         state.storage = true;
         state.storage_problem = None;
+        state.changed = Some(Instant::now());
     }
 
     /// It cannot, or is not.
@@ -118,13 +122,15 @@ impl Health {
         let mut last = self.last.lock().await;
         if let Some((at, checks)) = last.as_ref() {
             let age = if checks.iter().all(|check| check.ok) { CHECK_AGE } else { BAD_CHECK_AGE };
-            if at.elapsed() < age {
+            let overtaken = self.state().changed.is_some_and(|changed| changed >= *at);
+            if at.elapsed() < age && !overtaken {
                 return checks.clone();
             }
         }
+        let began = Instant::now();
         let (database, storage) = tokio::join!(self.check_database(app), check_storage(app));
         let checks = vec![database, storage, check_keys(app)];
-        *last = Some((Instant::now(), checks.clone()));
+        *last = Some((began, checks.clone()));
         checks
     }
 
