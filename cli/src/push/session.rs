@@ -1,6 +1,6 @@
 //! What all rounds of a push share: what was sent, what failed, what is said.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,8 +49,8 @@ struct State {
     failed: BTreeMap<StorePath, PushError>,
     /// Paths of which a line of JSON was printed.
     reported: HashSet<StorePath>,
-    /// Paths that were sent, but not all they need.
-    waiting: HashSet<StorePath>,
+    /// By a path that was not sent yet, paths that were sent and need it.
+    waiting: HashMap<StorePath, Vec<StorePath>>,
     planned: bool,
 }
 
@@ -135,24 +135,11 @@ impl Session {
 
     /// A path was sent. It is reported when all it needs was sent too, so that a path is reported once.
     pub(super) fn finished(&self, plan: &Plan, path: &StorePath) {
-        let mut waiting = self.lock().waiting.clone();
-        waiting.insert(path.clone());
-        loop {
-            let state = self.lock();
-            let is_ready = |path: &&StorePath| {
-                let mut needed = plan.paths[*path].info.references.iter();
-                needed.all(|one| {
-                    let sent = state.reported.contains(one) && !state.failed.contains_key(one);
-                    one == *path || sent || !state.missing.contains(one)
-                })
-            };
-            let Some(path) = waiting.iter().find(is_ready).cloned() else { break };
-            drop(state);
-            waiting.remove(&path);
-            let nar_size = Some(plan.paths[&path].info.nar_size);
-            self.report(&PathReport { nar_size, ..PathReport::new(&path, "uploaded") }, &path);
+        let ready = self.lock().ready_after(plan, path);
+        for path in ready {
+            let nar_size = plan.paths.get(&path).map(|planned| planned.info.nar_size);
+            self.printer.object(&PathReport { nar_size, ..PathReport::new(&path, "uploaded") });
         }
-        self.lock().waiting = waiting;
     }
 
     /// The others of a plan that was committed.
@@ -211,5 +198,88 @@ impl Session {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What is to be reported now that a path was sent: it, and those that waited for it alone; what they need comes
+    /// before them. A path waits for one other at a time, so that nobody looks through all that wait.
+    fn ready_after(&mut self, plan: &Plan, path: &StorePath) -> Vec<StorePath> {
+        let (mut sent, mut ready) = (vec![path.clone()], Vec::new());
+        while let Some(path) = sent.pop() {
+            // Sent in an earlier round, and left out of this one.
+            let Some(planned) = plan.paths.get(&path) else { continue };
+            let is_awaited = |one: &&StorePath| {
+                let sent = self.reported.contains(*one) && !self.failed.contains_key(*one);
+                **one != path && self.missing.contains(*one) && !sent
+            };
+            if let Some(needed) = planned.info.references.iter().find(is_awaited) {
+                self.waiting.entry(needed.clone()).or_default().push(path);
+                continue;
+            }
+            sent.extend(self.waiting.remove(&path).unwrap_or_default());
+            if self.reported.insert(path.clone()) {
+                ready.push(path);
+            }
+        }
+        ready
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PathInfo;
+
+    /// The path with a number, which refers to itself and to others.
+    fn path(number: usize, references: &[usize]) -> PathInfo {
+        let name = |number: usize| format!("/nix/store/{number:032}-path").parse().unwrap();
+        PathInfo {
+            path: name(number),
+            nar_hash: format!("sha256:0{number:051}").parse().unwrap(),
+            nar_size: 1,
+            references: references.iter().chain([&number]).copied().map(name).collect(),
+            deriver: None,
+            signatures: Vec::new(),
+            ca: None,
+        }
+    }
+
+    /// In the order of their numbers.
+    fn planned(paths: Vec<PathInfo>) -> (Plan, Vec<StorePath>, State) {
+        let all: Vec<StorePath> = paths.iter().map(|info| info.path.clone()).collect();
+        let state = State { missing: all.iter().cloned().collect(), ..State::default() };
+        (Plan::new(paths, &[]), all, state)
+    }
+
+    #[test]
+    fn a_path_is_reported_once_all_it_needs_was_sent() {
+        let (plan, all, mut state) =
+            planned(vec![path(0, &[]), path(1, &[0]), path(2, &[0, 1]), path(3, &[]), path(4, &[3])]);
+        assert!(state.ready_after(&plan, &all[2]).is_empty());
+        assert!(state.ready_after(&plan, &all[1]).is_empty());
+        assert_eq!(state.ready_after(&plan, &all[0]), all[..3]);
+        state.failed.insert(all[3].clone(), PushError::Unexpected("x".to_owned()));
+        state.reported.insert(all[3].clone());
+        assert!(state.ready_after(&plan, &all[4]).is_empty(), "what it needs failed");
+        assert!(state.ready_after(&plan, &all[0]).is_empty(), "it was reported");
+
+        // A round without what failed knows nothing of what waited for it.
+        let (smaller, ..) = planned(vec![path(3, &[])]);
+        state.failed.clear();
+        state.reported.remove(&all[3]);
+        assert_eq!(state.ready_after(&smaller, &all[3]), all[3..4]);
+    }
+
+    #[test]
+    fn many_that_wait_are_not_looked_at_again_and_again() {
+        const PATHS: usize = 30_000;
+        let needs = |number: usize| if number == 0 { vec![] } else { vec![number - 1, number / 2] };
+        let (plan, all, mut state) = planned((0..PATHS).map(|number| path(number, &needs(number))).collect());
+        let last_first = all.iter().rev().map(|path| state.ready_after(&plan, path).len());
+        let begun = std::time::Instant::now();
+        assert_eq!(last_first.sum::<usize>(), PATHS);
+        let took = begun.elapsed();
+        assert!(took.as_secs() < 20, "{took:?}; looking at all of them each time takes minutes");
     }
 }
