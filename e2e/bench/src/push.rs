@@ -13,6 +13,9 @@ use crate::report::{Goal, Row, Table, say};
 use crate::samples::Samples;
 use crate::server::{Program, Server, memory, run, ticks};
 
+/// Small paths of one closure.
+const MANY: u32 = 3000;
+
 /// What is pushed.
 #[derive(Debug)]
 pub(crate) struct Closure {
@@ -51,6 +54,8 @@ struct Figures {
     idle: Samples,
     peak: Samples,
     giant: Samples,
+    many: Samples,
+    many_cpu: Samples,
 }
 
 pub(crate) async fn measure(
@@ -66,10 +71,10 @@ pub(crate) async fn measure(
             Command::new("nix-store").args(["--dump", path]).stdout(nars.reopen_at_end()?).status().await?;
         ensure!(dump.success(), "nix-store --dump {path}");
     }
-    let giant = giant().await?;
+    let (giant, many) = (giant().await?, many().await?);
     for round in 1..=args.rounds {
         for (program, figures) in programs.iter().zip(&mut figures) {
-            one(args, program, closure, &giant, figures).await?;
+            one(args, program, closure, (&giant, &many), figures).await?;
             say(&format!("push {round}/{}: {}: cold {} s", args.rounds, program.name, figures.cold.spread()));
         }
         let begun = Instant::now();
@@ -96,6 +101,18 @@ async fn giant() -> anyhow::Result<Closure> {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../closure/closure");
     let root =
         run(Command::new(program).args(["--variant", "giant", "--mib", "1024", "--parts", "1"])).await?;
+    of_root(&root).await
+}
+
+/// Small paths, each of which refers to two others.
+async fn many() -> anyhow::Result<Closure> {
+    let expression = concat!(env!("CARGO_MANIFEST_DIR"), "/../closure/many.nix");
+    let mut eval = Command::new("nix-instantiate");
+    eval.args(["--eval", "--read-write-mode", expression, "--arg", "count", &MANY.to_string()]);
+    of_root(run(&mut eval).await?.trim().trim_matches('"')).await
+}
+
+async fn of_root(root: &str) -> anyhow::Result<Closure> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), root)?;
     Closure::read(file.path()).await
@@ -105,7 +122,7 @@ async fn one(
     args: &Args,
     program: &Program,
     closure: &Closure,
-    giant: &Closure,
+    (giant, many): (&Closure, &Closure),
     figures: &mut Figures,
 ) -> anyhow::Result<()> {
     let server = Server::start(program, &args.services).await?;
@@ -127,6 +144,9 @@ async fn one(
     let stored = sizes.map(str::parse::<f64>).sum::<Result<f64, _>>()?;
     figures.stored.push(stored / 1e6);
     figures.giant.push(push(&server, program, giant).await?.1);
+    let before = children_cpu()?;
+    figures.many.push(push(&server, program, many).await?.0.as_secs_f64());
+    figures.many_cpu.push(children_cpu()? - before);
     server.stop().await
 }
 
@@ -163,13 +183,15 @@ fn table(programs: &[Program], figures: &[Figures], floor: &Samples) -> Table {
     const LIMIT: Option<Goal> = Some(Goal::AtMost(200.0));
     const HALF: Option<Goal> = Some(Goal::RatioAtMost(0.5));
     type Figure = fn(&Figures) -> &Samples;
-    let rows: [(&str, &str, &str, Figure, Option<Goal>); 10] = [
+    let rows: [(&str, &str, &str, Figure, Option<Goal>); 12] = [
         ("P1", "cold push", "s", |figures| &figures.cold, HALF),
         ("P1", "the client's time on the cores", "s", |figures| &figures.cpu, HALF),
         ("P1", "the same of all: client, server, PostgreSQL, S3", "s", |figures| &figures.all, None),
         ("P1", "bytes stored", "MB", |figures| &figures.stored, Some(Goal::RatioAtMost(1.0))),
         ("P1", "the client's most memory", "MiB", |figures| &figures.client, LIMIT),
         ("P1", "the same, one file of 1 GiB", "MiB", |figures| &figures.giant, LIMIT),
+        ("", "cold push of 3 000 small paths", "s", |figures| &figures.many, None),
+        ("", "the client's time on the cores for these", "s", |figures| &figures.many_cpu, None),
         ("P2", "the same push again", "ms", |figures| &figures.cached, HALF),
         ("P10", "server: start to ready", "ms", |figures| &figures.ready, Some(Goal::AtMost(100.0))),
         ("P10", "server: memory idle", "MiB", |figures| &figures.idle, Some(Goal::AtMost(15.0))),
@@ -197,6 +219,6 @@ fn table(programs: &[Program], figures: &[Figures], floor: &Samples) -> Table {
         }
     }
     let how = "`niks3 push ROOT…` of the closure to an empty cache, then again. Each client with its own server; S3 and \
-               PostgreSQL keep their files in memory.";
+               PostgreSQL keep their files in memory. The small paths come from `e2e/closure/many.nix`.";
     Table { title: "Pushing".to_owned(), how: how.to_owned(), rows: all }
 }
